@@ -1,0 +1,25 @@
+"""The 34 visual attributes: their groups, and their order in every label vector."""
+
+from typing import Final, Literal
+
+State = Literal["present", "absent", "unknown"]
+
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "object": ("person", "vehicle", "animal", "furniture", "electronics", "food"),
+    "visual": ("large", "small", "round", "square", "colorful", "bright", "dark"),
+    "environment": ("outdoor", "indoor", "natural", "artificial"),
+    "material": ("soft", "hard", "metal", "wood", "plastic", "fabric", "glass"),
+    "state": ("moving", "static", "open", "closed"),
+    "color": ("red", "blue", "green", "yellow", "black", "white"),
+}
+ATTRIBUTES: Final[tuple[str, ...]] = tuple(name for names in GROUPS.values() for name in names)
+GROUP_OF: Final[dict[str, str]] = {name: group for group, names in GROUPS.items() for name in names}
+INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(ATTRIBUTES)}
+
+#: Names that the report of the earlier one-off run does not list; they are ours.
+OURS: Final[frozenset[str]] = frozenset(
+    {"furniture", "square", "dark", "soft", "plastic", "glass", "yellow", "black"}
+)
+
+#: How a state is written in a label vector (int8); unknown cells are skipped by training and by every metric.
+CODES: Final[dict[str, int]] = {"present": 1, "absent": 0, "unknown": -1}

@@ -1,0 +1,86 @@
+"""Captions: lemmas, phrases and negation, turned into evidence."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+
+import simplemma
+
+from coconut_attr.evidence import Evidence
+from coconut_attr.rules import CaptionRules
+from coconut_attr.sources.records import Caption
+
+WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+
+
+@lru_cache(maxsize=100_000)
+def lemma(word: str) -> str:
+    return simplemma.lemmatize(word, lang="en").lower()
+
+
+class CaptionReader:
+    """Finds the attributes that a caption names, or denies. Built once for a set of rules."""
+
+    def __init__(self, rules: CaptionRules) -> None:
+        self.rules = rules
+        self._lexicon: dict[str, set[str]] = defaultdict(set)
+        for attribute, words in rules.lexicon.items():
+            for word in words:
+                self._lexicon[word].add(attribute)
+        self._phrases = {tuple(map(lemma, phrase.split())): names for phrase, names in rules.phrases.items()}
+        self._negations = {tuple(words.split()) for words in rules.negations}
+        self._longest = max(map(len, [*self._phrases, *self._negations]), default=1)
+
+    def read(self, text: str) -> dict[str, tuple[str, str]]:
+        """Attributes that one caption speaks of: name -> (state, the words that say so)."""
+        words = WORD.findall(text.lower())
+        lemmas = [lemma(word) for word in words]
+        found: dict[str, tuple[str, str]] = {}
+        position, negated_until, negated = 0, -1, ""
+        while position < len(words):
+            step = 1
+            negation = self._match(self._negations, words, position)
+            if negation:
+                step = negation
+                negated_until = position + step + self.rules.negation_scope
+                negated = " ".join(words[position : position + step])
+            else:
+                step, names = self._named(words, lemmas, position)
+                spoken = " ".join(words[position : position + step])
+                for name in names:
+                    if position < negated_until:
+                        found.setdefault(name, ("absent", f"{negated} {spoken}"))
+                    else:
+                        found[name] = ("present", spoken)
+            position += step
+        return found
+
+    def _match(self, entries, words: list[str], position: int) -> int:
+        """Number of words of the longest entry that stands at a position; 0: none does."""
+        for length in range(self._longest, 0, -1):
+            if tuple(words[position : position + length]) in entries:
+                return length
+        return 0
+
+    def _named(self, words: list[str], lemmas: list[str], position: int) -> tuple[int, Sequence[str]]:
+        """Words taken, and the attributes named, at a position: a phrase if one stands there, else a word."""
+        length = self._match(self._phrases, lemmas, position)
+        if length:
+            return length, self._phrases[tuple(lemmas[position : position + length])]
+        return 1, sorted(self._lexicon.get(words[position], set()) | self._lexicon.get(lemmas[position], set()))
+
+    def evidence(self, captions: Sequence[Caption]) -> list[Evidence]:
+        """What an image's captions say: for each attribute and state one piece, the surer the more agree."""
+        votes: dict[tuple[str, str], list[tuple[Caption, str]]] = defaultdict(list)
+        for caption in captions:
+            for attribute, (state, words) in self.read(caption.text).items():
+                votes[attribute, state].append((caption, words))
+        result = []
+        for (attribute, state), voters in votes.items():
+            base = self.rules.confidence if state == "present" else self.rules.negated_confidence
+            confidence = min(0.95, base + self.rules.agreement * (len(voters) - 1))
+            caption, words = voters[0]
+            detail = f'"{words}" in {len(voters)} of {len(captions)} captions'
+            result.append(Evidence(attribute, state, "caption", confidence, detail, caption_id=caption.id))
+        return result

@@ -1,0 +1,150 @@
+"""Panoptic masks: the RGB PNG read once, its segments measured, and what their categories say of the image."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from coconut_attr.evidence import Evidence
+from coconut_attr.images import ImageError
+from coconut_attr.rules import Rules
+from coconut_attr.sources.records import SegmentInfo
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One measured segment.
+
+    Attributes:
+        id: R + 256 G + 65536 B of its colour in the mask.
+        area: pixels in the mask (segments_info states its own, in `SegmentInfo`).
+        bbox: x, y, width, height in pixels, as COCO writes it.
+        rle: compressed COCO run-length counts of a thing (pycocotools.mask), empty for stuff.
+    """
+
+    id: int
+    category_id: int
+    iscrowd: bool
+    area: int
+    bbox: tuple[int, int, int, int]
+    rle: str = ""
+
+
+def decode_mask(png: bytes) -> np.ndarray:
+    """Segment ids of a panoptic PNG.
+
+    Returns:
+        uint32 array [height, width]; 0 is unlabelled.
+
+    Raises:
+        ImageError: not a whole PNG, or not RGB (a palette or grey mask has lost the ids).
+    """
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            if image.mode not in {"RGB", "RGBA"}:
+                raise ImageError(f"panoptic mask of mode {image.mode}; COCO's are RGB")
+            rgb = np.asarray(image.convert("RGB"), dtype=np.uint32)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"panoptic mask: {error}") from error
+    return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+
+
+def measure(ids: np.ndarray, infos: Sequence[SegmentInfo], things: frozenset[int]) -> list[Segment]:
+    """Measure those segments of a mask that segments_info names.
+
+    Args:
+        ids: uint32 [height, width] of `decode_mask`.
+        infos: segments_info of the image; entries without a pixel in the mask are left out.
+        things: category ids of which the run-length encoding is wanted.
+    """
+    values, inverse, areas = np.unique(ids, return_inverse=True, return_counts=True)
+    index = {int(value): k for k, value in enumerate(values)}
+    labels = inverse.reshape(ids.shape)
+    top, bottom, left, right = _extents(labels, len(values))
+    segments = []
+    for info in infos:
+        k = index.get(info.id)
+        if k is None:
+            continue
+        bbox = (int(left[k]), int(top[k]), int(right[k] - left[k] + 1), int(bottom[k] - top[k] + 1))
+        rle = ""
+        if info.category_id in things:
+            rle = coco_mask.encode(np.asfortranarray(labels == k, dtype=np.uint8))["counts"].decode()
+        segments.append(Segment(info.id, info.category_id, info.iscrowd, int(areas[k]), bbox, rle))
+    return segments
+
+
+def _extents(labels: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """First and last row, first and last column of each label."""
+    result = []
+    for axis in (0, 1):
+        length = labels.shape[axis]
+        lines = np.broadcast_to(np.arange(length).reshape((-1, 1) if axis == 0 else (1, -1)), labels.shape)
+        pairs = np.unique(labels.ravel() * length + lines.ravel())
+        owner, line = np.divmod(pairs, length)
+        first, last = np.zeros(count, int), np.zeros(count, int)
+        first[owner[::-1]] = line[::-1]
+        last[owner] = line
+        result += [first, last]
+    return tuple(result)
+
+
+def panoptic_evidence(segments: Sequence[Segment], labelled: int, pixels: int, rules: Rules) -> list[Evidence]:
+    """What the categories and sizes of an image's segments say.
+
+    Args:
+        labelled: pixels that belong to a segment.
+        pixels: pixels of the image.
+    """
+    policy = rules.panoptic
+    name_of = {category.id: name for name, category in rules.category.items()}
+    present: dict[str, tuple[Segment, str]] = {}
+    possible: set[str] = set()
+    for segment in sorted(segments, key=lambda s: -s.area):
+        name = name_of.get(segment.category_id)
+        if name is None:
+            continue
+        category = rules.category[name]
+        possible.update(category.present, category.maybe)
+        too_small = segment.area < policy.min_area * pixels
+        for attribute in category.present:
+            if not (too_small and attribute in policy.min_area_attributes):
+                present.setdefault(attribute, (segment, name))
+
+    evidence = [
+        Evidence(attribute, "present", "panoptic", policy.present_confidence, name, segment_id=segment.id)
+        for attribute, (segment, name) in present.items()
+    ]
+    if segments and labelled >= (1 - policy.max_unlabelled) * pixels:
+        absent = {a: "no segment of such a category" for a in policy.exhaustive if a not in possible}
+        for pair in policy.exclusive:
+            for one, other in (pair, pair[::-1]):
+                if one in present and other not in present:
+                    absent[other] = f"{present[one][1]} speaks for {one}"
+        evidence += [Evidence(a, "absent", "panoptic", policy.absent_confidence, why) for a, why in absent.items()]
+    return evidence + _size_evidence(segments, pixels, rules)
+
+
+def _size_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) -> list[Evidence]:
+    """Large and small: the area of the largest and of the smallest countable object, as a share of the image."""
+    policy = rules.panoptic
+    things = {category.id for category in rules.category.values() if category.thing}
+    objects = sorted((s for s in segments if s.category_id in things and not s.iscrowd), key=lambda s: s.area)
+    if not objects:
+        return []
+    smallest, largest = objects[0], objects[-1]
+    small, large = smallest.area / pixels, largest.area / pixels
+    found = []
+    for attribute, segment, share, is_present, is_absent in (
+        ("large", largest, large, large >= policy.large_present, large <= policy.large_absent),
+        ("small", smallest, small, small <= policy.small_present, small >= policy.small_absent),
+    ):
+        if is_present or is_absent:
+            state = "present" if is_present else "absent"
+            confidence = policy.present_confidence if is_present else policy.absent_confidence
+            detail = f"{share:.1%} of the image"
+            found.append(Evidence(attribute, state, "panoptic", confidence, detail, segment_id=segment.id))
+    return found

@@ -1,0 +1,46 @@
+"""Every setting of the product, read from COCONUT_ATTR_* environment variables (or a .env file)."""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings; field NAME is read from the environment variable COCONUT_ATTR_NAME."""
+
+    model_config = SettingsConfigDict(env_prefix="COCONUT_ATTR_", env_file=".env", extra="ignore")
+
+    data_dir: Path = Field(Path("data"), description="Folder of images, masks, checkpoints and SQLite files")
+    database_url: str = Field("", description="SQLAlchemy URL of the store; empty: SQLite in the data folder")
+    mirror: str = Field("", description="Folder or URL laid out under the upstream host names, used in their place")
+    annotations_dir: Path | None = Field(None, description="Folder in COCONut's Kaggle layout, read instead of the hub")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train and predict")
+    download_threads: int = Field(8, ge=1, le=64, description="Simultaneous image requests of one download task")
+    shard_size: int = Field(250, ge=1, description="Images of one download or extraction task")
+    connect_timeout: float = Field(10, gt=0, description="Seconds to wait for a connection")
+    read_timeout: float = Field(30, gt=0, description="Seconds to wait between two bytes of an answer")
+    retries: int = Field(5, ge=0, description="Further attempts at an image after a passing failure")
+    dashboard_port: int = Field(8501, ge=1, le=65535, description="Port of the dashboard, on 127.0.0.1")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """Database URL to connect to; a plain ``postgresql://`` is read by psycopg 3."""
+        if not self.database_url:
+            return f"sqlite:///{self.data_dir.absolute() / 'coconut_attr.db'}"
+        for plain in ("postgresql://", "postgres://"):
+            if self.database_url.startswith(plain):
+                return "postgresql+psycopg://" + self.database_url.removeprefix(plain)
+        return self.database_url
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        pydantic.ValidationError: a variable has a value of the wrong kind.
+    """
+    return Settings()

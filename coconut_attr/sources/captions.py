@@ -1,0 +1,55 @@
+"""COCO captions: one member of COCO's 241 MB annotation zip, fetched alone by HTTP range and cached."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import requests
+from remotezip import RemoteIOError, RemoteZip
+
+from coconut_attr.files import write_atomically
+from coconut_attr.registry import Dataset
+from coconut_attr.settings import Settings
+from coconut_attr.sources.records import Caption, ImageInfo, SourceError, image_info
+from coconut_attr.sources.upstream import is_url, mirrored
+
+
+def fetch_member(dataset: Dataset, member: str, settings: Settings) -> Path:
+    """The caption file, cached in the data folder.
+
+    Raises:
+        SourceError: the zip cannot be reached or has no such member.
+    """
+    cached = settings.data_dir / "annotations" / os.path.basename(member)
+    if cached.is_file():
+        return cached
+    address = mirrored(dataset.caption_zip, settings)
+    try:
+        timeouts = (settings.connect_timeout, settings.read_timeout)
+        with RemoteZip(address, timeout=timeouts) if is_url(address) else zipfile.ZipFile(address) as archive:
+            content = archive.read(member)
+    except KeyError as error:
+        raise SourceError(f"{address} has no member {member}") from error
+    except (OSError, zipfile.BadZipFile, RemoteIOError, requests.RequestException) as error:
+        raise SourceError(f"cannot read {member} in {address}: {error}") from error
+    write_atomically(cached, content)
+    return cached
+
+
+def read_member(path: Path, image_prefix: str) -> tuple[list[ImageInfo], list[Caption]]:
+    """The images and captions of a COCO caption file.
+
+    Raises:
+        SourceError: the file is not of that form.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        images = [image_info(entry, image_prefix) for entry in content["images"]]
+        captions = [
+            Caption(int(entry["id"]), int(entry["image_id"]), str(entry["caption"]).strip())
+            for entry in content["annotations"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path} is not a COCO caption file ({error!r}); delete it to fetch it again") from error
+    return images, captions
