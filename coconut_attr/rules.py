@@ -10,11 +10,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from coconut_attr.attributes import INDEX
+from coconut_attr.errors import UserError
 
 Share = Field(ge=0, le=1)
 
 
-class RulesError(Exception):
+class RulesError(UserError):
     """The rules file is not valid; the message says where and why."""
 
 

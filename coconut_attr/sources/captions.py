@@ -11,7 +11,7 @@ from remotezip import RemoteIOError, RemoteZip
 from coconut_attr.files import write_atomically
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
-from coconut_attr.sources.records import Caption, ImageInfo, SourceError, image_info
+from coconut_attr.sources.records import Caption, ImageInfo, SourceError, UnreachableError, image_info
 from coconut_attr.sources.upstream import is_url, mirrored
 
 
@@ -32,7 +32,8 @@ def fetch_member(dataset: Dataset, member: str, settings: Settings) -> Path:
     except KeyError as error:
         raise SourceError(f"{address} has no member {member}") from error
     except (OSError, zipfile.BadZipFile, RemoteIOError, requests.RequestException) as error:
-        raise SourceError(f"cannot read {member} in {address}: {error}") from error
+        kind = UnreachableError if is_url(address) else SourceError
+        raise kind(f"cannot read {member} in {address}: {error}") from error
     write_atomically(cached, content)
     return cached
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
-from coconut_attr.sources.records import Panoptic, SegmentInfo, SourceError, image_info
+from coconut_attr.sources.records import Panoptic, SegmentInfo, SourceError, UnreachableError, image_info
 from coconut_attr.sources.upstream import hub_folder
 
 COLUMNS = ("mask", "segments_info", "image_info")
@@ -40,7 +40,7 @@ def list_shards(dataset: Dataset, settings: Settings) -> list[Shard]:
         try:
             found = filesystem.glob(f"{folder.rstrip('/')}/data/*.parquet", detail=True)
         except Exception as error:  # each filesystem behind fsspec raises errors of its own
-            raise SourceError(f"cannot list {dataset.name}'s annotations at {folder}: {error}") from error
+            raise _unread(error, folder)(f"cannot list {dataset.name}'s annotations at {folder}: {error}") from error
         if not found:
             raise SourceError(f"no data/*.parquet under {folder}: is the mirror (or the repository name) right?")
         for path, detail in sorted(found.items()):
@@ -75,7 +75,13 @@ def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list
                 skip = 0
                 yield [_panoptic(row, shard.image_prefix) for row in table.to_pylist()]
     except (OSError, pa.ArrowException, KeyError, TypeError) as error:
-        raise SourceError(f"cannot read {address}: {error}") from error
+        raise _unread(error, address)(f"cannot read {address}: {error}") from error
+
+
+def _unread(error: Exception, address: str) -> type[SourceError]:
+    """The kind of error: a network that fails may work again, anything else will not."""
+    local = address.startswith("/") or isinstance(error, FileNotFoundError | pa.ArrowException | KeyError | TypeError)
+    return SourceError if local else UnreachableError
 
 
 def _panoptic(row: dict, image_prefix: str) -> Panoptic:

@@ -4,9 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from coconut_attr.errors import UserError
 
-class SourceError(Exception):
+
+class SourceError(UserError):
     """An annotation source cannot be reached or read; the message says what, where and what to do."""
+
+
+class UnreachableError(SourceError):
+    """A source does not answer; another attempt may help."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""The annotations of a dataset: which files hold them, their masks on disk, and the captions."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from coconut_attr.files import write_atomically
+from coconut_attr.registry import Dataset
+from coconut_attr.settings import Settings
+from coconut_attr.sources import captions, hub, kaggle, sample
+from coconut_attr.sources.records import Caption, ImageInfo, Panoptic, plain_name
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """A file of panoptic annotations; `read(skip)` yields batches of them after the first `skip`."""
+
+    name: str
+    read: Callable[[int], Iterator[list[Panoptic]]]
+
+
+def annotation_files(dataset: Dataset, settings: Settings) -> list[AnnotationFile]:
+    """The files that hold a dataset's panoptic annotations: the hub's, or those of a Kaggle-layout folder.
+
+    Raises:
+        SourceError: they cannot be listed.
+    """
+    if not dataset.repos:
+        return []
+    if settings.annotations_dir:
+        path = kaggle.annotation_file(settings.annotations_dir, dataset)
+        return [AnnotationFile(f"kaggle/{path.name}", partial(_read_kaggle, settings.annotations_dir, dataset))]
+    return [
+        AnnotationFile(shard.name, partial(hub.read_shard, shard, settings))
+        for shard in hub.list_shards(dataset, settings)
+    ]
+
+
+def _read_kaggle(folder: Path, dataset: Dataset, skip: int) -> Iterator[list[Panoptic]]:
+    return kaggle.read(folder, dataset, skip=skip)
+
+
+def captioned_images(dataset: Dataset, settings: Settings) -> tuple[list[ImageInfo], list[Caption]]:
+    """The captions of a dataset, and the images that they are of.
+
+    Raises:
+        SourceError: the caption file cannot be had or read.
+    """
+    if not dataset.is_coconut:
+        return sample.read()
+    images: list[ImageInfo] = []
+    texts: list[Caption] = []
+    for member in dataset.caption_members:
+        path = captions.fetch_member(dataset, member, settings)
+        more_images, more_texts = captions.read_member(path, dataset.repos[0][1])
+        images += more_images
+        texts += more_texts
+    return images, texts
+
+
+def keep_mask(dataset: Dataset, annotation: Panoptic, settings: Settings) -> str:
+    """Write an annotation's mask to the data folder; returns its path relative to that folder.
+
+    Raises:
+        SourceError: the image's name could leave the folder.
+        OSError: it cannot be written.
+    """
+    name = Path(plain_name(annotation.image.file_name)).with_suffix(".png").name
+    relative = Path("annotations") / dataset.name / "panoptic" / name
+    write_atomically(settings.data_dir / relative, annotation.mask_png)
+    return str(relative)

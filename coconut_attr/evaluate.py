@@ -1,0 +1,183 @@
+"""Evaluation: scores over known cells, each with its trivial baselines, its n, and an interval.
+
+Formulas are scikit-learn's (average precision, precision, recall, F1) and SciPy's (Wilson interval). Intervals are 95 %:
+Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, because the decisions about
+one image are not independent.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+
+from coconut_attr.attributes import ATTRIBUTES
+
+RESAMPLES = 300
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value with its 95 % interval and the number of known cells behind it; nan where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class AttributeScore:
+    """Scores of one attribute. Accuracy, precision, recall and F1 are at threshold 0.5.
+
+    `prior_accuracy` decides as the majority of the training labels; `prior_ap` is the average precision of any constant
+    score, that is the share of present cells.
+    """
+
+    attribute: str
+    n: int
+    positives: int
+    accuracy: Score
+    ap: Score
+    precision: float
+    recall: float
+    f1: float
+    all_absent_accuracy: float
+    prior_accuracy: float
+    prior_ap: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on one split, overall and for each attribute."""
+
+    images: int
+    overall: dict[str, Score]
+    attributes: list[AttributeScore]
+
+
+def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over attributes of the average precision on known cells; attributes without both states are left out.
+
+    Args:
+        labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
+        scores: float [n, 34].
+
+    Returns:
+        nan where no attribute has both states.
+    """
+    values = [_average_precision(labels[:, k], scores[:, k]) for k in range(labels.shape[1])]
+    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
+
+
+def evaluate(labels: np.ndarray, probabilities: np.ndarray, train_labels: np.ndarray, seed: int = 0) -> Evaluation:
+    """Score probabilities against labels.
+
+    Args:
+        labels: int8 [n, 34] of the split; 1 present, 0 absent, -1 unknown.
+        probabilities: float [n, 34].
+        train_labels: int8 [m, 34] that the prior baseline is counted on.
+        seed: of the bootstrap.
+    """
+    majority = _prior(train_labels) >= 0.5
+    decided = probabilities >= 0.5
+    known = labels >= 0
+    right = {
+        "accuracy": (decided == labels) & known,
+        "all_absent_accuracy": (labels == 0) & known,
+        "prior_accuracy": (majority == labels) & known,
+    }
+    rng = np.random.default_rng(seed)
+    resamples = [rng.integers(len(labels), size=len(labels)) for _ in range(RESAMPLES)]
+    aps = np.array([_average_precision_columns(labels[rows], probabilities[rows]) for rows in resamples])
+    prevalences = np.array([_prevalence(labels[rows]) for rows in resamples])
+    n = int(known.sum())
+
+    overall = {}
+    for name, hits in right.items():
+        drawn = [hits[rows].sum() / max(1, known[rows].sum()) for rows in resamples]
+        overall[name] = _score(hits.sum() / max(1, n), drawn, n)
+    overall["map"] = _score(mean_average_precision(labels, probabilities), _row_means(aps), n)
+    overall["prior_map"] = _score(_mean(_prevalence(labels)), _row_means(prevalences), n)
+    return Evaluation(len(labels), overall, _attribute_scores(labels, probabilities, right, aps))
+
+
+def _attribute_scores(labels, probabilities, right, aps) -> list[AttributeScore]:
+    decided = probabilities >= 0.5
+    known = labels >= 0
+    result = []
+    for k, attribute in enumerate(ATTRIBUTES):
+        cells = known[:, k]
+        n = int(cells.sum())
+        positives = int((labels[:, k] == 1).sum())
+        share = {name: int(hits[:, k].sum()) / n if n else math.nan for name, hits in right.items()}
+        precision = recall = f1 = math.nan
+        if n:
+            precision, recall, f1, _ = precision_recall_fscore_support(
+                labels[cells, k], decided[cells, k], average="binary", zero_division=np.nan
+            )
+        result.append(
+            AttributeScore(
+                attribute=attribute,
+                n=n,
+                positives=positives,
+                accuracy=_wilson(int(right["accuracy"][:, k].sum()), n),
+                ap=_score(_average_precision(labels[:, k], probabilities[:, k]), aps[:, k], n),
+                precision=float(precision),
+                recall=float(recall),
+                f1=float(f1),
+                all_absent_accuracy=share["all_absent_accuracy"],
+                prior_accuracy=share["prior_accuracy"],
+                prior_ap=positives / n if n else math.nan,
+            )
+        )
+    return result
+
+
+def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    cells = labels >= 0
+    states = labels[cells]
+    if not states.any() or states.all():
+        return math.nan
+    return float(average_precision_score(states, scores[cells]))
+
+
+def _average_precision_columns(labels: np.ndarray, scores: np.ndarray) -> list[float]:
+    return [_average_precision(labels[:, k], scores[:, k]) for k in range(labels.shape[1])]
+
+
+def _prior(labels: np.ndarray) -> np.ndarray:
+    """Share of present among the known cells of each attribute (0 where none is known)."""
+    return (labels == 1).sum(0) / np.maximum(1, (labels >= 0).sum(0))
+
+
+def _prevalence(labels: np.ndarray) -> np.ndarray:
+    """Average precision of a constant score: the share of present, nan where an attribute lacks one of the states."""
+    share = _prior(labels)
+    return np.where((share > 0) & (share < 1), share, np.nan)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
+
+
+def _row_means(table: np.ndarray) -> list[float]:
+    return [_mean(row) for row in table]
+
+
+def _score(value: float, drawn, n: int) -> Score:
+    drawn = np.asarray(drawn, dtype=float)
+    drawn = drawn[~np.isnan(drawn)]
+    if math.isnan(value) or not len(drawn):
+        return Score(value, math.nan, math.nan, n)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Score(float(value), float(low), float(high), n)
+
+
+def _wilson(hits: int, n: int) -> Score:
+    if not n:
+        return Score(math.nan, math.nan, math.nan, 0)
+    interval = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
+    return Score(hits / n, float(interval.low), float(interval.high), n)

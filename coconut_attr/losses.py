@@ -1,0 +1,38 @@
+"""Training losses over cells that are known; unknown ones (-1) count for nothing."""
+
+import torch
+from torch import Tensor, nn
+
+from coconut_attr.model import Output
+
+TEMPERATURE = 0.07
+
+
+def known_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy, averaged over the known cells of a batch (0 where there is none).
+
+    Args:
+        logits: float [n, 34].
+        labels: [n, 34]; 1 present, 0 absent, -1 unknown.
+    """
+    known = labels >= 0
+    cells = nn.functional.binary_cross_entropy_with_logits(
+        logits, labels.clamp(min=0).to(logits.dtype), reduction="none"
+    )
+    return (cells * known).sum() / known.sum().clamp(min=1)
+
+
+def contrastive(output: Output, labels: Tensor) -> Tensor:
+    """Supervised contrastive loss between an image and its attributes (Khosla et al. 2020, L_out; here the image is the
+    anchor, its present attributes are the positives, its absent ones the negatives).
+
+    Args:
+        output: of the model for n images.
+        labels: [n, 34]; 1 present, 0 absent, -1 unknown.
+    """
+    similarity = output.image @ output.attribute.T / TEMPERATURE
+    known, present = labels >= 0, labels == 1
+    log_probability = similarity - torch.logsumexp(similarity.masked_fill(~known, -1e4), dim=1, keepdim=True)
+    counts = present.sum(1)
+    each = -(log_probability * present).sum(1) / counts.clamp(min=1)
+    return each.sum() / (counts > 0).sum().clamp(min=1)

@@ -1,0 +1,50 @@
+"""Commands of the store, added to `coconut-attr`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coconut_attr.settings import settings
+from db.engine import open_for_reading, open_store
+from db.queries import sql
+
+db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this layer's commands to the command line."""
+    app.command()(status)
+    app.add_typer(db_commands, name="db")
+
+
+@db_commands.command()
+def upgrade() -> None:
+    """Bring the store's schema to this version."""
+    open_store(settings().sqlalchemy_url).dispose()
+    typer.echo("the store has this version's schema")
+
+
+def status(runs: Annotated[int, typer.Option(help="Runs to show, newest first.", min=1)] = 5) -> None:
+    """What the store holds: datasets and runs."""
+    engine = open_for_reading(settings().sqlalchemy_url)
+    console = Console()
+    console.print(f"store: {engine.url.render_as_string(hide_password=True)}", soft_wrap=True)
+    datasets = Table("dataset", *(["images", "downloaded", "failed", "with mask", "captions", "segments", "labelled"]))
+    for row in sql(engine, "SELECT * FROM dataset_summary WHERE images > 0 ORDER BY dataset"):
+        numbers = (
+            row[key] for key in ("images", "downloaded", "failed", "with_mask", "captions", "segments", "labelled")
+        )
+        datasets.add_row(row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"), *(f"{n:,}" for n in numbers))
+    console.print(datasets)
+    table = Table("run", "kind", "status", "dataset", "backbone", "n", "accuracy", "all absent", "mAP", "prior mAP")
+    query = "SELECT * FROM run_summary ORDER BY run_id DESC LIMIT :runs"
+    for row in sql(engine, query, runs=runs):
+        table.add_row(
+            str(row["run_id"]), row["kind"], row["status"], row["trained_on"], row["backbone"],
+            "" if row["decisions"] is None else f"{row['decisions']:,}",
+            *("" if row[key] is None else f"{row[key]:.3f}"
+              for key in ("accuracy", "all_absent_accuracy", "map", "prior_map")),
+        )  # fmt: skip
+    console.print(table)

@@ -1,0 +1,141 @@
+"""Connections to the store, and its migrations."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from coconut_attr.errors import UserError
+
+BUSY_MS = 60_000
+
+
+class StoreError(UserError):
+    """The store cannot be opened; the message says why and what to do."""
+
+
+def connect(url: str, *, read_only: bool = False) -> Engine:
+    """An engine for a store URL.
+
+    SQLite gets write-ahead logging, a busy timeout, foreign keys, and transactions that take the write lock when they
+    begin (a reader that turns writer half-way cannot wait for the lock).
+
+    Args:
+        read_only: refuse every write, whatever the account may do.
+
+    Raises:
+        StoreError: the URL is no database URL, or (read-only) the SQLite file does not exist.
+    """
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise StoreError(f"COCONUT_ATTR_DATABASE_URL={url!r} is not a database URL") from error
+    if parsed.get_backend_name() != "sqlite":
+        options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+        return create_engine(parsed, pool_pre_ping=True, connect_args=options)
+
+    path = Path(parsed.database or "")
+    if read_only:
+        if not path.is_file():
+            raise StoreError(f"there is no database at {path} yet; run: make run")
+        parsed = parsed.set(database=f"file:{path.absolute()}").update_query_dict({"mode": "ro", "uri": "true"})
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection, _record):
+        connection.isolation_level = None  # SQLAlchemy, not the driver, begins transactions
+        connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection):
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _config(engine: Engine) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["engine"] = engine
+    return config
+
+
+def head_revision() -> str:
+    """The schema version that this code needs."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return ScriptDirectory.from_config(config).get_current_head() or ""
+
+
+def current_revision(engine: Engine) -> str | None:
+    """The schema version of a store; None where it is empty.
+
+    Raises:
+        StoreError: the server does not answer or refuses the account.
+    """
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise StoreError(f"cannot open {_shown(engine)}: {error.orig}") from error
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring a store's schema to a revision; safe when several processes do it at once."""
+    if current_revision(engine) != head_revision() or revision != "head":
+        command.upgrade(_config(engine), revision)
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Take a store's schema back to a revision (`base`: drop everything)."""
+    command.downgrade(_config(engine), revision)
+
+
+def open_store(url: str) -> Engine:
+    """An engine for a store whose schema is this code's.
+
+    Raises:
+        StoreError: it cannot be opened, or was made by a newer version of this program.
+    """
+    engine = connect(url)
+    current = current_revision(engine)
+    if current is not None and current not in known_revisions():
+        raise StoreError(f"{_shown(engine)} has schema {current}, newer than this program: upgrade the program")
+    upgrade(engine)
+    return engine
+
+
+def open_for_reading(url: str) -> Engine:
+    """A read-only engine for a store whose schema is this code's.
+
+    Raises:
+        StoreError: it is missing, empty or of another schema; the message says what to run.
+    """
+    engine = connect(url, read_only=True)
+    current = current_revision(engine)
+    if current is None:
+        raise StoreError(f"{_shown(engine)} is empty; run: make run")
+    if current != head_revision():
+        raise StoreError(f"{_shown(engine)} has schema {current}, not {head_revision()}; run: coconut-attr db upgrade")
+    return engine
+
+
+def known_revisions() -> set[str]:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+
+
+def _shown(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)

@@ -1,0 +1,282 @@
+"""Tables of the attribute store. The documented views over them are made by the migrations."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, DateTime, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSON}
+
+
+def _image_key() -> Mapped[int]:
+    return mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True)
+
+
+class Dataset(Base):
+    """A dataset of the registry, and the counts that upstream states for it."""
+
+    __tablename__ = "dataset"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    is_coconut: Mapped[bool]
+    licence: Mapped[str]
+    expected_images: Mapped[int | None]
+    expected_segments: Mapped[int | None]
+
+
+class Attribute(Base):
+    """One of the 34 attributes; `id` is its place in the label vector, `ours` says that the report did not name it."""
+
+    __tablename__ = "attribute"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(unique=True)
+    group_name: Mapped[str]
+    ours: Mapped[bool]
+
+
+class Category(Base):
+    """A COCO panoptic category."""
+
+    __tablename__ = "category"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    isthing: Mapped[bool]
+
+
+class AnnotationFile(Base):
+    """How far the reading of one annotation file (parquet shard, JSON) has come, so that it can go on."""
+
+    __tablename__ = "annotation_file"
+
+    dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    rows_done: Mapped[int] = mapped_column(default=0)
+    complete: Mapped[bool] = mapped_column(default=False)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Image(Base):
+    """An image of a dataset. Size in pixels; `path` and `mask_path` are relative to the data folder."""
+
+    __tablename__ = "image"
+    __table_args__ = (
+        UniqueConstraint("dataset", "coco_id"),
+        CheckConstraint("split IN ('train', 'val', 'test')", name="split"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"))
+    coco_id: Mapped[int]
+    file_name: Mapped[str]
+    url: Mapped[str]
+    licence: Mapped[str]
+    width: Mapped[int]
+    height: Mapped[int]
+    split: Mapped[str]
+    path: Mapped[str | None]
+    sha256: Mapped[str | None]
+    bytes: Mapped[int | None]
+    mask_path: Mapped[str | None]
+    rule_version: Mapped[str | None] = mapped_column(comment="rules its labels were made with; NULL: not labelled yet")
+
+
+class Download(Base):
+    """The last attempt to fetch an image. `error_class` names the cause of a failure."""
+
+    __tablename__ = "download"
+    __table_args__ = (CheckConstraint("state IN ('done', 'failed')", name="state"),)
+
+    image_id: Mapped[int] = _image_key()
+    state: Mapped[str]
+    attempts: Mapped[int]
+    seconds: Mapped[float]
+    error_class: Mapped[str | None]
+    error: Mapped[str | None]
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Caption(Base):
+    """A human caption; `caption_id` is COCO's."""
+
+    __tablename__ = "caption"
+
+    image_id: Mapped[int] = _image_key()
+    caption_id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
+class Segment(Base):
+    """A panoptic segment; `segment_id` is R + 256 G + 65536 B of its colour in the mask.
+
+    `annotated_area` is what segments_info states; the other measures are taken from the mask (pixels), and are NULL until
+    the image's labels are extracted. `rle` holds a thing's compressed run-length counts for pycocotools.
+    """
+
+    __tablename__ = "segment"
+    __table_args__ = (Index("ix_segment_category_id", "category_id"),)
+
+    image_id: Mapped[int] = _image_key()
+    segment_id: Mapped[int] = mapped_column(primary_key=True)
+    category_id: Mapped[int]
+    iscrowd: Mapped[bool]
+    annotated_area: Mapped[int]
+    area: Mapped[int | None]
+    bbox_x: Mapped[int | None]
+    bbox_y: Mapped[int | None]
+    bbox_width: Mapped[int | None]
+    bbox_height: Mapped[int | None]
+    rle: Mapped[str | None]
+
+
+class ImageAttribute(Base):
+    """The label of one attribute of one image. `conflict`: some evidence spoke for the other state."""
+
+    __tablename__ = "image_attribute"
+    __table_args__ = (
+        CheckConstraint("state IN ('present', 'absent', 'unknown')", name="state"),
+        Index("ix_image_attribute_attribute_id_state", "attribute_id", "state"),
+    )
+
+    image_id: Mapped[int] = _image_key()
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    state: Mapped[str]
+    confidence: Mapped[float]
+    conflict: Mapped[bool]
+
+
+class AttributeEvidence(Base):
+    """One piece of evidence behind a label."""
+
+    __tablename__ = "attribute_evidence"
+    __table_args__ = (
+        CheckConstraint("source IN ('panoptic', 'pixels', 'caption')", name="source"),
+        CheckConstraint("state IN ('present', 'absent')", name="state"),
+    )
+
+    image_id: Mapped[int] = _image_key()
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(primary_key=True)
+    confidence: Mapped[float]
+    detail: Mapped[str]
+    segment_id: Mapped[int | None]
+    caption_id: Mapped[int | None]
+
+
+class Run(Base):
+    """A training run: `trained` here, or `reported` by somebody else and stored for comparison."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        CheckConstraint("kind IN ('trained', 'reported')", name="kind"),
+        CheckConstraint("status IN ('running', 'finished', 'failed')", name="status"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    status: Mapped[str]
+    dataset: Mapped[str]
+    backbone: Mapped[str]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    total_parameters: Mapped[int]
+    trainable_parameters: Mapped[int]
+    train_images: Mapped[int | None]
+    val_images: Mapped[int | None]
+    seed: Mapped[int | None]
+    config: Mapped[dict[str, Any]]
+    environment: Mapped[dict[str, Any]] = mapped_column(comment="git revision, package versions, hardware")
+    rule_version: Mapped[str | None]
+    data_fingerprint: Mapped[str | None] = mapped_column(comment="SHA-256 of image hashes, splits and labels")
+    checkpoint: Mapped[str | None] = mapped_column(comment="relative to the data folder")
+    best_epoch: Mapped[int | None]
+    flow_run_id: Mapped[str | None]
+    note: Mapped[str | None]
+
+
+class EpochMetric(Base):
+    """One epoch of a run. Accuracy and mAP are of the val split; `decisions` is the number of cells behind accuracy."""
+
+    __tablename__ = "epoch_metric"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    loss: Mapped[float]
+    val_loss: Mapped[float | None]
+    accuracy: Mapped[float]
+    map: Mapped[float | None]
+    decisions: Mapped[int]
+    learning_rate: Mapped[float | None]
+    images_per_second: Mapped[float | None]
+    seconds: Mapped[float | None]
+
+
+class RunMetric(Base):
+    """One overall score of a run on a split, with its 95 % interval and its n (known cells)."""
+
+    __tablename__ = "run_metric"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    dataset: Mapped[str] = mapped_column(primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    n: Mapped[int]
+    images: Mapped[int]
+
+
+class AttributeMetric(Base):
+    """Scores of one attribute in a run, beside its trivial baselines. NULL where a score is not defined."""
+
+    __tablename__ = "attribute_metric"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    dataset: Mapped[str] = mapped_column(primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    n: Mapped[int]
+    positives: Mapped[int]
+    accuracy: Mapped[float | None]
+    accuracy_low: Mapped[float | None]
+    accuracy_high: Mapped[float | None]
+    all_absent_accuracy: Mapped[float | None]
+    prior_accuracy: Mapped[float | None]
+    ap: Mapped[float | None]
+    ap_low: Mapped[float | None]
+    ap_high: Mapped[float | None]
+    prior_ap: Mapped[float | None]
+    precision: Mapped[float | None]
+    recall: Mapped[float | None]
+    f1: Mapped[float | None]
+
+
+class Prediction(Base):
+    """The probability that a run gives to one attribute of one image of the split that it was evaluated on."""
+
+    __tablename__ = "prediction"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = _image_key()
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    probability: Mapped[float]

@@ -1,0 +1,110 @@
+"""The flow `extract`: labels, with their evidence, for every image that has none by the present rules."""
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from coconut_attr.attributes import INDEX
+from coconut_attr.extract import Extraction, Extractor
+from coconut_attr.images import ImageError
+from coconut_attr.registry import dataset as registered
+from coconut_attr.rules import load_rules
+from coconut_attr.settings import settings
+from coconut_attr.sources.records import Caption, SegmentInfo
+from db import queries
+from db import store as writes
+from flows.progress import Progress
+from flows.store import store
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+def extract(dataset: str = "val5k") -> int:
+    """Label the images of a dataset; those that have labels by the present rules are left alone.
+
+    Returns:
+        The number of images that were labelled.
+    """
+    name = registered(dataset).name
+    version = load_rules().version
+    image_ids = queries.images_to_label(store(), name, version)
+    size = settings().shard_size
+    with Progress(f"{dataset} labels", len(image_ids)) as progress:
+        shards = [
+            label_images.submit(image_ids[start : start + size], version, progress)
+            for start in range(0, len(image_ids), size)
+        ]
+        return sum(shard.result() for shard in shards)
+
+
+@task(task_run_name="labels from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)
+def label_images(image_ids: list[int], version: str, progress: Progress) -> int:
+    """Label one shard of images; returns how many could be."""
+    extractor = Extractor(load_rules().rules)
+    data_dir = settings().data_dir
+    labels: dict[int, list[dict[str, Any]]] = {}
+    evidence: list[dict[str, Any]] = []
+    segments: list[dict[str, Any]] = []
+    for item in queries.annotated_images(store(), image_ids):
+        key, mask = item.image["id"], item.image["mask_path"]
+        infos = [
+            SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"]) for s in item.segments
+        ]
+        captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
+        try:
+            found = extractor.extract(data_dir / item.image["path"], data_dir / mask if mask else None, infos, captions)
+        except (ImageError, OSError) as error:
+            get_run_logger().warning("image %s is not labelled: %s", item.image["coco_id"], error)
+            continue
+        finally:
+            progress.advance()
+        labels[key] = _label_rows(key, found)
+        evidence += _evidence_rows(key, found)
+        segments += _segment_rows(key, found)
+    writes.record_labels(store(), version, labels, evidence, segments)
+    return len(labels)
+
+
+def _label_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": key,
+            "attribute_id": INDEX[label.attribute],
+            "state": label.state,
+            "confidence": label.confidence,
+            "conflict": label.conflict,
+        }
+        for label in found.labels
+    ]
+
+
+def _evidence_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": key,
+            "attribute_id": INDEX[piece.attribute],
+            "source": piece.source,
+            "state": piece.state,
+            "confidence": piece.confidence,
+            "detail": piece.detail,
+            "segment_id": piece.segment_id,
+            "caption_id": piece.caption_id,
+        }
+        for piece in found.evidence
+    ]
+
+
+def _segment_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+    names = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")
+    return [
+        {
+            "image_id": key,
+            "segment_id": segment.id,
+            "area": segment.area,
+            **dict(zip(names, segment.bbox, strict=True)),
+            "rle": segment.rle or None,
+        }
+        for segment in found.segments
+    ]

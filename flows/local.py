@@ -1,0 +1,184 @@
+"""Prefect on this machine: its server, work pools, deployments and workers as child processes."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import get_current_settings
+
+from coconut_attr.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+HOST = "127.0.0.1"
+DEFAULT_API = f"http://{HOST}:4200/api"
+POOLS = ("cpu", "gpu")
+
+
+class LocalError(UserError):
+    """A process of the local stack cannot start or has ended; the message says which and why."""
+
+
+def api_url() -> str:
+    return get_current_settings().api.url or DEFAULT_API
+
+
+def healthy(address: str) -> bool:
+    """Whether a health address answers that all is well."""
+    try:
+        return requests.get(address, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+class Stack:
+    """Child processes that are started one after the other and stopped together, last one first."""
+
+    def __init__(self, log_dir: Path, *, echo: bool = False) -> None:
+        self.log_dir = log_dir
+        self.echo = echo
+        self.processes: dict[str, subprocess.Popen] = {}
+
+    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen:
+        """Start a process; unless it is echoed to the terminal, its output goes to a log file."""
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        output = None if self.echo else (self.log_dir / f"{name}.log").open("ab")
+        # A session of its own: Ctrl-C reaches this program alone, which then stops the others in order.
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT if output else None, start_new_session=True,
+        )  # fmt: skip
+        if output:
+            output.close()
+        self.processes[name] = process
+        return process
+
+    def check(self) -> None:
+        """Raise if a process has ended.
+
+        Raises:
+            LocalError: names it, and where it wrote why.
+        """
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                where = "" if self.echo else f"; see {self.log_dir / name}.log"
+                raise LocalError(f"{name} ended with code {process.returncode}{where}")
+
+    def stop(self, grace: float = 10) -> None:
+        """Stop all processes and what they have started."""
+        for process in reversed(self.processes.values()):
+            _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        for process in reversed(self.processes.values()):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+            _signal(process, signal.SIGKILL)
+            process.wait()
+        self.processes.clear()
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def start_server(stack: Stack, data_dir: Path, timeout: float = 120) -> bool:
+    """Make sure that a Prefect server answers; returns whether it had to be started.
+
+    Raises:
+        LocalError: the port is taken by something else, or the server does not come up.
+    """
+    url = api_url()
+    if healthy(f"{url}/health"):
+        return False
+    parts = urlsplit(url)
+    host, port = parts.hostname or HOST, parts.port or 80
+    if host not in {HOST, "localhost"}:
+        raise LocalError(f"no Prefect server answers at {url} (PREFECT_API_URL); start it, or unset PREFECT_API_URL")
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise LocalError(f"port {port} is taken by another program; set PREFECT_API_URL=http://{HOST}:PORT/api")
+    data_dir.mkdir(parents=True, exist_ok=True)
+    stack.start(
+        "prefect-server", *prefect("server", "start", "--host", HOST, "--port", str(port)),
+        env={
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{data_dir.absolute() / 'prefect.db'}",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_UI_API_URL": url,
+        },
+    )  # fmt: skip
+    wait_for(stack, lambda: healthy(f"{url}/health"), timeout, f"the Prefect server at {url}")
+    return True
+
+
+def wait_for(stack: Stack, ready, timeout: float, what: str) -> None:
+    """Wait until something is ready.
+
+    Raises:
+        LocalError: a process ended, or the time ran out.
+    """
+    deadline = time.monotonic() + timeout
+    while not ready():
+        stack.check()
+        if time.monotonic() > deadline:
+            raise LocalError(f"{what} did not come up within {timeout:.0f} s; see {stack.log_dir}")
+        time.sleep(0.25)
+
+
+def register_deployments() -> None:
+    """Create the work pools and the deployments of prefect.yaml.
+
+    Raises:
+        LocalError: Prefect refused one; the message holds what it said.
+    """
+    for pool in POOLS:
+        limit = ("--concurrency-limit", "1") if pool == "gpu" else ()
+        _run("work-pool", "create", pool, "--type", "process", "--overwrite", *limit)
+    _run("--no-prompt", "deploy", "--all")
+
+
+def _run(*arguments: str) -> None:
+    result = subprocess.run(prefect(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise LocalError(f"prefect {' '.join(arguments)} failed:\n{result.stdout}{result.stderr}")
+
+
+def prefect(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def quiet_user_errors() -> None:
+    """Keep Prefect from printing the traceback of a mistake that the user can mend; it is still in Prefect's own log."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], UserError))
+
+    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, PrefectConsoleHandler):
+                handler.addFilter(keep)
+
+
+@contextmanager
+def stack(log_dir: Path, *, echo: bool = False) -> Iterator[Stack]:
+    """A stack that is stopped however its block ends; SIGTERM ends it as Ctrl-C does."""
+    processes = Stack(log_dir, echo=echo)
+
+    def interrupt(_number, _frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield processes
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        processes.stop()

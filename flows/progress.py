@@ -1,0 +1,59 @@
+"""Progress of long work: an artifact in the Prefect UI, and a bar where somebody watches a terminal."""
+
+import re
+import sys
+import time
+from types import TracebackType
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+UPDATE_SECONDS = 2.0
+
+
+class Progress:
+    """Progress towards `total` units of something; used as a context within a flow or task run."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what = what
+        self.total = max(1, total)
+        self.done = 0
+        self._next = 0.0
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            disable=not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> "Progress":
+        key = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
+        self._artifact = create_progress_artifact(progress=0.0, key=key, description=self.what)
+        self._task = self._bar.add_task(self.what, total=self.total)
+        self._bar.start()
+        return self
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        """Report further units as done."""
+        self.done += units
+        self._bar.update(self._task, completed=self.done, description=f"{self.what} {note}".rstrip())
+        if time.monotonic() >= self._next:
+            self._publish(note)
+
+    def _publish(self, note: str = "") -> None:
+        self._next = time.monotonic() + UPDATE_SECONDS
+        share = min(100.0, 100 * self.done / self.total)
+        update_progress_artifact(self._artifact, progress=share, description=f"{self.what} {note}".rstrip())
+        if self._bar.disable:
+            get_run_logger().info("%s: %s of %s (%.0f %%) %s", self.what, self.done, self.total, share, note)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if kind is None:
+            self._publish()

@@ -1,0 +1,27 @@
+"""Labelled images of the store, in the form that training and evaluation take."""
+
+import hashlib
+
+import numpy as np
+
+from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr.data import Samples
+from coconut_attr.settings import settings
+from db import queries
+from flows.store import store
+
+
+def load_samples(dataset: str, split: str) -> tuple[list[int], Samples]:
+    """Image ids, and files with labels, of the labelled images of a split."""
+    found = queries.labelled_images(store(), dataset, split)
+    labels = np.array([image.states for image in found], dtype=np.int8).reshape(-1, len(ATTRIBUTES))
+    return [image.id for image in found], Samples([settings().data_dir / image.path for image in found], labels)
+
+
+def fingerprint(dataset: str) -> str:
+    """SHA-256 over the content, split and labels of a dataset's images: equal data, equal fingerprint."""
+    digest = hashlib.sha256()
+    for split in ("train", "val", "test"):
+        for image in queries.labelled_images(store(), dataset, split):
+            digest.update(f"{split} {image.sha256} {image.states}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,34 @@
+"""The attribute store as the flows use it: opened, upgraded, and filled with the registry's reference rows."""
+
+from functools import cache
+
+from sqlalchemy import Engine
+
+from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, OURS
+from coconut_attr.registry import DATASETS
+from coconut_attr.rules import load_rules
+from coconut_attr.settings import settings
+from db.engine import open_store
+from db.store import sync_reference
+
+
+@cache
+def store() -> Engine:
+    """The store of this process.
+
+    Raises:
+        db.engine.StoreError: it cannot be opened.
+    """
+    engine = open_store(settings().sqlalchemy_url)
+    fields = ("name", "title", "is_coconut", "licence", "expected_images", "expected_segments")
+    categories = load_rules().rules.category
+    sync_reference(
+        engine,
+        datasets=[{field: getattr(entry, field) for field in fields} for entry in DATASETS.values()],
+        attributes=[
+            {"id": k, "name": name, "group_name": GROUP_OF[name], "ours": name in OURS}
+            for k, name in enumerate(ATTRIBUTES)
+        ],
+        categories=[{"id": c.id, "name": name, "isthing": c.thing} for name, c in categories.items()],
+    )
+    return engine

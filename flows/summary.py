@@ -1,0 +1,103 @@
+"""What a run came to, as a table for a terminal and for the Prefect UI."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from coconut_attr.registry import dataset as registered
+from coconut_attr.settings import settings
+from db.queries import sql
+from flows.store import store
+
+Line = tuple[str, ...]
+
+
+def scores(run_id: int) -> list[Line]:
+    """Name, value, 95 % interval, trivial baselines and n of a run's overall test scores."""
+    rows = sql(store(), "SELECT * FROM run_summary WHERE run_id = :run AND split = 'test'", run=run_id)
+    lines = []
+    for row in rows:
+        n = f"{row['decisions']:,} cells, {row['images']:,} images"
+        lines += [
+            ("mAP", *_interval(row, "map"), f"prior {_number(row['prior_map'])}", n),
+            ("accuracy", *_interval(row, "accuracy"),
+             f"all absent {_number(row['all_absent_accuracy'])}, prior {_number(row['prior_accuracy'])}", n),
+        ]  # fmt: skip
+    return lines
+
+
+def epochs(run_id: int) -> list[Line]:
+    """Epoch, loss, val accuracy and val mAP of each epoch of a run."""
+    rows = sql(store(), "SELECT * FROM epoch_curve WHERE run_id = :run ORDER BY epoch", run=run_id)
+    return [
+        (str(row["epoch"]), *(_number(row[key]) for key in ("loss", "val_loss", "accuracy", "map"))) for row in rows
+    ]
+
+
+def facts(dataset: str, run_id: int) -> list[Line]:
+    """What a run was made from, and where things are."""
+    data = sql(store(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[0]
+    states = sql(
+        store(),
+        "SELECT SUM(present) AS present, SUM(absent) AS absent, SUM(unknown) AS unknown FROM dataset_coverage"
+        " WHERE dataset = :dataset",
+        dataset=dataset,
+    )[0]
+    run = sql(store(), "SELECT * FROM run WHERE id = :run", run=run_id)[0]
+    frozen = run["total_parameters"] - run["trainable_parameters"]
+    return [
+        ("dataset", registered(dataset).title),
+        ("images", f"{data['downloaded']:,} downloaded, {data['failed']:,} failed, {data['with_mask']:,} with a mask"),
+        ("labels", f"{states['present']:,} present, {states['absent']:,} absent, {states['unknown']:,} unknown"),
+        ("model", f"{run['backbone']}: {run['total_parameters']:,} parameters, {frozen:,} of them frozen"),
+        ("run", f"{run_id}, best epoch {run['best_epoch']}"),
+        ("database", store().url.render_as_string(hide_password=True)),
+        ("checkpoint", str(settings().data_dir.absolute() / run["checkpoint"])),
+    ]
+
+
+def show(dataset: str, run_id: int) -> None:
+    """Print the summary of a run."""
+    console = Console()
+    table = Table("epoch", "loss", "val loss", "val accuracy", "val mAP", title="Training")
+    for line in epochs(run_id):
+        table.add_row(*line)
+    console.print(table)
+    table = Table("test split", "value", "95 % interval", "trivial baselines", "n", title="Scores on the test split")
+    for line in scores(run_id):
+        table.add_row(*line)
+    console.print(table)
+    for name, value in facts(dataset, run_id):
+        console.print(f"[bold]{name:<12}[/]{value}", soft_wrap=True, highlight=False)
+    if not registered(dataset).is_coconut:
+        console.print(NOT_COCONUT, style="bold red")
+
+
+NOT_COCONUT = (
+    "THESE ARE NOT COCONut RESULTS: the photographs of the scikit-image wheel stood in for the dataset, because neither a "
+    "mirror nor the upstream hosts could be reached."
+)
+
+
+def markdown(dataset: str, run_id: int) -> str:
+    """The summary of a run as Markdown."""
+    parts = [] if registered(dataset).is_coconut else [f"**{NOT_COCONUT}**"]
+    parts += [
+        _markdown_table(("test split", "value", "95 % interval", "trivial baselines", "n"), scores(run_id)),
+        _markdown_table(("epoch", "loss", "val loss", "val accuracy", "val mAP"), epochs(run_id)),
+        "\n".join(f"- {name}: {value}" for name, value in facts(dataset, run_id)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _markdown_table(header: Line, lines: list[Line]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ("---",) * len(header), *lines])
+
+
+def _interval(row: Any, name: str) -> Line:
+    return _number(row[name]), f"{_number(row[name + '_low'])} to {_number(row[name + '_high'])}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,143 @@
+"""The flow `train`: whatever is missing of the data, then a training run, then its scores on the test split."""
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from coconut_attr.checkpoint import FILE_NAME, save_checkpoint
+from coconut_attr.environment import environment
+from coconut_attr.evaluate import mean_average_precision
+from coconut_attr.model import AttributeModel, count_parameters
+from coconut_attr.predict import choose_device
+from coconut_attr.registry import dataset as registered
+from coconut_attr.rules import load_rules
+from coconut_attr.settings import settings
+from coconut_attr.train import Epoch, TrainConfig, fit
+from coconut_attr.train import profile as named_profile
+from db import queries
+from db import store as writes
+from flows.download import download, summary
+from flows.evaluate import evaluate
+from flows.extract import extract
+from flows.progress import Progress
+from flows.samples import fingerprint, load_samples
+from flows.store import store
+
+
+@flow
+def train(
+    dataset: str = "val5k",
+    profile: str = "default",
+    backbone: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    prepare: bool = True,
+    reuse: bool = False,
+) -> int:
+    """Train a model on a dataset and score it on the test split; returns the run's id.
+
+    Args:
+        profile: named settings; the arguments after it change single ones.
+        prepare: first fetch and label what is missing of the dataset.
+        reuse: if a finished run has the same data, labels and settings, return that one.
+    """
+    name = registered(dataset).name
+    config = named_profile(
+        profile, backbone=backbone, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
+    ).resolved()
+    if prepare:
+        if not is_complete(name):
+            download(name)
+        extract(name)
+    data = fingerprint(name)
+    run_id = finished_run(name, config, data) if reuse else None
+    if run_id is not None:
+        get_run_logger().info("run %s has the same data, labels and settings: it is not trained again", run_id)
+        return run_id
+    run_id = train_model(name, config, data)
+    evaluate(name, run_id)
+    return run_id
+
+
+def is_complete(dataset: str) -> bool:
+    """Whether all annotation files have been read and every image has been tried."""
+    files = queries.annotation_files(store(), dataset)
+    counts = summary(dataset)
+    whole = all(complete for _, complete in files.values()) and (files or not registered(dataset).repos)
+    return bool(whole and counts["images"] and counts["images"] == counts["downloaded"] + counts["failed"])
+
+
+def finished_run(dataset: str, config: TrainConfig, data: str) -> int | None:
+    """The newest finished run with the same data and settings whose checkpoint is there."""
+    run = queries.newest_run(store(), dataset, data_fingerprint=data)
+    if run is None or run["config"] != asdict(config) or not (settings().data_dir / run["checkpoint"]).is_file():
+        return None
+    return run["id"]
+
+
+@task(task_run_name="train {config.backbone} on {dataset}", cache_policy=NO_CACHE)
+def train_model(dataset: str, config: TrainConfig, data: str) -> int:
+    """One training run, stored epoch by epoch; the checkpoint is of the epoch that is best on val."""
+    logger = get_run_logger()
+    device = choose_device(settings().device)
+    _, train_samples = load_samples(dataset, "train")
+    _, val_samples = load_samples(dataset, "val")
+    model = AttributeModel(config.backbone, pretrained=config.pretrained)
+    counts = count_parameters(model)
+    run_id = writes.start_run(
+        store(),
+        dataset=dataset,
+        backbone=config.backbone,
+        total_parameters=counts.total,
+        trainable_parameters=counts.trainable,
+        train_images=len(train_samples),
+        val_images=len(val_samples),
+        seed=config.seed,
+        config=asdict(config),
+        environment=environment(device),
+        rule_version=load_rules().version,
+        data_fingerprint=data,
+        flow_run_id=flow_run.get_id(),
+    )
+    logger.info("run %s: %s on %s, %s train and %s val images of %s", run_id, config.backbone, device,
+                len(train_samples), len(val_samples), dataset)  # fmt: skip
+    checkpoint = f"runs/{run_id}/{FILE_NAME}"
+    steps = config.epochs * -(-len(train_samples) // config.batch_size)
+    try:
+        with Progress(f"{dataset} training", steps) as progress:
+
+            def on_epoch(epoch: Epoch, trained: AttributeModel) -> None:
+                writes.record_epoch(store(), run_id, _epoch_row(epoch))
+                if epoch.best:
+                    path = settings().data_dir / checkpoint
+                    save_checkpoint(path, trained, run=run_id, dataset=dataset, epoch=epoch.epoch)
+                    writes.update_run(store(), run_id, checkpoint=checkpoint, best_epoch=epoch.epoch)
+                logger.info("epoch %s: loss %.4f, val accuracy %.3f (n = %s), val mAP %.3f, %.1f images/s",
+                            epoch.epoch, epoch.loss, epoch.accuracy, epoch.decisions, epoch.map or float("nan"),
+                            epoch.images_per_second)  # fmt: skip
+
+            fit(
+                model, train_samples, val_samples, config, device,
+                on_epoch=on_epoch,
+                mean_average_precision=mean_average_precision,
+                on_step=lambda epoch, step, steps: progress.advance(note=f"epoch {epoch}"),
+            )  # fmt: skip
+    except BaseException as error:
+        writes.finish_run(store(), run_id, "failed", note=f"{type(error).__name__}: {error}")
+        raise
+    writes.finish_run(store(), run_id, "finished")
+    return run_id
+
+
+def _epoch_row(epoch: Epoch) -> dict[str, Any]:
+    row = asdict(epoch)
+    del row["best"]
+    if row["map"] != row["map"]:  # nan: no attribute has both states in val
+        row["map"] = None
+    return row
