@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,11 +21,9 @@ def environment(device: torch.device) -> dict[str, str]:
             facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    try:
+    with suppress(OSError, subprocess.SubprocessError):  # installed without its repository
         facts["git"] = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10,
         ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        pass  # installed without its repository
     return facts

@@ -1,8 +1,8 @@
 """Evaluation: scores over known cells, each with its trivial baselines, its n, and an interval.
 
-Formulas are scikit-learn's (average precision, precision, recall, F1) and SciPy's (Wilson interval). Intervals are 95 %:
-Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, because the decisions about
-one image are not independent.
+Formulas are scikit-learn's (average precision, precision, recall, F1) and SciPy's (Wilson interval). Intervals are of
+95 %: Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, because the
+decisions about one image are not independent.
 """
 
 import math

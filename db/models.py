@@ -1,7 +1,7 @@
 """Tables of the attribute store. The documented views over them are made by the migrations."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, CheckConstraint, DateTime, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -21,7 +21,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSON}
+    type_annotation_map: ClassVar = {datetime: DateTime(timezone=True), dict[str, Any]: JSON}
 
 
 def _image_key() -> Mapped[int]:
@@ -127,8 +127,8 @@ class Caption(Base):
 class Segment(Base):
     """A panoptic segment; `segment_id` is R + 256 G + 65536 B of its colour in the mask.
 
-    `annotated_area` is what segments_info states; the other measures are taken from the mask (pixels), and are NULL until
-    the image's labels are extracted. `rle` holds a thing's compressed run-length counts for pycocotools.
+    `annotated_area` is what segments_info states; the other measures are taken from the mask (pixels), and are NULL
+    until the image's labels are extracted. `rle` holds a thing's compressed run-length counts for pycocotools.
     """
 
     __tablename__ = "segment"

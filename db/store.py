@@ -148,8 +148,8 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> None:
     """Store what came of some downloads.
 
     Args:
-        outcomes: `image_id`, `state`, `attempts`, `seconds`, `error_class`, `error`, and for those that are done `path`,
-            `sha256`, `bytes`.
+        outcomes: `image_id`, `state`, `attempts`, `seconds`, `error_class`, `error`, and for those that are done
+            `path`, `sha256`, `bytes`.
     """
     with engine.begin() as connection:
         columns = ("image_id", "state", "attempts", "seconds", "error_class", "error")

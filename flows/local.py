@@ -13,6 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import get_current_settings
 
@@ -140,16 +143,16 @@ def register_deployments() -> None:
     Raises:
         LocalError: Prefect refused one; the message holds what it said.
     """
-    for pool in POOLS:
-        limit = ("--concurrency-limit", "1") if pool == "gpu" else ()
-        _run("work-pool", "create", pool, "--type", "process", "--overwrite", *limit)
-    _run("--no-prompt", "deploy", "--all")
-
-
-def _run(*arguments: str) -> None:
-    result = subprocess.run(prefect(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+    with get_client(sync_client=True) as client:
+        for pool in POOLS:
+            # One run at a time on the GPU; more on the CPU wait for the machine's cores anyway.
+            entry = WorkPoolCreate(name=pool, type="process", concurrency_limit=1 if pool == "gpu" else 2)
+            with suppress(ObjectAlreadyExists):
+                client.create_work_pool(entry)
+    command = prefect("--no-prompt", "deploy", "--all")
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise LocalError(f"prefect {' '.join(arguments)} failed:\n{result.stdout}{result.stderr}")
+        raise LocalError(f"prefect deploy --all failed:\n{result.stdout}{result.stderr}")
 
 
 def prefect(*arguments: str) -> list[str]:
@@ -157,7 +160,7 @@ def prefect(*arguments: str) -> list[str]:
 
 
 def quiet_user_errors() -> None:
-    """Keep Prefect from printing the traceback of a mistake that the user can mend; it is still in Prefect's own log."""
+    """Keep Prefect from printing the traceback of a mistake that the user can mend; its own log still has it."""
 
     def keep(record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], UserError))

@@ -53,8 +53,8 @@ VIEWS = {
                e.decisions, e.learning_rate, e.images_per_second, e.seconds
         FROM epoch_metric e JOIN run r ON r.id = e.run_id""",
     "run_summary": """
-        SELECT r.id AS run_id, r.kind, r.status, r.backbone, r.dataset AS trained_on, m.dataset AS evaluated_on, m.split,
-               r.started_at, r.finished_at, r.train_images, r.val_images, MAX(m.images) AS images,
+        SELECT r.id AS run_id, r.kind, r.status, r.backbone, r.dataset AS trained_on, m.dataset AS evaluated_on,
+               m.split, r.started_at, r.finished_at, r.train_images, r.val_images, MAX(m.images) AS images,
                MAX(CASE WHEN m.name = 'accuracy' THEN m.n END) AS decisions,
                MAX(CASE WHEN m.name = 'accuracy' THEN m.value END) AS accuracy,
                MAX(CASE WHEN m.name = 'accuracy' THEN m.low END) AS accuracy_low,

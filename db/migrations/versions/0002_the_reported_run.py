@@ -16,8 +16,8 @@ LOSSES = (0.7049, 0.7019, 0.7006, 0.6988, 0.6972, 0.6963, 0.6953, 0.6946, 0.6936
 ACCURACIES = (0.2941, 0.3059, 0.3176, 0.3412, 0.3882, 0.3824, 0.4235, 0.4529, 0.4529, 0.4294)
 DECISIONS = 170  # every accuracy is a multiple of 1/170: 5 images of 34 attributes
 NOTE = (
-    "Reported by an earlier one-off run, not reproduced here. Its validation set was 5 images (170 decisions), its loss "
-    "stays at chance (ln 2 = 0.693), and it stated no baseline."
+    "Reported by an earlier one-off run, not reproduced here. Its validation set was 5 images (170 decisions), its "
+    "loss stays at chance (ln 2 = 0.693), and it stated no baseline."
 )
 
 run = sa.table(
