@@ -52,7 +52,7 @@ def backbone(name: str) -> Backbone:
 
 
 def choose_backbone() -> str:
-    """ResNet50 if its ImageNet weights are cached or their host answers, else EfficientNet-Lite0 (comes with its own)."""
+    """ResNet50 if its ImageNet weights are cached or their host answers, else EfficientNet-Lite0."""
     url = models.ResNet50_Weights.IMAGENET1K_V2.url
     if (Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]).is_file():
         return "resnet50"

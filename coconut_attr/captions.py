@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import simplemma
 
-from coconut_attr.evidence import Evidence
+from coconut_attr.evidence import Evidence, Side
 from coconut_attr.rules import CaptionRules
 from coconut_attr.sources.records import Caption
 
@@ -32,11 +32,11 @@ class CaptionReader:
         self._negations = {tuple(words.split()) for words in rules.negations}
         self._longest = max(map(len, [*self._phrases, *self._negations]), default=1)
 
-    def read(self, text: str) -> dict[str, tuple[str, str]]:
+    def read(self, text: str) -> dict[str, tuple[Side, str]]:
         """Attributes that one caption speaks of: name -> (state, the words that say so)."""
         words = WORD.findall(text.lower())
         lemmas = [lemma(word) for word in words]
-        found: dict[str, tuple[str, str]] = {}
+        found: dict[str, tuple[Side, str]] = {}
         position, negated_until, negated = 0, -1, ""
         while position < len(words):
             step = 1
@@ -72,7 +72,7 @@ class CaptionReader:
 
     def evidence(self, captions: Sequence[Caption]) -> list[Evidence]:
         """What an image's captions say: for each attribute and state one piece, the surer the more agree."""
-        votes: dict[tuple[str, str], list[tuple[Caption, str]]] = defaultdict(list)
+        votes: dict[tuple[str, Side], list[tuple[Caption, str]]] = defaultdict(list)
         for caption in captions:
             for attribute, (state, words) in self.read(caption.text).items():
                 votes[attribute, state].append((caption, words))

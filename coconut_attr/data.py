@@ -79,6 +79,8 @@ def loader(samples: Samples, entry: Backbone, *, batch_size: int, augment: bool,
         shuffle=augment,
         num_workers=workers,
         persistent_workers=workers > 0,
+        # Forking would copy the threads' locks of Prefect and of torch in whatever state they are.
+        multiprocessing_context="forkserver" if workers else None,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
     )

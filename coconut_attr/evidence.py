@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Source = Literal["panoptic", "pixels", "caption"]
+Side = Literal["present", "absent"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Evidence:
     """
 
     attribute: str
-    state: Literal["present", "absent"]
+    state: Side
     source: Source
     confidence: float
     detail: str

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from coconut_attr.evidence import Evidence
+from coconut_attr.evidence import Evidence, Side
 from coconut_attr.images import ImageError
 from coconut_attr.rules import Rules
 from coconut_attr.sources.records import SegmentInfo
@@ -143,7 +143,7 @@ def _size_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) -> li
         ("small", smallest, small, small <= policy.small_present, small >= policy.small_absent),
     ):
         if is_present or is_absent:
-            state = "present" if is_present else "absent"
+            state: Side = "present" if is_present else "absent"
             confidence = policy.present_confidence if is_present else policy.absent_confidence
             detail = f"{share:.1%} of the image"
             found.append(Evidence(attribute, state, "panoptic", confidence, detail, segment_id=segment.id))

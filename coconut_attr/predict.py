@@ -36,7 +36,12 @@ def choose_device(wanted: str = "auto") -> torch.device:
 def predict_logits(model: AttributeModel, batches: DataLoader, device: torch.device) -> torch.Tensor:
     """Logits of every image of a loader, in its order: float32 [n, 34] on the CPU."""
     model.eval()
-    return torch.cat([model(images.to(device, non_blocking=True)).logits.float().cpu() for images, _ in batches])
+    model.to(memory_format=torch.channels_last)
+    rows = (
+        model(images.to(device, non_blocking=True, memory_format=torch.channels_last)).logits.float().cpu()
+        for images, _ in batches
+    )
+    return torch.cat(list(rows))
 
 
 @torch.inference_mode()

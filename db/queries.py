@@ -109,7 +109,7 @@ def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledIm
     found: dict[int, LabelledImage] = {}
     with engine.connect() as connection:
         for key, path, sha256, state in connection.execute(query):
-            found.setdefault(key, LabelledImage(key, path, sha256, [])).states.append(code[state])
+            found.setdefault(key, LabelledImage(key, path or "", sha256 or "", [])).states.append(code[state])
     return list(found.values())
 
 

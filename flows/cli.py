@@ -1,9 +1,9 @@
-"""The commands `run` and `up`, added to `coconut-attr`."""
+"""The commands `run` and `up`, added to `coconut-attr`. Prefect and torch are imported only when one is given."""
 
 import os
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,20 +11,9 @@ from rich.console import Console
 from coconut_attr.registry import DATASETS
 from coconut_attr.settings import settings
 from coconut_attr.sources.upstream import reachable
-from flows.local import (
-    HOST,
-    POOLS,
-    ROOT,
-    Stack,
-    api_url,
-    healthy,
-    prefect,
-    quiet_user_errors,
-    register_deployments,
-    stack,
-    start_server,
-    wait_for,
-)  # fmt: skip
+
+if TYPE_CHECKING:
+    from flows.local import Stack
 
 QUICK_IMAGES = 300
 
@@ -43,20 +32,21 @@ def run(
     retrain: Annotated[bool, typer.Option("--retrain", help="Train even if nothing has changed.")] = False,
 ) -> None:
     """Run the main job once: annotations, images, labels, training, evaluation, summary."""
+    from prefect.logging.handlers import APILogHandler
+
+    from flows.local import quiet_console, stack
+
     console = Console()
-    if dataset:
-        chosen, why, first = dataset, "as asked for", limit
-    else:
-        chosen, why, first = quick_start_data(limit)
+    chosen, why, limit = (dataset, "as asked for", limit) if dataset else quick_start_data(limit)
     console.print(f"[bold]dataset[/] {chosen} ({why})", highlight=False)
+    quiet_console(progress=not sys.stderr.isatty())
     with stack(settings().data_dir / "logs") as processes:
         start_local(processes, console)
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING" if console.is_terminal else "INFO")
-        quiet_user_errors()
-        from flows.pipeline import pipeline  # torch and the flows: only now, the server is starting meanwhile
+        from flows.pipeline import pipeline
         from flows.summary import show
 
-        run_id = pipeline(chosen, limit=first, backbone=backbone, epochs=epochs, reuse=not retrain)
+        run_id = pipeline(chosen, limit=limit, backbone=backbone, epochs=epochs, reuse=not retrain)
+        APILogHandler().flush()  # the server is about to stop
         show(chosen, run_id)
     console.print("next: make up (Prefect UI, workers, dashboard)", highlight=False)
 
@@ -74,33 +64,40 @@ def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:
     return "sample", "NOT COCONut", limit
 
 
-def start_local(processes: Stack, console: Console) -> None:
+def start_local(processes: "Stack", console: Console) -> None:
     """Start what is missing of server, work pools and deployments."""
-    started = start_server(processes, settings().data_dir)
-    console.print(f"[bold]Prefect[/] {'started' if started else 'found'} at {api_url()}", highlight=False)
+    from flows.local import api_url, healthy, launch_server, wait_for
+
     # Children run in the project's folder, whatever folder this command was given in.
     os.environ["COCONUT_ATTR_DATA_DIR"] = str(settings().data_dir.absolute())
-    os.environ["PREFECT_API_URL"] = api_url()
-    register_deployments()
+    os.environ["PREFECT_API_URL"] = url = api_url()
+    started = launch_server(processes, settings().data_dir)
+    from flows import deployments  # imports torch, which takes seconds: the server starts meanwhile
+
+    wait_for(processes, lambda: healthy(f"{url}/health"), 120, f"the Prefect server at {url}")
+    console.print(f"[bold]Prefect[/] {'started' if started else 'found'} at {url}", highlight=False)
+    deployments.register()
 
 
 def up() -> None:
     """Prefect server and UI, workers and the dashboard, until Ctrl-C."""
+    from flows.local import HOST, ROOT, api_url, healthy, prefect, stack, wait_for
+
     console = Console()
     port = settings().dashboard_port
+    url = f"http://{HOST}:{port}"
     with stack(settings().data_dir / "logs") as processes:
         start_local(processes, console)
-        for pool in POOLS:
+        for pool in ("cpu", "gpu"):
             processes.start(f"worker-{pool}", *prefect("worker", "start", "--pool", pool, "--name", f"local-{pool}"))
         processes.start(
             "dashboard", sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"),
             "--server.address", HOST, "--server.port", str(port), "--server.headless", "true",
         )  # fmt: skip
-        url = f"http://{HOST}:{port}"
         wait_for(processes, lambda: healthy(f"{url}/_stcore/health"), 60, f"the dashboard at {url}")
         console.print(f"[bold]Prefect UI[/] {api_url().removesuffix('/api')}", highlight=False)
-        console.print(f"[bold]dashboard [/] {url}", highlight=False)
-        console.print(f"[bold]logs      [/] {processes.log_dir}", highlight=False)
+        console.print(f"[bold]dashboard[/]  {url}", highlight=False)
+        console.print(f"[bold]logs[/]       {processes.log_dir}", highlight=False)
         console.print("queue the real job in another terminal: prefect deployment run train/val5k", highlight=False)
         console.print("Ctrl-C stops everything", highlight=False)
         try:

@@ -19,8 +19,10 @@ from db import store as writes
 from flows.progress import Progress
 from flows.store import store
 
+RUNNER: ThreadPoolTaskRunner[int] = ThreadPoolTaskRunner(max_workers=2)  # few writers: SQLite has one at a time
 
-@flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+
+@flow(task_runner=RUNNER)
 def extract(dataset: str = "val5k") -> int:
     """Label the images of a dataset; those that have labels by the present rules are left alone.
 

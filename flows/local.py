@@ -10,21 +10,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import requests
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectAlreadyExists
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import get_current_settings
 
 from coconut_attr.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent
 HOST = "127.0.0.1"
 DEFAULT_API = f"http://{HOST}:4200/api"
-POOLS = ("cpu", "gpu")
 
 
 class LocalError(UserError):
@@ -94,11 +91,11 @@ def _signal(process: subprocess.Popen, number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def start_server(stack: Stack, data_dir: Path, timeout: float = 120) -> bool:
-    """Make sure that a Prefect server answers; returns whether it had to be started.
+def launch_server(stack: Stack, data_dir: Path) -> bool:
+    """Start a Prefect server unless one answers already; returns whether it was started (it may not answer yet).
 
     Raises:
-        LocalError: the port is taken by something else, or the server does not come up.
+        LocalError: the port is taken by something else, or the API URL is of another machine that does not answer.
     """
     url = api_url()
     if healthy(f"{url}/health"):
@@ -119,7 +116,6 @@ def start_server(stack: Stack, data_dir: Path, timeout: float = 120) -> bool:
             "PREFECT_UI_API_URL": url,
         },
     )  # fmt: skip
-    wait_for(stack, lambda: healthy(f"{url}/health"), timeout, f"the Prefect server at {url}")
     return True
 
 
@@ -137,33 +133,19 @@ def wait_for(stack: Stack, ready, timeout: float, what: str) -> None:
         time.sleep(0.25)
 
 
-def register_deployments() -> None:
-    """Create the work pools and the deployments of prefect.yaml.
-
-    Raises:
-        LocalError: Prefect refused one; the message holds what it said.
-    """
-    with get_client(sync_client=True) as client:
-        for pool in POOLS:
-            # One run at a time on the GPU; more on the CPU wait for the machine's cores anyway.
-            entry = WorkPoolCreate(name=pool, type="process", concurrency_limit=1 if pool == "gpu" else 2)
-            with suppress(ObjectAlreadyExists):
-                client.create_work_pool(entry)
-    command = prefect("--no-prompt", "deploy", "--all")
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise LocalError(f"prefect deploy --all failed:\n{result.stdout}{result.stderr}")
-
-
 def prefect(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prefect", *arguments]
 
 
-def quiet_user_errors() -> None:
-    """Keep Prefect from printing the traceback of a mistake that the user can mend; its own log still has it."""
+def quiet_console(*, progress: bool) -> None:
+    """Keep Prefect from printing tracebacks of mistakes that the user can mend, and, if bars show it, the progress.
+
+    Its own log still has both.
+    """
 
     def keep(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], UserError))
+        mendable = record.exc_info and isinstance(record.exc_info[1], UserError)
+        return not mendable and (progress or record.levelno >= logging.WARNING)
 
     for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
         for handler in logging.getLogger(name).handlers:

@@ -4,13 +4,15 @@ import re
 import sys
 import time
 from types import TracebackType
+from typing import cast
+from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-UPDATE_SECONDS = 2.0
+UPDATE_SECONDS = 5.0
 
 
 class Progress:
@@ -32,7 +34,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         key = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
-        self._artifact = create_progress_artifact(progress=0.0, key=key, description=self.what)
+        self._artifact = cast(UUID, create_progress_artifact(progress=0.0, key=key, description=self.what))
         self._task = self._bar.add_task(self.what, total=self.total)
         self._bar.start()
         return self

@@ -75,8 +75,8 @@ def show(dataset: str, run_id: int) -> None:
 
 
 NOT_COCONUT = (
-    "THESE ARE NOT COCONut RESULTS: the photographs of the scikit-image wheel stood in for the dataset, because neither "
-    "a mirror nor the upstream hosts could be reached."
+    "THESE ARE NOT COCONut RESULTS: the dataset `sample` is the photographs of the scikit-image wheel, a stand-in for "
+    "machines that reach neither a mirror nor the upstream hosts."
 )
 
 

@@ -1,0 +1,54 @@
+"""Every deployment, declared once: FLOW/DATASET for each flow and each dataset of the registry.
+
+`python -m flows.deployments` registers them with the Prefect server of PREFECT_API_URL; `make up` and `make run` do.
+"""
+
+from contextlib import suppress
+from typing import Final
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.utilities.callables import parameter_schema
+
+from coconut_attr.registry import DATASETS
+from flows.download import download
+from flows.evaluate import evaluate
+from flows.extract import extract
+from flows.local import ROOT
+from flows.pipeline import pipeline
+from flows.train import train
+
+#: Work pools, and how many runs of each may go on at once. The worker of `gpu` uses the GPU if there is one.
+POOLS: Final = {"cpu": 2, "gpu": 1}
+POOL_OF: Final = {"download": "cpu", "extract": "cpu", "train": "gpu", "evaluate": "gpu", "pipeline": "gpu"}
+
+
+def register() -> list[str]:
+    """Create the work pools and create or update the deployments; returns the deployments' names."""
+    with get_client(sync_client=True) as client:
+        for pool, limit in POOLS.items():
+            with suppress(ObjectAlreadyExists):
+                client.create_work_pool(WorkPoolCreate(name=pool, type="process", concurrency_limit=limit))
+        names = []
+        for flow in (download, extract, train, evaluate, pipeline):
+            flow_id = client.create_flow(flow)
+            for dataset in DATASETS:
+                client.create_deployment(
+                    flow_id=flow_id,
+                    name=dataset,
+                    version=flow.version,
+                    description=flow.description,
+                    parameters={"dataset": dataset},
+                    work_pool_name=POOL_OF[flow.name],
+                    entrypoint=f"flows/{flow.name}.py:{flow.name}",
+                    pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+                    parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+                    enforce_parameter_schema=True,
+                )
+                names.append(f"{flow.name}/{dataset}")
+    return names
+
+
+if __name__ == "__main__":
+    print("\n".join(register()))
