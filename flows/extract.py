@@ -22,7 +22,7 @@ from flows.store import store
 RUNNER: ThreadPoolTaskRunner[int] = ThreadPoolTaskRunner(max_workers=2)  # few writers: SQLite has one at a time
 
 
-@flow(task_runner=RUNNER)
+@flow(task_runner=RUNNER)  # type: ignore[arg-type]  # invariant in Prefect
 def extract(dataset: str = "val5k") -> int:
     """Label the images of a dataset; those that have labels by the present rules are left alone.
 
