@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
+from sklearn import config_context
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from coconut_attr.attributes import ATTRIBUTES
@@ -72,14 +73,21 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
 
 
-def evaluate(labels: np.ndarray, probabilities: np.ndarray, train_labels: np.ndarray, seed: int = 0) -> Evaluation:
+def evaluate(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    train_labels: np.ndarray,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
     """Score probabilities against labels.
 
     Args:
         labels: int8 [n, 34] of the split; 1 present, 0 absent, -1 unknown.
         probabilities: float [n, 34].
         train_labels: int8 [m, 34] that the prior baseline is counted on.
-        seed: of the bootstrap.
+        resamples: of the bootstrap, whose time they decide; `seed` makes it repeatable.
     """
     majority = _prior(train_labels) >= 0.5
     decided = probabilities >= 0.5
@@ -90,14 +98,15 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, train_labels: np.nda
         "prior_accuracy": (majority == labels) & known,
     }
     rng = np.random.default_rng(seed)
-    resamples = [rng.integers(len(labels), size=len(labels)) for _ in range(RESAMPLES)]
-    aps = np.array([_average_precision_columns(labels[rows], probabilities[rows]) for rows in resamples])
-    prevalences = np.array([_prevalence(labels[rows]) for rows in resamples])
+    draws = [rng.integers(len(labels), size=len(labels)) for _ in range(resamples)]
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # thousands of small calls
+        aps = np.array([_average_precision_columns(labels[rows], probabilities[rows]) for rows in draws])
+    prevalences = np.array([_prevalence(labels[rows]) for rows in draws])
     n = int(known.sum())
 
     overall = {}
     for name, hits in right.items():
-        drawn = [hits[rows].sum() / max(1, known[rows].sum()) for rows in resamples]
+        drawn = [hits[rows].sum() / max(1, known[rows].sum()) for rows in draws]
         overall[name] = _score(hits.sum() / max(1, n), drawn, n)
     overall["map"] = _score(mean_average_precision(labels, probabilities), _row_means(aps), n)
     overall["prior_map"] = _score(_mean(_prevalence(labels)), _row_means(prevalences), n)

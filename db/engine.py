@@ -1,5 +1,6 @@
 """Connections to the store, and its migrations."""
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from coconut_attr.errors import UserError
 
 BUSY_MS = 60_000
+_one_thread = threading.Lock()  # Alembic keeps its context in module globals; other processes wait in env.py
 
 
 class StoreError(UserError):
@@ -64,18 +66,20 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     return engine
 
 
-def _config(engine: Engine) -> Config:
+def _config(engine: Engine | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["engine"] = engine
     return config
 
 
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
 def head_revision() -> str:
     """The schema version that this code needs."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return ScriptDirectory.from_config(config).get_current_head() or ""
+    return _scripts().get_current_head() or ""
 
 
 def current_revision(engine: Engine) -> str | None:
@@ -93,13 +97,15 @@ def current_revision(engine: Engine) -> str | None:
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring a store's schema to a revision; safe when several processes do it at once."""
-    if current_revision(engine) != head_revision() or revision != "head":
-        command.upgrade(_config(engine), revision)
+    with _one_thread:
+        if current_revision(engine) != head_revision() or revision != "head":
+            command.upgrade(_config(engine), revision)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
     """Take a store's schema back to a revision (`base`: drop everything)."""
-    command.downgrade(_config(engine), revision)
+    with _one_thread:
+        command.downgrade(_config(engine), revision)
 
 
 def open_store(url: str) -> Engine:
@@ -110,7 +116,7 @@ def open_store(url: str) -> Engine:
     """
     engine = connect(url)
     current = current_revision(engine)
-    if current is not None and current not in known_revisions():
+    if current is not None and current not in {script.revision for script in _scripts().walk_revisions()}:
         raise StoreError(f"{_shown(engine)} has schema {current}, newer than this program: upgrade the program")
     upgrade(engine)
     return engine
@@ -129,12 +135,6 @@ def open_for_reading(url: str) -> Engine:
     if current != head_revision():
         raise StoreError(f"{_shown(engine)} has schema {current}, not {head_revision()}; run: coconut-attr db upgrade")
     return engine
-
-
-def known_revisions() -> set[str]:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
 
 
 def _shown(engine: Engine) -> str:

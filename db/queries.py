@@ -133,3 +133,97 @@ def coco_ids(engine: Engine, dataset: str) -> set[int]:
     """COCO ids of the images of a dataset."""
     with engine.connect() as connection:
         return set(connection.execute(select(Image.coco_id).where(Image.dataset == dataset)).scalars())
+
+
+def store_version(engine: Engine) -> str:
+    """A text that changes whenever there is something new to show: downloads, labels, epochs, scores, run states."""
+    row = sql(
+        engine,
+        "SELECT (SELECT COUNT(*) FROM image) AS images, (SELECT COUNT(*) FROM download) AS downloads,"
+        " (SELECT COUNT(rule_version) FROM image) AS labelled, (SELECT COUNT(*) FROM epoch_metric) AS epochs,"
+        " (SELECT COUNT(*) FROM run_metric) AS scores, (SELECT COUNT(*) FROM run) AS runs,"
+        " (SELECT COUNT(*) FROM run WHERE status = 'running') AS running",
+    )[0]
+    return " ".join(str(value) for value in row.values())
+
+
+def dataset_summaries(engine: Engine) -> Rows:
+    """`dataset_summary` of every dataset, those with most images first, stand-ins for COCONut last."""
+    return sql(engine, "SELECT * FROM dataset_summary ORDER BY is_coconut DESC, images DESC, dataset")
+
+
+def coverage(engine: Engine, dataset: str) -> Rows:
+    """`dataset_coverage` of a dataset."""
+    return sql(engine, "SELECT * FROM dataset_coverage WHERE dataset = :dataset", dataset=dataset)
+
+
+def split_sizes(engine: Engine, dataset: str) -> Rows:
+    """How many images of each split are known, downloaded, labelled."""
+    return sql(
+        engine,
+        "SELECT split, COUNT(*) AS images, COUNT(path) AS downloaded, COUNT(rule_version) AS labelled"
+        " FROM image WHERE dataset = :dataset GROUP BY split",
+        dataset=dataset,
+    )
+
+
+def download_failures(engine: Engine, dataset: str) -> Rows:
+    """Images that could not be fetched, by cause, with one message as an example."""
+    return sql(
+        engine,
+        "SELECT w.error_class, COUNT(*) AS images, MAX(w.attempts) AS attempts, MIN(w.error) AS example"
+        " FROM download w JOIN image i ON i.id = w.image_id WHERE i.dataset = :dataset AND w.state = 'failed'"
+        " GROUP BY w.error_class ORDER BY images DESC, w.error_class",
+        dataset=dataset,
+    )
+
+
+def annotation_progress(engine: Engine, dataset: str) -> Rows:
+    """How far each annotation file of a dataset has been read."""
+    return sql(
+        engine,
+        "SELECT name, rows_done, complete FROM annotation_file WHERE dataset = :dataset ORDER BY name",
+        dataset=dataset,
+    )
+
+
+def label_counts(engine: Engine, dataset: str) -> Rows:
+    """Present and absent cells of each attribute in each split."""
+    return sql(
+        engine,
+        "SELECT split, attribute, SUM(CASE WHEN state = 'present' THEN 1 ELSE 0 END) AS present,"
+        " SUM(CASE WHEN state = 'absent' THEN 1 ELSE 0 END) AS absent"
+        " FROM label WHERE dataset = :dataset GROUP BY split, attribute",
+        dataset=dataset,
+    )
+
+
+def run_summaries(engine: Engine) -> Rows:
+    """`run_summary` of every run, newest first: one row for each split that a run was evaluated on, at least one."""
+    return sql(
+        engine,
+        "SELECT s.*, r.best_epoch, r.note, d.is_coconut, e.is_coconut AS evaluated_on_coconut,"
+        " (SELECT COUNT(*) FROM epoch_metric c WHERE c.run_id = s.run_id) AS epochs"
+        " FROM run_summary s JOIN run r ON r.id = s.run_id LEFT JOIN dataset d ON d.name = s.trained_on"
+        " LEFT JOIN dataset e ON e.name = s.evaluated_on"
+        " ORDER BY s.run_id DESC, s.evaluated_on, s.split",
+    )
+
+
+def attribute_scores(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
+    """`attribute_accuracy` of a run on a split."""
+    return sql(
+        engine,
+        "SELECT * FROM attribute_accuracy WHERE run_id = :run AND dataset = :dataset AND split = :split",
+        run=run_id,
+        dataset=dataset,
+        split=split,
+    )
+
+
+def epoch_curves(engine: Engine) -> Rows:
+    """`epoch_curve` of all runs, with the number of val images behind its scores."""
+    return sql(
+        engine,
+        "SELECT e.*, r.val_images FROM epoch_curve e JOIN run r ON r.id = e.run_id ORDER BY e.run_id, e.epoch",
+    )

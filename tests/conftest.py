@@ -1,0 +1,121 @@
+"""Fixtures: a tiny mirror made here, the real one where there is one, and stores on SQLite and PostgreSQL."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from coconut_attr import settings as settings_module
+from db.engine import open_store
+from flows import store as flow_store
+from tests.tiny_mirror import write_mirror
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has settings and a data folder of its own, whatever the caller's environment says."""
+    for name in [name for name in os.environ if name.startswith("COCONUT_ATTR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COCONUT_ATTR_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COCONUT_ATTR_DEVICE", "cpu")
+    forget_settings()
+    yield
+    forget_settings()
+
+
+def forget_settings() -> None:
+    """Read the settings and open the store anew at their next use."""
+    settings_module.settings.cache_clear()
+    flow_store.store.cache_clear()
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch):
+    """Sets COCONUT_ATTR_* variables by their lower-case names."""
+
+    def set_variables(**values: object) -> settings_module.Settings:
+        for name, value in values.items():
+            monkeypatch.setenv(f"COCONUT_ATTR_{name.upper()}", str(value))
+        forget_settings()
+        return settings_module.settings()
+
+    return set_variables
+
+
+@pytest.fixture
+def tiny_mirror(tmp_path: Path) -> Path:
+    """A mirror folder of 24 generated images in the upstream layout (unit-test input only)."""
+    return write_mirror(tmp_path / "mirror")
+
+
+REAL_MIRROR = os.environ.get("COCONUT_ATTR_MIRROR", "")
+
+
+@pytest.fixture
+def real_mirror() -> Path:
+    """The mirror of real COCO images that COCONUT_ATTR_MIRROR names."""
+    if not REAL_MIRROR or not Path(REAL_MIRROR).is_dir():
+        pytest.skip("COCONUT_ATTR_MIRROR names no folder: the tests on real COCO images are skipped")
+    return Path(REAL_MIRROR).absolute()
+
+
+def _postgres_program(name: str) -> str | None:
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL, without a database, of a real PostgreSQL that is started for the tests."""
+    initdb, pg_ctl = _postgres_program("initdb"), _postgres_program("pg_ctl")
+    if not initdb or not pg_ctl:
+        pytest.skip("PostgreSQL is not installed (initdb, pg_ctl): tests on it are skipped")
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    folder = tmp_path_factory.mktemp("postgres")
+    if user:
+        for path in (folder, *folder.parents):
+            if path == Path("/tmp"):
+                break
+            path.chmod(0o755)
+        shutil.chown(folder, user)
+    data, sockets = folder / "data", folder
+    as_user = {"user": user} if user else {}
+    run = {"check": True, "capture_output": True, "cwd": folder, **as_user}
+    subprocess.run([initdb, "-D", str(data), "-U", "tests", "-A", "trust", "--no-sync"], **run)
+    options = f"-c listen_addresses='' -c unix_socket_directories={sockets} -c fsync=off"
+    start = [pg_ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start"]
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user)
+    yield f"postgresql://tests@/{{database}}?host={sockets}"
+    subprocess.run([pg_ctl, "-D", str(data), "-m", "immediate", "stop"], **run)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a new, empty database."""
+    import psycopg
+
+    name = f"t{abs(hash(request.node.nodeid)):x}"
+    with psycopg.connect(postgres_server.format(database="postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres_server.format(database=name).replace("postgresql://", "postgresql+psycopg://")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, on each kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Engine]:
+    """An open, migrated store on each kind of database."""
+    engine = open_store(store_url)
+    yield engine
+    engine.dispose()

@@ -1,0 +1,159 @@
+"""The flows, run as Prefect runs them, on a tiny mirror and on real COCO images."""
+
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from coconut_attr.errors import UserError
+from db import queries
+from flows.download import download
+from flows.evaluate import evaluate
+from flows.extract import extract
+from flows.pipeline import pipeline
+from flows.store import store
+from flows.train import train
+from tests import tiny_mirror as tiny
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def sql(query: str, **parameters: object) -> list[dict]:
+    return [dict(row) for row in queries.sql(store(), query, **parameters)]
+
+
+def summary(dataset: str = "val5k") -> dict:
+    return sql("SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[0]
+
+
+def test_an_interrupted_download_goes_on_and_a_limit_is_lifted(tiny_mirror: Path, configure) -> None:
+    configure(mirror=tiny_mirror)
+    assert download("val5k", limit=7) == {"images": 7, "downloaded": 7, "failed": 0}
+    assert summary()["captions"] == 7
+    assert list(queries.annotation_files(store(), "val5k").values()) == [(7, False)]
+    assert download("val5k") == {"images": 24, "downloaded": 24, "failed": 0}
+    assert list(queries.annotation_files(store(), "val5k").values()) == [(16, True)]
+    found = summary()
+    assert (found["with_mask"], found["segments"], found["captions"]) == (16, 16 + 8, 24)
+    assert extract("val5k") == 24
+    assert extract("val5k") == 0
+
+
+def test_failed_images_are_named_and_can_be_retried(tiny_mirror: Path, configure) -> None:
+    configure(mirror=tiny_mirror)
+    photo = tiny_mirror / "images.cocodataset.org/val2017/000000000003.jpg"
+    content = photo.read_bytes()
+    photo.unlink()
+    assert download("val5k") == {"images": 24, "downloaded": 23, "failed": 1}
+    (failure,) = sql("SELECT * FROM download WHERE state = 'failed'")
+    assert failure["error_class"] == "not in mirror"
+    photo.write_bytes(content)
+    assert download("val5k", retry_failed=False)["failed"] == 1
+    assert download("val5k") == {"images": 24, "downloaded": 24, "failed": 0}
+
+
+def test_complete_annotations_do_without_their_host(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror)
+    download("val5k")
+    (tiny_mirror / "huggingface.co").rename(tiny_mirror / "gone")
+    assert download("val5k")["downloaded"] == 24
+    (settings.data_dir / "coconut_attr.db").unlink()
+    configure(mirror=tiny_mirror)
+    with pytest.raises(UserError, match=r"no data/\*.parquet"):
+        download("val5k")
+
+
+def test_an_image_that_cannot_be_labelled_stops_nothing(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror)
+    download("val5k")
+    mask = settings.data_dir / "annotations/val5k/panoptic/000000000002.png"
+    mask.write_bytes(b"damaged")
+    assert extract("val5k") == 23
+    assert sql("SELECT coco_id FROM image WHERE rule_version IS NULL") == [{"coco_id": 2}]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_main_job_end_to_end(database: str, tiny_mirror: Path, configure, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    settings = configure(mirror=tiny_mirror, database_url=url)
+    run_id = pipeline("val5k", backbone="efficientnet_lite0", epochs=2)
+
+    (run,) = sql("SELECT * FROM run WHERE id = :id", id=run_id)
+    assert run["status"] == "finished"
+    assert (settings.data_dir / run["checkpoint"]).is_file()
+    assert run["rule_version"] and len(run["data_fingerprint"]) == 64
+    assert len(sql("SELECT * FROM epoch_curve WHERE run_id = :id", id=run_id)) == 2
+    assert len(sql("SELECT * FROM attribute_accuracy WHERE run_id = :id", id=run_id)) == 34
+    assert len(sql("SELECT * FROM dataset_coverage")) == 34
+    person = sql("SELECT state, COUNT(*) AS n FROM label WHERE attribute = 'person' GROUP BY state ORDER BY state")
+    # 8 of 16 masks show a person; of the 8 images with captions alone, 4 name a man and 4 deny people
+    assert person == [{"state": "absent", "n": 12}, {"state": "present", "n": 12}]
+    (scores,) = sql("SELECT * FROM run_summary WHERE run_id = :id", id=run_id)
+    test = sql("SELECT COUNT(*) AS n FROM image WHERE split = 'test'")[0]["n"]
+    assert scores["images"] == test
+    known = sql("SELECT COUNT(*) AS n FROM label WHERE split = 'test' AND state <> 'unknown'")[0]["n"]
+    assert scores["decisions"] == known
+    assert len(sql("SELECT * FROM prediction")) == 34 * test
+
+    assert pipeline("val5k", backbone="efficientnet_lite0", epochs=2, reuse=True) == run_id
+    assert evaluate("val5k") == run_id
+    assert len(sql("SELECT * FROM prediction")) == 34 * test
+
+
+def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(tiny_mirror: Path, configure) -> None:
+    configure(mirror=tiny_mirror)
+    download("val5k", limit=5)
+    quick = {"backbone": "efficientnet_lite0", "epochs": 1}
+    first = train("val5k", **quick)
+    assert summary()["labelled"] == 24
+    assert train("val5k", reuse=True, **quick) == first
+    tiny.write_shard(tiny_mirror, "train-00001-of-00001.parquet", [tiny.annotation(n) for n in (17, 18)])
+    download("val5k")
+    assert train("val5k", reuse=True, **quick) != first
+
+
+def test_a_run_that_fails_is_stored_as_failed(tiny_mirror: Path, configure) -> None:
+    configure(mirror=tiny_mirror)
+    with pytest.raises(UserError, match="the loss of epoch 1 is nan"):
+        train("val5k", backbone="efficientnet_lite0", epochs=1, learning_rate=1e30)
+    (run,) = sql("SELECT * FROM run WHERE kind = 'trained'")
+    assert run["status"] == "failed"
+    assert "lower the learning rate" in run["note"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: download("coco"), "unknown dataset 'coco'"),
+        (lambda: train("val5k", profile="x"), "unknown profile 'x'"),
+        (lambda: train("val5k", backbone="x"), "unknown backbone 'x'"),
+        (lambda: evaluate("val5k"), "there is no finished run on val5k with a checkpoint"),
+        (lambda: evaluate("val5k", run_id=99), "there is no run 99"),
+    ],
+)
+def test_mistakes_are_told(call, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        call()
+
+
+def test_the_sample_runs_offline_and_says_what_it_is() -> None:
+    from flows.summary import markdown
+
+    run_id = pipeline("sample", backbone="efficientnet_lite0", epochs=1)
+    assert summary("sample")["downloaded"] == 13
+    assert "NOT COCONut RESULTS" in markdown("sample", run_id)
+
+
+def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) -> None:
+    configure(mirror=real_mirror)
+    download("val5k")
+    extract("val5k")
+    found = summary()
+    assert (found["images"], found["with_mask"], found["captions"], found["labelled"]) == (355, 82, 1776, 355)
+    assert sql("SELECT COUNT(*) AS n FROM label WHERE state <> 'unknown' AND image_id NOT IN (SELECT image_id FROM evidence)") == [{"n": 0}]  # fmt: skip
+    areas = sql("SELECT COUNT(*) AS n, SUM(CASE WHEN area = annotated_area THEN 1 ELSE 0 END) AS equal FROM segment")[0]
+    assert areas["n"] == areas["equal"] == 873

@@ -1,0 +1,216 @@
+"""The store on real SQLite files and a real PostgreSQL: migrations, writes that may be repeated, views."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import DatabaseError
+
+from db import queries
+from db import store as writes
+from db.engine import (
+    StoreError,
+    _config,
+    connect,
+    current_revision,
+    downgrade,
+    head_revision,
+    open_for_reading,
+    open_store,
+    upgrade,
+)  # fmt: skip
+
+VIEWS = {
+    "label", "evidence", "dataset_coverage", "dataset_summary", "attribute_accuracy", "epoch_curve", "run_summary",
+}  # fmt: skip
+
+
+def image(coco_id: int, **changes) -> dict:
+    return {
+        "dataset": "d", "coco_id": coco_id, "file_name": f"{coco_id}.jpg", "url": f"http://h/{coco_id}.jpg",
+        "licence": "", "width": 4, "height": 3, "split": "train", **changes,
+    }  # fmt: skip
+
+
+def segment(coco_id: int, segment_id: int) -> dict:
+    return {"coco_id": coco_id, "segment_id": segment_id, "category_id": 1, "iscrowd": False, "annotated_area": 6}
+
+
+def fill(store: Engine) -> None:
+    """One dataset of two images, two attributes."""
+    writes.sync_reference(
+        store,
+        datasets=[{"name": "d", "title": "D", "is_coconut": True, "licence": "", "expected_images": 2, "expected_segments": 1}],
+        attributes=[{"id": k, "name": name, "group_name": "g", "ours": False} for k, name in enumerate(("red", "blue"))],
+        categories=[{"id": 1, "name": "person", "isthing": True}],
+    )  # fmt: skip
+    images = [image(7, mask_path="m7.png"), image(8, mask_path="m8.png")]
+    writes.add_panoptic(store, "d", images, [segment(7, 300), segment(8, 301)], file="f", rows_done=2)
+    writes.add_captions(store, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}])
+
+
+def rows(store: Engine, table: str) -> list[dict]:
+    return sorted((dict(row) for row in queries.sql(store, f"SELECT * FROM {table}")), key=str)
+
+
+def test_migrations_go_up_and_down_and_match_the_models(store: Engine) -> None:
+    assert current_revision(store) == head_revision()
+    assert set(inspect(store).get_view_names()) == VIEWS
+    command.check(_config(store))
+    fill(store)
+    downgrade(store, "base")
+    assert inspect(store).get_table_names() == ["alembic_version"]
+    upgrade(store)
+    assert set(inspect(store).get_view_names()) == VIEWS
+
+
+def test_the_reported_run_is_stored_as_it_was_reported(store: Engine) -> None:
+    curve = queries.sql(store, "SELECT * FROM epoch_curve WHERE kind = 'reported' ORDER BY epoch")
+    assert [row["epoch"] for row in curve] == list(range(1, 11))
+    assert (curve[0]["loss"], curve[9]["loss"]) == (0.7049, 0.6939)
+    assert (curve[0]["accuracy"], curve[7]["accuracy"], curve[9]["accuracy"]) == (0.2941, 0.4529, 0.4294)
+    for row in curve:  # every accuracy is a multiple of 1/170
+        assert row["decisions"] == 170
+        assert row["accuracy"] == pytest.approx(round(row["accuracy"] * 170) / 170, abs=5e-5)
+
+
+def test_several_processes_may_migrate_an_empty_store_at_once(store_url: str) -> None:
+    program = f"from db.engine import open_store; open_store({store_url!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert len(queries.sql(connect(store_url), "SELECT * FROM run")) == 1
+
+
+def test_writes_may_be_repeated(store: Engine) -> None:
+    fill(store)
+    before = {name: rows(store, name) for name in ("image", "segment", "caption", "dataset")}
+    fill(store)
+    assert {name: rows(store, name) for name in before} == before
+    assert queries.annotation_files(store, "d") == {"f": (2, False)}
+    writes.finish_file(store, "d", "f", 2)
+    assert queries.annotation_files(store, "d") == {"f": (2, True)}
+
+
+def outcome(image_id: int, **changes) -> dict:
+    return {
+        "image_id": image_id, "state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None,
+        "path": f"p{image_id}", "sha256": "s", "bytes": 10, **changes,
+    }  # fmt: skip
+
+
+def labels(image_id: int, state: str) -> list[dict]:
+    row = {"image_id": image_id, "confidence": 0.9, "conflict": False}
+    return [{**row, "attribute_id": 0, "state": state}, {**row, "attribute_id": 1, "state": "unknown"}]
+
+
+def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
+    fill(store)
+    first, second, _third = (row["id"] for row in queries.images_to_download(store, "d", retry_failed=False))
+    failure = {"state": "failed", "path": "", "sha256": "", "bytes": 0, "error_class": "HTTP 503", "error": "x"}
+    writes.record_downloads(store, [outcome(first), outcome(second, **failure)])
+    assert len(queries.images_to_download(store, "d", retry_failed=False)) == 1
+    assert len(queries.images_to_download(store, "d", retry_failed=True)) == 2
+    assert rows(store, "dataset_summary")[0]["failed"] == 1
+
+    assert queries.images_to_label(store, "d", "1") == [first]
+    proof = {
+        "image_id": first, "attribute_id": 0, "source": "caption", "state": "present", "confidence": 0.9,
+        "detail": "why", "segment_id": None, "caption_id": None,
+    }  # fmt: skip
+    measured = {"image_id": first, "segment_id": 300, "area": 5, "bbox_x": 0, "bbox_y": 0, "bbox_width": 1,
+                "bbox_height": 5, "rle": "x"}  # fmt: skip
+    for state in ("absent", "present"):
+        writes.record_labels(store, "1", {first: labels(first, state)}, [proof], [measured])
+    assert queries.images_to_label(store, "d", "1") == []
+    assert queries.images_to_label(store, "d", "2") == [first]
+    assert {(row["coco_id"], row["attribute"]): row["state"] for row in rows(store, "label")} == {
+        (7, "red"): "present",
+        (7, "blue"): "unknown",
+    }
+    assert rows(store, "evidence")[0]["detail"] == "why"
+    coverage = {
+        row["attribute"]: (row["present"], row["unknown"], row["coverage"]) for row in rows(store, "dataset_coverage")
+    }
+    assert coverage == {"red": (1, 0, 1.0), "blue": (0, 1, 0.0)}
+    (found,) = queries.labelled_images(store, "d", "train")
+    assert (found.id, found.path, found.states) == (first, f"p{first}", [1, -1])
+
+    writes.add_captions(store, "d", [], [{"coco_id": 7, "caption_id": 70, "text": "new"}])
+    assert queries.images_to_label(store, "d", "1") == [first]  # a new caption makes labels out of date
+
+
+def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
+    fill(store)
+    run_id = writes.start_run(
+        store,
+        dataset="d",
+        backbone="b",
+        total_parameters=2,
+        trainable_parameters=1,
+        config={"epochs": 2},
+        environment={},
+    )
+    assert queries.newest_run(store, "d") is None
+    epoch = {"epoch": 1, "loss": 0.5, "val_loss": 0.6, "accuracy": 0.7, "map": None, "decisions": 9,
+             "learning_rate": 0.1, "images_per_second": 3.0, "seconds": 1.0}  # fmt: skip
+    writes.record_epoch(store, run_id, epoch)
+    writes.record_epoch(store, run_id, {**epoch, "loss": 0.4})
+    writes.finish_run(store, run_id, "finished")
+    assert queries.newest_run(store, "d")["config"] == {"epochs": 2}
+    score = {"low": 0.1, "high": 0.9, "n": 4, "images": 2}
+    attribute = {"attribute_id": 0, "n": 4, "positives": 1, "accuracy": 0.5, "precision": None}
+    for _ in range(2):
+        writes.record_evaluation(
+            store, run_id, "d", "test",
+            overall=[{"name": "map", "value": 0.5, **score}, {"name": "accuracy", "value": 0.6, **score}],
+            attributes=[attribute],
+            predictions=[{"image_id": 1, "attribute_id": 0, "probability": 0.3}],
+        )  # fmt: skip
+    (summary,) = queries.sql(store, "SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
+    assert (summary["map"], summary["accuracy"], summary["decisions"]) == (0.5, 0.6, 4)
+    (accuracy,) = rows(store, "attribute_accuracy")
+    assert (accuracy["attribute"], accuracy["accuracy"], accuracy["precision"]) == ("red", 0.5, None)
+    curve = queries.sql(store, "SELECT loss FROM epoch_curve WHERE run_id = :run", run=run_id)
+    assert [row["loss"] for row in curve] == [0.4]
+
+
+def test_a_reading_connection_cannot_write(store: Engine, store_url: str) -> None:
+    reader = open_for_reading(store_url)
+    with pytest.raises(DatabaseError, match="read.?only"), reader.begin() as connection:
+        connection.execute(text("DELETE FROM run"))
+    assert rows(reader, "run")
+
+
+def test_a_reader_is_not_blocked_by_a_writer(store: Engine, store_url: str) -> None:
+    reader = open_for_reading(store_url)
+    with store.begin() as connection:
+        connection.execute(text("UPDATE run SET note = 'x'"))
+        assert rows(reader, "run")[0]["note"] != "x"
+
+
+def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no database at .*; run: make run"):
+        open_for_reading(f"sqlite:///{tmp_path / 'none.db'}")
+    sqlite3.connect(tmp_path / "empty.db").execute("CREATE TABLE x (y)").connection.close()
+    with pytest.raises(StoreError, match="is empty; run: make run"):
+        open_for_reading(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(StoreError, match="is not a database URL"):
+        connect("nonsense")
+    with pytest.raises(StoreError, match="cannot open postgresql"):
+        open_store("postgresql+psycopg://user:secret@127.0.0.1:9/x")
+    newer = tmp_path / "newer.db"
+    open_store(f"sqlite:///{newer}").dispose()
+    with sqlite3.connect(newer) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match="newer than this program"):
+        open_store(f"sqlite:///{newer}")
+
+
+def test_a_password_is_not_shown() -> None:
+    with pytest.raises(StoreError) as caught:
+        open_store("postgresql+psycopg://user:secret@127.0.0.1:9/x")
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,200 @@
+"""Training, losses, evaluation and checkpoints."""
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint, save_checkpoint
+from coconut_attr.data import Samples
+from coconut_attr.evaluate import evaluate, mean_average_precision
+from coconut_attr.images import ImageError
+from coconut_attr.losses import contrastive, known_bce
+from coconut_attr.model import AttributeModel, Output
+from coconut_attr.predict import DeviceError, choose_device, predict_images
+from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, profile
+from tests.tiny_mirror import jpeg
+
+CPU = torch.device("cpu")
+
+
+def test_unknown_cells_count_for_nothing() -> None:
+    logits = torch.tensor([[0.3, -2.0, 5.0]], requires_grad=True)
+    loss = known_bce(logits, torch.tensor([[1, 0, -1]], dtype=torch.int8))
+    expected = -(torch.tensor(0.3).sigmoid().log() + (1 - torch.tensor(-2.0).sigmoid()).log()) / 2
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert logits.grad[0, 2] == 0
+    assert known_bce(logits, torch.full((1, 3), -1)).item() == 0
+
+
+def test_the_contrastive_loss_is_low_where_images_lie_at_their_attributes() -> None:
+    labels = torch.tensor([[1, 0, -1], [0, 1, 0]], dtype=torch.int8)
+    attribute = torch.eye(3)
+    near = contrastive(Output(torch.zeros(2, 3), torch.eye(3)[:2], attribute), labels)
+    far = contrastive(Output(torch.zeros(2, 3), torch.eye(3)[[1, 0]], attribute), labels)
+    assert near < 0.01 < far
+    assert contrastive(Output(torch.zeros(2, 3), torch.eye(3)[:2], attribute), torch.zeros(2, 3)).item() == 0
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Samples:
+    """Twelve dark or bright pictures, labelled `bright` by what they are; every other attribute is unknown."""
+    from PIL import Image
+
+    paths, labels = [], np.full((12, 34), -1, dtype=np.int8)
+    for k in range(12):
+        path = tmp_path / f"{k}.png"
+        Image.new("RGB", (32, 32), (230, 230, 230) if k % 2 else (20, 20, 20)).save(path)
+        paths.append(path)
+        labels[k, ATTRIBUTES.index("bright")] = k % 2
+    return Samples(paths, labels)
+
+
+def test_training_learns_and_leaves_the_frozen_part_alone(samples: Samples) -> None:
+    config = TrainConfig(backbone="efficientnet_lite0", epochs=3, batch_size=4, learning_rate=1e-3)
+    model = AttributeModel(config.backbone)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    statistics = model.encoder._bn0.running_mean.clone()
+    epochs: list[Epoch] = []
+    fit(
+        model, samples, samples, config, CPU,
+        on_epoch=lambda epoch, _model: epochs.append(epoch),
+        mean_average_precision=mean_average_precision,
+    )  # fmt: skip
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    assert epochs[-1].map == 1.0
+    assert epochs[-1].loss < epochs[0].loss
+    assert epochs[-1].decisions == 12
+    assert epochs[0].best
+    assert epochs[0].learning_rate > epochs[-1].learning_rate
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            torch.testing.assert_close(parameter, before[name], rtol=0, atol=0)
+    torch.testing.assert_close(model.encoder._bn0.running_mean, statistics, rtol=0, atol=0)
+    assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_the_same_seed_gives_the_same_curve(samples: Samples) -> None:
+    curves = []
+    for _ in range(2):
+        config = TrainConfig(backbone="efficientnet_lite0", epochs=1, batch_size=4, seed=3)
+        torch.manual_seed(3)
+        fit(AttributeModel(config.backbone), samples, samples, config, CPU,
+            on_epoch=lambda epoch, _model: curves.append((epoch.loss, epoch.val_loss)))  # fmt: skip
+    assert curves[0] == curves[1]
+
+
+def test_training_without_labels_is_refused(samples: Samples) -> None:
+    unknown = Samples(samples.paths, np.full_like(samples.labels, -1))
+    model = AttributeModel("efficientnet_lite0", pretrained=False)
+    for train, val, name in (
+        (unknown, samples, "train"),
+        (samples, unknown, "val"),
+        (Samples([], samples.labels[:0]), samples, "train"),
+    ):
+        with pytest.raises(TrainingError, match=f"the {name} split has no image with a known label"):
+            fit(model, train, val, TrainConfig(backbone="efficientnet_lite0"), CPU, on_epoch=lambda *_: None)  # fmt: skip
+
+
+def test_profiles_are_named_and_changed() -> None:
+    report = profile("report")
+    assert (report.backbone, report.epochs) == ("resnet50", 10)
+    assert profile("report", epochs=2, seed=None).epochs == 2
+    with pytest.raises(TrainingError, match="unknown profile 'fast'; choose one of: default, report"):
+        profile("fast")
+    with pytest.raises(TrainingError, match="must be at least 1"):
+        profile("report", epochs=0)
+
+
+def random_case(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return rng.integers(-1, 2, (n, 34)).astype(np.int8), rng.random((n, 34))
+
+
+def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:
+    labels, scores = random_case()
+    result = evaluate(labels, scores, labels, resamples=20)
+    known = labels >= 0
+    overall = result.overall
+    assert overall["accuracy"].n == known.sum()
+    assert overall["accuracy"].value == pytest.approx(((scores >= 0.5) == labels)[known].mean())
+    assert overall["all_absent_accuracy"].value == pytest.approx((labels[known] == 0).mean())
+    constant = mean_average_precision(labels, np.full(labels.shape, 0.5))
+    assert overall["prior_map"].value == pytest.approx(constant)
+    for score in overall.values():
+        assert score.low <= score.value <= score.high
+    changed = np.where(known, scores, 1 - scores)  # what is said of unknown cells must not matter
+    assert evaluate(labels, changed, labels, resamples=20) == result
+
+
+def test_a_perfect_model_scores_one_and_an_undefined_score_is_nan() -> None:
+    labels, _ = random_case()
+    labels[:, 3] = -1  # never known
+    labels[:, 4] = np.where(labels[:, 4] == 0, 1, labels[:, 4])  # never absent
+    result = evaluate(labels, (labels == 1).astype(float), labels, resamples=20)
+    assert result.overall["map"].value == 1
+    assert result.overall["accuracy"].value == 1
+    unknown, present = result.attributes[3], result.attributes[4]
+    assert unknown.n == 0
+    assert math.isnan(unknown.accuracy.value)
+    assert math.isnan(present.ap.value)
+    assert present.accuracy.value == 1
+
+
+def test_the_prior_is_counted_on_the_training_labels() -> None:
+    labels = np.zeros((10, 34), dtype=np.int8)
+    result = evaluate(labels, np.zeros((10, 34)), np.ones((5, 34), dtype=np.int8))
+    assert result.overall["prior_accuracy"].value == 0
+    assert result.overall["all_absent_accuracy"].value == 1
+
+
+def test_a_checkpoint_predicts_as_the_model_did(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AttributeModel("efficientnet_lite0").eval()
+    path = tmp_path / "runs" / "5" / "best.safetensors"
+    save_checkpoint(path, model, run=5, dataset="val5k", epoch=3)
+    assert newest_checkpoint(tmp_path) == path
+    loaded = load_checkpoint(path)
+    assert (loaded.run, loaded.dataset, loaded.epoch) == (5, "val5k", 3)
+    images = [jpeg(1, 300, 200), jpeg(2, 40, 90)]
+    np.testing.assert_allclose(predict_images(loaded.model, images, CPU), predict_images(model, images, CPU), atol=1e-6)
+    with pytest.raises(ImageError):
+        predict_images(model, [b"no image"], CPU)
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    hostile = Hostile()
+    hostile.path = str(tmp_path / "ran")
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(pickle.dumps(hostile))
+    with pytest.raises(CheckpointError, match="not a usable checkpoint"):
+        load_checkpoint(path)
+    torch.save({"x": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not a usable checkpoint"):
+        load_checkpoint(path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of this program"):
+        load_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(CheckpointError, match="train first"):
+        load_checkpoint(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="train first"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_device_that_is_not_there_is_told() -> None:
+    assert choose_device("cpu") == CPU
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="cuda is not available"):
+            choose_device("cuda")
