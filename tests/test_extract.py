@@ -88,8 +88,15 @@ def solid(color: str) -> Image.Image:
 
 @pytest.mark.parametrize(
     ("color", "name"),
-    [("#c81e1e", "red"), ("#1e46c8", "blue"), ("#228b22", "green"), ("#f5d020", "yellow"), ("#050505", "black"), ("#fafafa", "white")],
-)  # fmt: skip
+    [
+        ("#c81e1e", "red"),
+        ("#1e46c8", "blue"),
+        ("#228b22", "green"),
+        ("#f5d020", "yellow"),
+        ("#050505", "black"),
+        ("#fafafa", "white"),
+    ],
+)
 def test_a_solid_colour_is_named(color: str, name: str) -> None:
     found = states(pixel_evidence(solid(color), RULES))
     assert {c: found[c] for c in GROUPS["color"]} == {c: "present" if c == name else "absent" for c in GROUPS["color"]}
@@ -174,9 +181,8 @@ def test_the_genuine_coconut_sample_is_read_and_labelled(real_mirror: Path) -> N
     found = Extractor(RULES).extract(demo / "demo_image.jpg", demo / "demo_mask.png", infos, [])
     assert {s.id: s.area for s in found.segments} == {s.id: s.area for s in infos}
     states_of = {label.attribute: label.state for label in found.labels}
-    assert {name for name in ("person", "furniture", "electronics", "indoor", "wood") if states_of[name] == "present"} == {
-        "person", "furniture", "electronics", "indoor", "wood",
-    }  # fmt: skip
+    for name in ("person", "furniture", "electronics", "indoor", "wood"):
+        assert states_of[name] == "present", name
     assert states_of["vehicle"] == states_of["outdoor"] == "absent"
 
 
@@ -190,7 +196,7 @@ def test_the_rules_cover_the_133_coco_panoptic_categories(real_mirror: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('person = { id = 1, thing = true, present = ["person"', 'person = { id = 1, thing = true, present = ["persn"', "category.person.present: .*persn"),
+        ('present = ["person"', 'present = ["persn"', "category.person.present: .*persn"),
         ("absent_confidence = 0.8", "absent_confidence = 8", "panoptic.absent_confidence"),
         ('version = "1"', "", "version: Field required"),
         ("bicycle = { id = 2", "bicycle = { id = 1", "two categories share an id"),

@@ -44,10 +44,14 @@ def fill(store: Engine) -> None:
     """One dataset of two images, two attributes."""
     writes.sync_reference(
         store,
-        datasets=[{"name": "d", "title": "D", "is_coconut": True, "licence": "", "expected_images": 2, "expected_segments": 1}],
-        attributes=[{"id": k, "name": name, "group_name": "g", "ours": False} for k, name in enumerate(("red", "blue"))],
+        datasets=[
+            {"name": "d", "title": "D", "is_coconut": True, "licence": "", "expected_images": 2, "expected_segments": 1}
+        ],
+        attributes=[
+            {"id": k, "name": name, "group_name": "g", "ours": False} for k, name in enumerate(("red", "blue"))
+        ],
         categories=[{"id": 1, "name": "person", "isthing": True}],
-    )  # fmt: skip
+    )
     images = [image(7, mask_path="m7.png"), image(8, mask_path="m8.png")]
     writes.add_panoptic(store, "d", images, [segment(7, 300), segment(8, 301)], file="f", rows_done=2)
     writes.add_captions(store, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}])

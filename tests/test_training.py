@@ -99,7 +99,7 @@ def test_training_without_labels_is_refused(samples: Samples) -> None:
         (Samples([], samples.labels[:0]), samples, "train"),
     ):
         with pytest.raises(TrainingError, match=f"the {name} split has no image with a known label"):
-            fit(model, train, val, TrainConfig(backbone="efficientnet_lite0"), CPU, on_epoch=lambda *_: None)  # fmt: skip
+            fit(model, train, val, TrainConfig(backbone="efficientnet_lite0"), CPU, on_epoch=lambda *_: None)
 
 
 def test_profiles_are_named_and_changed() -> None:
