@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from coconut_attr.registry import DATASETS
+from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
-from coconut_attr.sources.upstream import reachable
+from coconut_attr.sources.upstream import HUB, mirrored, reachable
 
 if TYPE_CHECKING:
     from flows.local import Stack
@@ -37,16 +38,19 @@ def run(
     from flows.local import quiet_console, stack
 
     console = Console()
-    chosen, why, limit = (dataset, "as asked for", limit) if dataset else quick_start_data(limit)
+    chosen, why, limit = (registered(dataset).name, "as asked for", limit) if dataset else quick_start_data(limit)
     console.print(f"[bold]dataset[/] {chosen} ({why})", highlight=False)
-    quiet_console(progress=not sys.stderr.isatty())
     with stack(settings().data_dir / "logs") as processes:
         start_local(processes, console)
         from flows.pipeline import pipeline
         from flows.summary import show
 
-        run_id = pipeline(chosen, limit=limit, backbone=backbone, epochs=epochs, reuse=not retrain)
-        APILogHandler().flush()  # the server is about to stop
+        quiet_console(progress=not sys.stderr.isatty())
+
+        try:
+            run_id = pipeline(chosen, limit=limit, backbone=backbone, epochs=epochs, reuse=not retrain)
+        finally:
+            APILogHandler().flush()  # before the server stops: afterwards it would be tried for a minute
         show(chosen, run_id)
     console.print("next: make up (Prefect UI, workers, dashboard)", highlight=False)
 
@@ -54,6 +58,7 @@ def run(
 def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:
     """Dataset, reason and image limit of the quick start. A named deployment never falls back like this."""
     if settings().mirror:
+        mirrored(HUB, settings())  # tells at once if there is no such folder
         return "val5k", f"from COCONUT_ATTR_MIRROR={settings().mirror}", limit
     if settings().annotations_dir or reachable(settings()):
         return "val5k", f"from the upstream hosts, at most {limit or QUICK_IMAGES} images", limit or QUICK_IMAGES
@@ -81,11 +86,12 @@ def start_local(processes: "Stack", console: Console) -> None:
 
 def up() -> None:
     """Prefect server and UI, workers and the dashboard, until Ctrl-C."""
-    from flows.local import HOST, ROOT, api_url, healthy, prefect, stack, wait_for
+    from flows.local import HOST, ROOT, api_url, healthy, prefect, require_free, stack, wait_for
 
     console = Console()
     port = settings().dashboard_port
     url = f"http://{HOST}:{port}"
+    require_free(port, "set COCONUT_ATTR_DASHBOARD_PORT")
     with stack(settings().data_dir / "logs") as processes:
         start_local(processes, console)
         for pool in ("cpu", "gpu"):

@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.utilities.callables import parameter_schema
+from prefect.workers.process import ProcessWorker
 
 from coconut_attr.registry import DATASETS
 from flows.download import download
@@ -27,9 +28,13 @@ POOL_OF: Final = {"download": "cpu", "extract": "cpu", "train": "gpu", "evaluate
 def register() -> list[str]:
     """Create the work pools and create or update the deployments; returns the deployments' names."""
     with get_client(sync_client=True) as client:
+        # With the template the workers have nothing to write when they start: SQLite would make one of them wait.
+        template = ProcessWorker.get_default_base_job_template()
         for pool, limit in POOLS.items():
             with suppress(ObjectAlreadyExists):
-                client.create_work_pool(WorkPoolCreate(name=pool, type="process", concurrency_limit=limit))
+                client.create_work_pool(
+                    WorkPoolCreate(name=pool, type="process", concurrency_limit=limit, base_job_template=template)
+                )
         names = []
         for flow in (download, extract, train, evaluate, pipeline):
             flow_id = client.create_flow(flow)

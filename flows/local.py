@@ -91,6 +91,17 @@ def _signal(process: subprocess.Popen, number: int) -> None:
         os.killpg(process.pid, number)
 
 
+def require_free(port: int, remedy: str) -> None:
+    """Make sure that nothing listens on a port of this machine.
+
+    Raises:
+        LocalError: something does; the message ends with the remedy.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise LocalError(f"port {port} is taken by another program; stop it, or {remedy}")
+
+
 def launch_server(stack: Stack, data_dir: Path) -> bool:
     """Start a Prefect server unless one answers already; returns whether it was started (it may not answer yet).
 
@@ -104,9 +115,7 @@ def launch_server(stack: Stack, data_dir: Path) -> bool:
     host, port = parts.hostname or HOST, parts.port or 80
     if host not in {HOST, "localhost"}:
         raise LocalError(f"no Prefect server answers at {url} (PREFECT_API_URL); start it, or unset PREFECT_API_URL")
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise LocalError(f"port {port} is taken by another program; set PREFECT_API_URL=http://{HOST}:PORT/api")
+    require_free(port, f"set PREFECT_API_URL=http://{HOST}:PORT/api")
     data_dir.mkdir(parents=True, exist_ok=True)
     stack.start(
         "prefect-server", *prefect("server", "start", "--host", HOST, "--port", str(port)),
@@ -147,23 +156,23 @@ def quiet_console(*, progress: bool) -> None:
         mendable = record.exc_info and isinstance(record.exc_info[1], UserError)
         return not mendable and (progress or record.levelno >= logging.WARNING)
 
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-        for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, PrefectConsoleHandler):
-                handler.addFilter(keep)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.addFilter(keep)
 
 
 @contextmanager
 def stack(log_dir: Path, *, echo: bool = False) -> Iterator[Stack]:
-    """A stack that is stopped however its block ends; SIGTERM ends it as Ctrl-C does."""
+    """A stack that is stopped however its block ends; SIGTERM ends it as Ctrl-C does, in the background too."""
     processes = Stack(log_dir, echo=echo)
 
     def interrupt(_number, _frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield processes
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         processes.stop()

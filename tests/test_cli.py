@@ -1,0 +1,163 @@
+"""The command line as a user gives it: real processes, a real Prefect server, worker and dashboard."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from db.engine import open_for_reading
+from db.queries import sql
+from tests.tiny_mirror import jpeg
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = Path(sys.executable).parent / "coconut-attr"
+PREFECT = [sys.executable, "-m", "prefect"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """An environment of its own: data folder, Prefect home and ports."""
+    return {
+        **os.environ,
+        "COCONUT_ATTR_DATA_DIR": str(tmp_path / "data"),
+        "COCONUT_ATTR_DASHBOARD_PORT": str(free_port()),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
+        "COLUMNS": "200",
+    }
+
+
+def call(env: dict[str, str], *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *arguments], env=env, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_attributes_are_listed(env) -> None:
+    rows = json.loads(call(env, "attributes", "--json").stdout)
+    assert [row["id"] for row in rows] == list(range(34))
+    assert rows[0] == {"id": 0, "name": "person", "group": "object", "ours": False}
+    assert "furniture*" in call(env, "attributes").stdout
+
+
+def test_model_info_prints_the_reported_counts(env) -> None:
+    info = json.loads(call(env, "model-info", "--json").stdout)
+    assert (info["total"], info["trainable"], info["frozen"]) == (27_078_498, 12_495_650, 14_582_848)
+    assert "14,582,848" in call(env, "model-info").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        (["predict", "none.jpg"], {}, "none.jpg is not a file"),
+        (["predict", "README.md"], {}, "train first"),
+        (["model-info", "--backbone", "x"], {}, "unknown backbone 'x'; choose one of"),
+        (["status"], {}, "there is no database at"),
+        (["status"], {"COCONUT_ATTR_DATABASE_URL": "nonsense"}, "is not a database URL"),
+        (["status"], {"COCONUT_ATTR_RETRIES": "many"}, "COCONUT_ATTR_RETRIES: "),
+        (["run", "--dataset", "x"], {}, "unknown dataset 'x'; choose one of"),
+        (["run"], {"COCONUT_ATTR_MIRROR": "/none"}, "COCONUT_ATTR_MIRROR=/none is not a folder"),
+        (["run", "--dataset", "val5k"], {"PREFECT_API_URL": "http://192.0.2.1:4200/api"}, "no Prefect server answers"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(env, arguments: list[str], variables: dict[str, str], message: str) -> None:
+    result = call({**env, **variables}, *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: Path) -> None:
+    result = call({**env, "COCONUT_ATTR_MIRROR": str(tmp_path)}, "run")
+    assert result.returncode == 1
+    assert "no data/*.parquet under" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    quick = ("run", "--dataset", "sample", "--backbone", "efficientnet_lite0", "--epochs", "1")
+    first = call(env, *quick, cwd=elsewhere)
+    assert first.returncode == 0, first.stderr
+    for words in (
+        "Scores on the test split",
+        "all absent",
+        "prior",
+        "NOT COCONut",
+        "best.safetensors",
+        "coconut_attr.db",
+    ):
+        assert words in first.stdout
+    assert "Error logging to API" not in first.stderr
+    second = call(env, *quick, cwd=elsewhere)
+    assert second.returncode == 0, second.stderr
+    assert "is not trained again" in second.stderr
+    engine = open_for_reading(f"sqlite:///{tmp_path / 'data' / 'coconut_attr.db'}")
+    assert len(sql(engine, "SELECT * FROM run WHERE kind = 'trained'")) == 1
+
+    status = call(env, "status").stdout
+    assert "sample (not COCONut)" in status
+    assert "reported" in status
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(jpeg(1, 200, 100))
+    (prediction,) = json.loads(call(env, "predict", str(photo), "--json").stdout)
+    assert len(prediction["probabilities"]) == 34
+    assert prediction["dataset"] == "sample"
+    assert "environment" in call(env, "predict", str(photo)).stdout
+    port = re.search(r":(\d+)/api", env["PREFECT_API_URL"]).group(1)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port))) != 0  # the server that it started is stopped
+
+
+def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
+    log = tmp_path / "up.log"
+    with log.open("w") as output:
+        up = subprocess.Popen([PROGRAM, "up"], env=env, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while "Ctrl-C stops everything" not in log.read_text():
+            assert up.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        dashboard = f"http://127.0.0.1:{env['COCONUT_ATTR_DASHBOARD_PORT']}"
+        assert requests.get(dashboard, timeout=5).ok
+        assert requests.get(env["PREFECT_API_URL"].removesuffix("/api"), timeout=5).ok
+        names = subprocess.run(
+            [*PREFECT, "deployment", "ls"], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for flow in ("download", "extract", "train", "evaluate", "pipeline"):
+            for dataset in ("val5k", "coconut-s", "coconut-b", "sample"):
+                assert f"{flow}/{dataset}" in names.stdout
+
+        order = ["deployment", "run", "train/sample", "-p", "epochs=1", "-p", "backbone=efficientnet_lite0", "--watch"]
+        queued = subprocess.run([*PREFECT, *order], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+        logs = tmp_path / "data" / "logs"
+        assert queued.returncode == 0, queued.stdout + (logs / "worker-gpu.log").read_text()
+        engine = open_for_reading(f"sqlite:///{tmp_path / 'data' / 'coconut_attr.db'}")
+        (run,) = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained'")
+        assert (run["status"], run["trained_on"]) == ("finished", "sample")
+        assert run["accuracy"] is not None
+        assert "database is locked" not in (logs / "prefect-server.log").read_text()
+
+        taken = call(env, "up")
+        assert taken.returncode == 1
+        assert "is taken by another program" in taken.stderr
+    finally:
+        up.send_signal(signal.SIGINT)
+        assert up.wait(30) == 0
+    for url in (dashboard, env["PREFECT_API_URL"] + "/health"):
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url, timeout=2)
