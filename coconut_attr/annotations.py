@@ -10,13 +10,18 @@ from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from coconut_attr.sources import captions, hub, kaggle, sample
 from coconut_attr.sources.records import Caption, ImageInfo, Panoptic, plain_name
+from coconut_attr.sources.upstream import HUB
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """A file of panoptic annotations; `read(skip)` yields batches of them after the first `skip`."""
+    """A file of panoptic annotations; `read(skip)` yields batches of them after the first `skip`.
+
+    `origin` says where it is read: a mirror may hold other annotations than COCONut's under the same names.
+    """
 
     name: str
+    origin: str
     read: Callable[[int], Iterator[list[Panoptic]]]
 
 
@@ -30,9 +35,11 @@ def annotation_files(dataset: Dataset, settings: Settings) -> list[AnnotationFil
         return []
     if settings.annotations_dir:
         path = kaggle.annotation_file(settings.annotations_dir, dataset)
-        return [AnnotationFile(f"kaggle/{path.name}", partial(_read_kaggle, settings.annotations_dir, dataset))]
+        origin = f"folder {settings.annotations_dir.absolute()}"
+        return [AnnotationFile(f"kaggle/{path.name}", origin, partial(_read_kaggle, settings.annotations_dir, dataset))]
+    origin = f"mirror {settings.mirror}" if settings.mirror else HUB
     return [
-        AnnotationFile(shard.name, partial(hub.read_shard, shard, settings))
+        AnnotationFile(shard.name, origin, partial(hub.read_shard, shard, settings))
         for shard in hub.list_shards(dataset, settings)
     ]
 

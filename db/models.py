@@ -69,6 +69,7 @@ class AnnotationFile(Base):
 
     dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
+    origin: Mapped[str] = mapped_column(comment="where it was read: the hub, a mirror, or a Kaggle-layout folder")
     rows_done: Mapped[int] = mapped_column(default=0)
     complete: Mapped[bool] = mapped_column(default=False)
     updated_at: Mapped[datetime] = mapped_column(default=now)

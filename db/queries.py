@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, RowMapping, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.models import AnnotationFile, Caption, Download, Image, ImageAttribute, Run, Segment
 
 Rows = Sequence[RowMapping]
+DatabaseError = SQLAlchemyError  #: a query could not be answered: the database is gone, damaged or locked
 
 
 def sql(engine: Engine, query: str, **parameters: Any) -> Rows:
@@ -135,16 +137,16 @@ def coco_ids(engine: Engine, dataset: str) -> set[int]:
         return set(connection.execute(select(Image.coco_id).where(Image.dataset == dataset)).scalars())
 
 
-def store_version(engine: Engine) -> str:
-    """A text that changes whenever there is something new to show: downloads, labels, epochs, scores, run states."""
-    row = sql(
+def store_counts(engine: Engine) -> RowMapping:
+    """Counts of which at least one changes when there is something new: downloads, labels, epochs, scores, runs."""
+    return sql(
         engine,
         "SELECT (SELECT COUNT(*) FROM image) AS images, (SELECT COUNT(*) FROM download) AS downloads,"
-        " (SELECT COUNT(rule_version) FROM image) AS labelled, (SELECT COUNT(*) FROM epoch_metric) AS epochs,"
+        " (SELECT COUNT(rule_version) FROM image) AS labelled, (SELECT MAX(rule_version) FROM image) AS rules,"
+        " (SELECT COUNT(*) FROM epoch_metric) AS epochs,"
         " (SELECT COUNT(*) FROM run_metric) AS scores, (SELECT COUNT(*) FROM run) AS runs,"
         " (SELECT COUNT(*) FROM run WHERE status = 'running') AS running",
     )[0]
-    return " ".join(str(value) for value in row.values())
 
 
 def dataset_summaries(engine: Engine) -> Rows:

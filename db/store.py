@@ -86,32 +86,36 @@ def _image_ids(connection: Connection, dataset: str, coco_ids: Sequence[int]) ->
 
 
 def add_panoptic(
-    engine: Engine, dataset: str, images: Sequence[Row], segments: Sequence[Row], file: str, rows_done: int
+    engine: Engine,
+    dataset: str,
+    images: Sequence[Row],
+    segments: Sequence[Row],
+    *,
+    file: str,
+    origin: str,
+    rows_done: int,
 ) -> None:
     """Store a batch of panoptic annotations, and how far their file has been read.
 
     Args:
         images: columns of `image` with `mask_path`; their labels will be extracted again.
         segments: columns of `segment`, with `coco_id` in place of `image_id`.
-        file, rows_done: progress in `annotation_file`.
+        file, origin, rows_done: columns of `annotation_file`.
     """
     with engine.begin() as connection:
         upsert(connection, Image, [{**row, "rule_version": None} for row in images], ["dataset", "coco_id"])
         keys = _image_ids(connection, dataset, [row["coco_id"] for row in images])
         rows = [{**{k: v for k, v in s.items() if k != "coco_id"}, "image_id": keys[s["coco_id"]]} for s in segments]
         replace_rows(connection, Segment, list(keys.values()), rows)
-        note_progress(connection, dataset, file, rows_done=rows_done, complete=False)
+        row = {"dataset": dataset, "name": file, "origin": origin, "rows_done": rows_done, "complete": False}
+        upsert(connection, AnnotationFile, [{**row, "updated_at": now()}])
 
 
-def note_progress(connection: Connection, dataset: str, file: str, *, rows_done: int, complete: bool) -> None:
-    row = {"dataset": dataset, "name": file, "rows_done": rows_done, "complete": complete, "updated_at": now()}
-    upsert(connection, AnnotationFile, [row])
-
-
-def finish_file(engine: Engine, dataset: str, file: str, rows_done: int) -> None:
+def finish_file(engine: Engine, dataset: str, file: str) -> None:
     """Note that an annotation file has been read to its end."""
     with engine.begin() as connection:
-        note_progress(connection, dataset, file, rows_done=rows_done, complete=True)
+        key = (AnnotationFile.dataset == dataset, AnnotationFile.name == file)
+        connection.execute(update(AnnotationFile).where(*key).values(complete=True, updated_at=now()))
 
 
 def add_captions(engine: Engine, dataset: str, images: Sequence[Row], captions: Sequence[Row]) -> int:

@@ -108,13 +108,15 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
             for segment in annotation.segments
         ]
         rows_done += len(part)
-        writes.add_panoptic(store(), entry.name, images, segments, file=file.name, rows_done=rows_done)
+        writes.add_panoptic(
+            store(), entry.name, images, segments, file=file.name, origin=file.origin, rows_done=rows_done
+        )
         logger.info("%s: %s annotations", file.name, rows_done)
         if room is not None:
             room -= len(part)
             if room <= 0:
                 return
-    writes.finish_file(store(), entry.name, file.name, rows_done)
+    writes.finish_file(store(), entry.name, file.name)
 
 
 @task(task_run_name="captions {entry.name}", **RETRY)

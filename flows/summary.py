@@ -44,10 +44,12 @@ def facts(dataset: str, run_id: int) -> list[Line]:
         " WHERE dataset = :dataset",
         dataset=dataset,
     )[0]
+    origins = sql(store(), "SELECT DISTINCT origin FROM annotation_file WHERE dataset = :dataset", dataset=dataset)
     run = sql(store(), "SELECT * FROM run WHERE id = :run", run=run_id)[0]
     frozen = run["total_parameters"] - run["trainable_parameters"]
     return [
         ("dataset", registered(dataset).title),
+        ("masks from", "; ".join(_named(row["origin"]) for row in origins) or "nowhere: captions and pixels only"),
         ("images", f"{data['downloaded']:,} downloaded, {data['failed']:,} failed, {data['with_mask']:,} with a mask"),
         ("labels", f"{states['present']:,} present, {states['absent']:,} absent, {states['unknown']:,} unknown"),
         ("model", f"{run['backbone']}: {run['total_parameters']:,} parameters, {frozen:,} of them frozen"),
@@ -93,6 +95,10 @@ def markdown(dataset: str, run_id: int) -> str:
 
 def _markdown_table(header: Line, lines: list[Line]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, ("---",) * len(header), *lines])
+
+
+def _named(origin: str) -> str:
+    return f"{origin} (COCONut's own only if the mirror's are)" if origin.startswith("mirror") else origin
 
 
 def _interval(row: Any, name: str) -> Line:

@@ -53,7 +53,7 @@ def fill(store: Engine) -> None:
         categories=[{"id": 1, "name": "person", "isthing": True}],
     )
     images = [image(7, mask_path="m7.png"), image(8, mask_path="m8.png")]
-    writes.add_panoptic(store, "d", images, [segment(7, 300), segment(8, 301)], file="f", rows_done=2)
+    writes.add_panoptic(store, "d", images, [segment(7, 300), segment(8, 301)], file="f", origin="here", rows_done=2)
     writes.add_captions(store, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}])
 
 
@@ -95,7 +95,7 @@ def test_writes_may_be_repeated(store: Engine) -> None:
     fill(store)
     assert {name: rows(store, name) for name in before} == before
     assert queries.annotation_files(store, "d") == {"f": (2, False)}
-    writes.finish_file(store, "d", "f", 2)
+    writes.finish_file(store, "d", "f")
     assert queries.annotation_files(store, "d") == {"f": (2, True)}
 
 

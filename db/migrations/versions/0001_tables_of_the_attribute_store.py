@@ -128,6 +128,12 @@ def upgrade() -> None:
         "annotation_file",
         sa.Column("dataset", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
+        sa.Column(
+            "origin",
+            sa.String(),
+            nullable=False,
+            comment="where it was read: the hub, a mirror, or a Kaggle-layout folder",
+        ),
         sa.Column("rows_done", sa.Integer(), nullable=False),
         sa.Column("complete", sa.Boolean(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),

@@ -1,0 +1,2 @@
+-- Prefect keeps its own state apart from the attribute store.
+CREATE DATABASE prefect;
