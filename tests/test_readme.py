@@ -1,0 +1,22 @@
+"""The README says what is there."""
+
+from pathlib import Path
+
+from coconut_attr.registry import DATASETS
+from coconut_attr.settings import Settings
+from db.engine import open_store
+from db.queries import sql
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_every_setting_dataset_and_view_is_documented(tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        variable = f"COCONUT_ATTR_{name.upper()}"
+        assert variable in README or f"..._{name.upper()}" in README, variable
+    for name in DATASETS:
+        assert f"`{name}`" in README
+    views = sql(open_store(f"sqlite:///{tmp_path / 'x.db'}"), "SELECT name FROM sqlite_master WHERE type = 'view'")
+    assert views
+    for view in views:
+        assert f"`{view['name']}`" in README
