@@ -181,10 +181,10 @@ def download_failures(engine: Engine, dataset: str) -> Rows:
 
 
 def annotation_progress(engine: Engine, dataset: str) -> Rows:
-    """How far each annotation file of a dataset has been read."""
+    """Where each annotation file of a dataset was read, and how far."""
     return sql(
         engine,
-        "SELECT name, rows_done, complete FROM annotation_file WHERE dataset = :dataset ORDER BY name",
+        "SELECT name, origin, rows_done, complete FROM annotation_file WHERE dataset = :dataset ORDER BY name",
         dataset=dataset,
     )
 
