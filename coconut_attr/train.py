@@ -181,6 +181,7 @@ def train_one_epoch(
 
 
 def seed_everything(seed: int) -> None:
+    """Seed every generator; call it before a model is made too, so that the same seed gives the same run."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

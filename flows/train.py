@@ -16,7 +16,7 @@ from coconut_attr.predict import choose_device
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
-from coconut_attr.train import Epoch, TrainConfig, fit
+from coconut_attr.train import Epoch, TrainConfig, fit, seed_everything
 from coconut_attr.train import profile as named_profile
 from db import queries
 from db import store as writes
@@ -88,6 +88,7 @@ def train_model(dataset: str, config: TrainConfig, data: str) -> int:
     device = choose_device(settings().device)
     _, train_samples = load_samples(dataset, "train")
     _, val_samples = load_samples(dataset, "val")
+    seed_everything(config.seed)
     model = AttributeModel(config.backbone, pretrained=config.pretrained)
     counts = count_parameters(model)
     run_id = writes.start_run(
