@@ -8,7 +8,7 @@ from functools import lru_cache
 import simplemma
 
 from coconut_attr.evidence import Evidence, Side
-from coconut_attr.rules import CaptionRules
+from coconut_attr.rules import Rules
 from coconut_attr.sources.records import Caption
 
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
@@ -22,14 +22,20 @@ def lemma(word: str) -> str:
 class CaptionReader:
     """Finds the attributes that a caption names, or denies. Built once for a set of rules."""
 
-    def __init__(self, rules: CaptionRules) -> None:
-        self.rules = rules
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules.caption
+        named = [(words, {attribute}) for attribute, words in self.rules.lexicon.items()]
+        named += [(words, set(rules.category[name].present)) for name, words in self.rules.categories.items()]
         self._lexicon: dict[str, set[str]] = defaultdict(set)
-        for attribute, words in rules.lexicon.items():
+        self._phrases: dict[tuple[str, ...], Sequence[str]] = {}
+        for words, names in named:
             for word in words:
-                self._lexicon[word].add(attribute)
-        self._phrases = {tuple(map(lemma, phrase.split())): names for phrase, names in rules.phrases.items()}
-        self._negations = {tuple(words.split()) for words in rules.negations}
+                if " " in word:
+                    self._phrases[tuple(map(lemma, word.split()))] = sorted(names)
+                else:
+                    self._lexicon[word] |= names
+        self._phrases.update({tuple(map(lemma, phrase.split())): n for phrase, n in self.rules.phrases.items()})
+        self._negations = {tuple(words.split()) for words in self.rules.negations}
         self._longest = max(map(len, [*self._phrases, *self._negations]), default=1)
 
     def read(self, text: str) -> dict[str, tuple[Side, str]]:
@@ -83,4 +89,21 @@ class CaptionReader:
             caption, words = voters[0]
             detail = f'"{words}" in {len(voters)} of {len(captions)} captions'
             result.append(Evidence(attribute, state, "caption", confidence, detail, caption_id=caption.id))
+        spoken = {(piece.attribute, piece.state): piece for piece in result}
+        for pair in self.rules.exclusive:
+            for one, other in (pair, pair[::-1]):
+                sign = spoken.get((one, "present"))
+                if sign and (other, "present") not in spoken and (other, "absent") not in spoken:
+                    detail = f"speaks for {one}: {sign.detail}"
+                    against = Evidence(other, "absent", "caption", sign.confidence, detail, caption_id=sign.caption_id)
+                    result.append(against)
+        silence = self.rules.silence
+        if len(captions) >= silence.min_captions:
+            heard = {piece.attribute for piece in result}
+            detail = f"named in none of {len(captions)} captions"
+            result += [
+                Evidence(attribute, "absent", "caption", silence.confidence, detail)
+                for attribute in silence.attributes
+                if attribute not in heard
+            ]
         return result

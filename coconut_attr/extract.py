@@ -43,7 +43,7 @@ class Extractor:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._captions = CaptionReader(rules.caption)
+        self._captions = CaptionReader(rules)
         self._things = frozenset(category.id for category in rules.category.values() if category.thing)
 
     def extract(

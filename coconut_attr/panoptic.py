@@ -125,6 +125,11 @@ def panoptic_evidence(segments: Sequence[Segment], labelled: int, pixels: int, r
                 if one in present and other not in present:
                     absent[other] = f"{present[one][1]} speaks for {one}"
         evidence += [Evidence(a, "absent", "panoptic", policy.absent_confidence, why) for a, why in absent.items()]
+        evidence += [
+            Evidence(implied, "present", "panoptic", policy.absent_confidence, f"nothing that may be {attribute}")
+            for attribute, implied in policy.absent_implies.items()
+            if attribute in absent and implied not in present
+        ]
     return evidence + _size_evidence(segments, pixels, rules)
 
 

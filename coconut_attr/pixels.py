@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image, ImageColor
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from coconut_attr.attributes import GROUPS
 from coconut_attr.evidence import Evidence
 from coconut_attr.rules import PixelRules, Rules
 
@@ -33,7 +32,8 @@ def color_shares(rgb: np.ndarray, rules: PixelRules) -> dict[str, float]:
     Args:
         rgb: uint8 [height, width, 3].
     """
-    table, names = _table(tuple((name, tuple(colors)) for name, colors in rules.prototypes.items()))
+    prototypes = {name: color.prototypes for name, color in rules.colors.items()} | rules.other_colors
+    table, names = _table(tuple((name, tuple(colors)) for name, colors in prototypes.items()))
     cells = rgb // (256 // LEVELS)
     counts = np.bincount(table[cells[..., 0], cells[..., 1], cells[..., 2]].ravel(), minlength=len(names))
     return dict(zip(names, counts / counts.sum(), strict=True))
@@ -62,8 +62,8 @@ def pixel_evidence(image: Image.Image, rules: Rules) -> list[Evidence]:
     light_detail = f"mean L* {light:.0f}"
     lightness = policy.lightness
     measured = [
-        *((c, shares[c] >= policy.present, shares[c] <= policy.absent, f"{shares[c]:.1%} of the image")
-          for c in GROUPS["color"]),
+        *((name, shares[name] >= color.present, shares[name] <= color.absent, f"{shares[name]:.1%} of the image")
+          for name, color in policy.colors.items()),
         ("bright", light >= lightness.bright_present, light <= lightness.bright_absent, light_detail),
         ("dark", light <= lightness.dark_present, light >= lightness.dark_absent, light_detail),
         ("colorful", vivid >= policy.colorfulness.present, vivid <= policy.colorfulness.absent,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from coconut_attr.attributes import INDEX
+from coconut_attr.attributes import GROUPS, INDEX
 from coconut_attr.errors import UserError
 
 Share = Field(ge=0, le=1)
@@ -51,6 +51,7 @@ class PanopticRules(_Strict):
     exhaustive: list[str]
     max_unlabelled: float = Share
     exclusive: list[list[str]]
+    absent_implies: dict[str, str]
     large_present: float = Share
     large_absent: float = Share
     small_present: float = Share
@@ -75,15 +76,39 @@ class Colorfulness(_Strict):
     absent: float
 
 
-class PixelRules(_Strict):
-    """Colour prototypes and thresholds of the pixel source; `present` and `absent` are shares of the image."""
+class Color(_Strict):
+    """One colour of the attributes; `present` and `absent` are shares of the image, prototypes `#rrggbb`."""
 
     present: float = Share
     absent: float = Share
+    prototypes: list[str]
+
+
+class PixelRules(_Strict):
+    """Colours and thresholds of the pixel source."""
+
     confidence: float = Share
-    prototypes: dict[str, list[str]]
+    colors: dict[str, Color]
+    other_colors: dict[str, list[str]]
     lightness: Lightness
     colorfulness: Colorfulness
+
+    @field_validator("colors")
+    @classmethod
+    def _all_colors(cls, colors: dict[str, Color]) -> dict[str, Color]:
+        if set(colors) != set(GROUPS["color"]):
+            raise ValueError(f"must be the colours of the attributes: {', '.join(GROUPS['color'])}")
+        return colors
+
+
+class Silence(_Strict):
+    """Attributes that are absent where so many captions name them in no way."""
+
+    attributes: list[str]
+    min_captions: int = Field(ge=1)
+    confidence: float = Share
+
+    _check = field_validator("attributes")(_known)
 
 
 class CaptionRules(_Strict):
@@ -94,6 +119,9 @@ class CaptionRules(_Strict):
     agreement: float = Share
     negations: list[str]
     negation_scope: int = Field(ge=0)
+    exclusive: list[list[str]]
+    silence: Silence
+    categories: dict[str, list[str]]
     phrases: dict[str, list[str]]
     lexicon: dict[str, list[str]]
 
@@ -115,9 +143,12 @@ class Rules(_Strict):
     caption: CaptionRules
 
     @model_validator(mode="after")
-    def _unique_ids(self) -> "Rules":
+    def _categories(self) -> "Rules":
         if len({category.id for category in self.category.values()}) != len(self.category):
             raise ValueError("two categories share an id")
+        unknown = [name for name in self.caption.categories if name not in self.category]
+        if unknown:
+            raise ValueError(f"caption.categories names no category: {', '.join(unknown)}")
         return self
 
 

@@ -116,7 +116,7 @@ def fit(
         [p for p in model.parameters() if p.requires_grad], lr=config.learning_rate, weight_decay=config.weight_decay
     )
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(batches))
-    model.to(device).to(memory_format=torch.channels_last)  # 1.7 times as fast on a CPU, see benchmarks/train.py
+    model.to(device).to(memory_format=torch.channels_last)
 
     best = -math.inf
     for number in range(1, config.epochs + 1):
