@@ -11,7 +11,7 @@ from coconut_attr.captions import CaptionReader
 from coconut_attr.evidence import Evidence
 from coconut_attr.images import ImageError, decode
 from coconut_attr.panoptic import Segment, decode_mask, measure, panoptic_evidence
-from coconut_attr.pixels import pixel_evidence
+from coconut_attr.pixels import SegmentColor, measure_pixels, pixel_evidence
 from coconut_attr.rules import Rules
 from coconut_attr.sources.records import Caption, SegmentInfo
 
@@ -31,9 +31,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Extraction:
-    """All that was found in one image: its measured segments, the evidence, and the 34 labels in order."""
+    """All that was found in one image: its segments with their colours by id, the evidence, the 34 labels in order."""
 
     segments: list[Segment]
+    colors: dict[int, SegmentColor]
     evidence: list[Evidence]
     labels: list[Label]
 
@@ -61,6 +62,7 @@ class Extractor:
             OSError: a file cannot be read.
         """
         image = decode(photo)
+        ids: np.ndarray | None = None
         segments: list[Segment] = []
         evidence: list[Evidence] = []
         if mask is not None:
@@ -69,9 +71,10 @@ class Extractor:
                 raise ImageError(f"{mask}: {ids.shape[::-1]} pixels, its photo has {image.size}")
             segments = measure(ids, infos, self._things)
             evidence += panoptic_evidence(segments, int(np.count_nonzero(ids)), ids.size, self.rules)
-        evidence += pixel_evidence(image, self.rules)
+        measured = measure_pixels(image, ids, self.rules.pixels)
+        evidence += pixel_evidence(measured, segments, image.width * image.height, self.rules)
         evidence += self._captions.evidence(captions)
-        return Extraction(segments, evidence, combine(evidence))
+        return Extraction(segments, measured.segments, evidence, combine(evidence))
 
 
 def combine(evidence: Sequence[Evidence]) -> list[Label]:

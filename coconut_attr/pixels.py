@@ -1,5 +1,7 @@
 """Pixels: colour names, lightness and colourfulness of an image."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -7,10 +9,11 @@ from PIL import Image, ImageColor
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from coconut_attr.evidence import Evidence
+from coconut_attr.panoptic import Segment
 from coconut_attr.rules import PixelRules, Rules
 
 LEVELS = 32  # colour names are looked up in a table of 32 x 32 x 32 RGB cells
-SIDE = 160  # pixels of the longer side at which an image is measured
+SIDE = 240  # pixels of the longer side at which an image is measured
 
 
 @cache
@@ -26,17 +29,87 @@ def _table(prototypes: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[np.ndar
     return np.argmin(distances, axis=0).astype(np.uint8).reshape(LEVELS, LEVELS, LEVELS), names
 
 
-def color_shares(rgb: np.ndarray, rules: PixelRules) -> dict[str, float]:
-    """Share of an image's pixels that bear each colour name.
+def name_pixels(rgb: np.ndarray, rules: PixelRules) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The colour name of each pixel, as an index into the names.
 
     Args:
         rgb: uint8 [height, width, 3].
+
+    Returns:
+        uint8 [height, width], and the names.
     """
     prototypes = {name: color.prototypes for name, color in rules.colors.items()} | rules.other_colors
     table, names = _table(tuple((name, tuple(colors)) for name, colors in prototypes.items()))
     cells = rgb // (256 // LEVELS)
-    counts = np.bincount(table[cells[..., 0], cells[..., 1], cells[..., 2]].ravel(), minlength=len(names))
-    return dict(zip(names, counts / counts.sum(), strict=True))
+    return table[cells[..., 0], cells[..., 1], cells[..., 2]], names
+
+
+@dataclass(frozen=True)
+class SegmentColor:
+    """Colour under one segment's mask: mean CIELAB, the name that most pixels bear, and their share of the segment."""
+
+    lab: tuple[float, float, float]
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What was measured of an image's pixels; see `measure_pixels`."""
+
+    shares: dict[str, float]
+    lightness: float
+    colorfulness: float
+    segments: dict[int, SegmentColor]
+
+
+def measure_pixels(image: Image.Image, ids: np.ndarray | None, rules: PixelRules) -> Pixels:
+    """Measure an image, and each of its segments, at a reduced size.
+
+    Args:
+        image: RGB.
+        ids: segment ids uint32 [height, width] of `coconut_attr.panoptic.decode_mask`, if there is a mask. A segment
+            that vanishes at the reduced size has no colour.
+    """
+    small = image.copy()
+    small.thumbnail((SIDE, SIDE))
+    rgb = np.asarray(small)
+    named, names = name_pixels(rgb, rules)
+    lab = rgb2lab(rgb)
+    counts = np.bincount(named.ravel(), minlength=len(names))
+    return Pixels(
+        shares=dict(zip(names, counts / counts.sum(), strict=True)),
+        lightness=float(lab[..., 0].mean()),
+        colorfulness=colorfulness(rgb),
+        segments={} if ids is None else _segment_colors(_shrink(ids, rgb.shape[:2]), named, names, lab),
+    )
+
+
+def _shrink(ids: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Nearest-neighbour reduction: segment ids must not be mixed."""
+    rows, columns = (((np.arange(n) + 0.5) * full / n).astype(int) for n, full in zip(shape, ids.shape, strict=True))
+    return ids[np.ix_(rows, columns)]
+
+
+def _segment_colors(
+    ids: np.ndarray, named: np.ndarray, names: tuple[str, ...], lab: np.ndarray
+) -> dict[int, SegmentColor]:
+    values, index = np.unique(ids, return_inverse=True)
+    index = index.ravel()
+    table = np.bincount(index * len(names) + named.ravel(), minlength=len(values) * len(names))
+    table = table.reshape(len(values), len(names))
+    areas = table.sum(1)
+    means = np.stack([np.bincount(index, lab[..., k].ravel()) / areas for k in range(3)], axis=1)
+    best = table.argmax(1)
+    return {
+        int(value): SegmentColor(
+            (float(means[k, 0]), float(means[k, 1]), float(means[k, 2])),
+            names[best[k]],
+            float(table[k, best[k]] / areas[k]),
+        )
+        for k, value in enumerate(values)
+        if value
+    }
 
 
 def colorfulness(rgb: np.ndarray) -> float:
@@ -50,18 +123,19 @@ def colorfulness(rgb: np.ndarray) -> float:
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
-def pixel_evidence(image: Image.Image, rules: Rules) -> list[Evidence]:
-    """What the pixels of an RGB image say of its colours, its lightness and its colourfulness."""
+def pixel_evidence(measured: Pixels, segments: Sequence[Segment], pixels: int, rules: Rules) -> list[Evidence]:
+    """What the pixels of an image say of its colours, its lightness and its colourfulness.
+
+    Args:
+        measured: of `measure_pixels`.
+        segments: of `coconut_attr.panoptic.measure`; a large enough one that is mostly of one colour speaks for it.
+        pixels: pixels of the image.
+    """
     policy = rules.pixels
-    image = image.copy()
-    image.thumbnail((SIDE, SIDE))
-    rgb = np.asarray(image)
-    shares = color_shares(rgb, policy)
-    light = float(rgb2lab(rgb)[..., 0].mean())
-    vivid = colorfulness(rgb)
-    light_detail = f"mean L* {light:.0f}"
+    light_detail = f"mean L* {measured.lightness:.0f}"
+    light, vivid, shares = measured.lightness, measured.colorfulness, measured.shares
     lightness = policy.lightness
-    measured = [
+    decided = [
         *((name, shares[name] >= color.present, shares[name] <= color.absent, f"{shares[name]:.1%} of the image")
           for name, color in policy.colors.items()),
         ("bright", light >= lightness.bright_present, light <= lightness.bright_absent, light_detail),
@@ -69,8 +143,16 @@ def pixel_evidence(image: Image.Image, rules: Rules) -> list[Evidence]:
         ("colorful", vivid >= policy.colorfulness.present, vivid <= policy.colorfulness.absent,
          f"colourfulness {vivid:.0f}"),
     ]  # fmt: skip
-    return [
-        Evidence(attribute, "present" if is_present else "absent", "pixels", policy.confidence, detail)
-        for attribute, is_present, is_absent, detail in measured
+    found = {
+        attribute: Evidence(attribute, "present" if is_present else "absent", "pixels", policy.confidence, detail)
+        for attribute, is_present, is_absent, detail in decided
         if is_present or is_absent
-    ]
+    }
+    for segment in sorted(segments, key=lambda s: s.area):
+        color = measured.segments.get(segment.id)
+        large = segment.area >= policy.segment_area * pixels
+        if large and color and color.name in policy.colors and color.share >= policy.segment_share:
+            detail = f"{color.share:.0%} of a segment of {segment.area / pixels:.1%} of the image"
+            confidence = policy.segment_confidence
+            found[color.name] = Evidence(color.name, "present", "pixels", confidence, detail, segment_id=segment.id)
+    return list(found.values())

@@ -88,6 +88,9 @@ class PixelRules(_Strict):
     """Colours and thresholds of the pixel source."""
 
     confidence: float = Share
+    segment_share: float = Share
+    segment_area: float = Share
+    segment_confidence: float = Share
     colors: dict[str, Color]
     other_colors: dict[str, list[str]]
     lightness: Lightness

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from coconut_attr.settings import settings
 from db.engine import open_for_reading, open_store
+from db.labels import labels_commands
 from db.queries import sql
 
 db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add this layer's commands to the command line."""
     app.command()(status)
     app.add_typer(db_commands, name="db")
+    app.add_typer(labels_commands, name="labels")
 
 
 @db_commands.command()

@@ -129,7 +129,8 @@ class Segment(Base):
     """A panoptic segment; `segment_id` is R + 256 G + 65536 B of its colour in the mask.
 
     `annotated_area` is what segments_info states; the other measures are taken from the mask (pixels), and are NULL
-    until the image's labels are extracted. `rle` holds a thing's compressed run-length counts for pycocotools.
+    until the image's labels are extracted. `mean_l`, `mean_a`, `mean_b` are CIELAB under the mask, `color` the name
+    that most of its pixels bear; `rle` holds a thing's compressed run-length counts for pycocotools.
     """
 
     __tablename__ = "segment"
@@ -145,6 +146,10 @@ class Segment(Base):
     bbox_y: Mapped[int | None]
     bbox_width: Mapped[int | None]
     bbox_height: Mapped[int | None]
+    mean_l: Mapped[float | None]
+    mean_a: Mapped[float | None]
+    mean_b: Mapped[float | None]
+    color: Mapped[str | None]
     rle: Mapped[str | None]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, func, select, text
+from sqlalchemy import Engine, RowMapping, bindparam, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.models import AnnotationFile, Caption, Download, Image, ImageAttribute, Run, Segment
@@ -113,6 +113,22 @@ def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledIm
         for key, path, sha256, state in connection.execute(query):
             found.setdefault(key, LabelledImage(key, path or "", sha256 or "", [])).states.append(code[state])
     return list(found.values())
+
+
+def labels_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
+    """Rows of the view `label` (coco_id, attribute, state) of some images of a dataset."""
+    query = text("SELECT coco_id, attribute, state FROM label WHERE dataset = :dataset AND coco_id IN :ids")
+    with engine.connect() as connection:
+        parameters = {"dataset": dataset, "ids": list(coco_ids)}
+        return connection.execute(query.bindparams(bindparam("ids", expanding=True)), parameters).mappings().all()
+
+
+def evidence_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
+    """Rows of the view `evidence` of some images of a dataset."""
+    query = text("SELECT * FROM evidence WHERE dataset = :dataset AND coco_id IN :ids")
+    with engine.connect() as connection:
+        parameters = {"dataset": dataset, "ids": list(coco_ids)}
+        return connection.execute(query.bindparams(bindparam("ids", expanding=True)), parameters).mappings().all()
 
 
 def run(engine: Engine, run_id: int) -> RowMapping | None:

@@ -173,19 +173,30 @@ def record_labels(
     labels: Mapping[int, Sequence[Row]],
     evidence: Sequence[Row],
     segments: Sequence[Row],
-) -> None:
+) -> int:
     """Store the labels, evidence and segment measures of some images, in place of earlier ones.
+
+    Rows of images for which nothing has changed are left alone.
 
     Args:
         labels: rows of `image_attribute` by image id.
         evidence: rows of `attribute_evidence`.
         segments: the key and the measured columns of `segment`.
+
+    Returns:
+        The number of images of which a label or its evidence has changed.
     """
     keys = list(labels)
+    label_rows = [row for rows in labels.values() for row in rows]
     with engine.begin() as connection:
-        replace_rows(connection, ImageAttribute, keys, [row for rows in labels.values() for row in rows])
-        replace_rows(connection, AttributeEvidence, keys, evidence)
+        changed = _changed(connection, ImageAttribute, keys, label_rows) | _changed(
+            connection, AttributeEvidence, keys, evidence
+        )
+        for model, rows in ((ImageAttribute, label_rows), (AttributeEvidence, evidence)):
+            replace_rows(connection, model, sorted(changed), [row for row in rows if row["image_id"] in changed])
         for row in segments:
+            if row["image_id"] not in changed:
+                continue
             table = _table(Segment)
             where = (table.c.image_id == row["image_id"], table.c.segment_id == row["segment_id"])
             connection.execute(
@@ -196,6 +207,22 @@ def record_labels(
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             connection.execute(update(Image).where(Image.id.in_(batch)).values(rule_version=rule_version))
+    return len(changed)
+
+
+def _changed(connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]) -> set[int]:
+    """Which of these images hold other rows in a table than the given ones."""
+    table = _table(model)
+    names = [column.name for column in table.columns]
+    before: dict[int, set[tuple[Any, ...]]] = {key: set() for key in image_ids}
+    after: dict[int, set[tuple[Any, ...]]] = {key: set() for key in image_ids}
+    for start in range(0, len(image_ids), BATCH):
+        query = select(table).where(table.c.image_id.in_(image_ids[start : start + BATCH]))
+        for found in connection.execute(query).mappings():
+            before[found["image_id"]].add(tuple(found[name] for name in names))
+    for row in rows:
+        after[row["image_id"]].add(tuple(row[name] for name in names))
+    return {key for key in image_ids if before[key] != after[key]}
 
 
 def start_run(engine: Engine, **columns: Any) -> int:

@@ -65,7 +65,8 @@ def label_images(image_ids: list[int], version: str, progress: Progress) -> int:
         labels[key] = _label_rows(key, found)
         evidence += _evidence_rows(key, found)
         segments += _segment_rows(key, found)
-    writes.record_labels(store(), version, labels, evidence, segments)
+    changed = writes.record_labels(store(), version, labels, evidence, segments)
+    get_run_logger().info("%s images labelled, %s of them anew or otherwise than before", len(labels), changed)
     return len(labels)
 
 
@@ -99,13 +100,17 @@ def _evidence_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
 
 
 def _segment_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
-    names = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")
+    boxes = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")
+    means = ("mean_l", "mean_a", "mean_b")
+    colors = found.colors
     return [
         {
             "image_id": key,
             "segment_id": segment.id,
             "area": segment.area,
-            **dict(zip(names, segment.bbox, strict=True)),
+            **dict(zip(boxes, segment.bbox, strict=True)),
+            **dict(zip(means, colors[segment.id].lab if segment.id in colors else (None,) * 3, strict=True)),
+            "color": colors[segment.id].name if segment.id in colors else None,
             "rle": segment.rle or None,
         }
         for segment in found.segments

@@ -14,7 +14,7 @@ from coconut_attr.evidence import Evidence
 from coconut_attr.extract import Extractor, combine
 from coconut_attr.images import ImageError
 from coconut_attr.panoptic import decode_mask, measure, panoptic_evidence
-from coconut_attr.pixels import colorfulness, pixel_evidence
+from coconut_attr.pixels import colorfulness, measure_pixels, pixel_evidence
 from coconut_attr.rules import RulesError, load_rules
 from coconut_attr.sources.records import Caption, SegmentInfo
 from tests.tiny_mirror import HEIGHT, WIDTH, annotation, jpeg, mask_png
@@ -90,6 +90,28 @@ def test_a_material_is_not_told_from_a_speck() -> None:
     assert "glass" not in panoptic((118, 9990), (46, 10))  # a wine glass of 0.1 %: possible, not sure
 
 
+def pixels_say(image: Image.Image) -> dict[str, str]:
+    measured = measure_pixels(image, None, RULES.pixels)
+    return states(pixel_evidence(measured, [], image.width * image.height, RULES))
+
+
+def test_colour_is_measured_under_each_mask() -> None:
+    from coconut_attr.panoptic import measure as measure_segments
+
+    image = Image.new("RGB", (400, 300), "#fafafa")
+    image.paste("#c81e1e", (0, 0, 60, 60))
+    ids = np.full((300, 400), 7)
+    ids[:60, :60] = 300
+    measured = measure_pixels(image, ids, RULES.pixels)
+    assert measured.segments[300].name == "red"
+    assert measured.segments[7].name == "white"
+    assert measured.segments[7].lab[0] > 95
+    segments = measure_segments(ids, [SegmentInfo(300, 1, False, 0), SegmentInfo(7, 1, False, 0)], frozenset())
+    found = {e.attribute: e for e in pixel_evidence(measured, segments, 120_000, RULES)}
+    assert (found["red"].segment_id, found["white"].segment_id) == (300, 7)
+    assert found["blue"].state == "absent"
+
+
 def solid(color: str) -> Image.Image:
     return Image.new("RGB", (40, 30), color)
 
@@ -106,17 +128,17 @@ def solid(color: str) -> Image.Image:
     ],
 )
 def test_a_solid_colour_is_named(color: str, name: str) -> None:
-    found = states(pixel_evidence(solid(color), RULES))
+    found = pixels_say(solid(color))
     assert {c: found[c] for c in GROUPS["color"]} == {c: "present" if c == name else "absent" for c in GROUPS["color"]}
 
 
 def test_lightness_and_colourfulness() -> None:
-    white, black = states(pixel_evidence(solid("white"), RULES)), states(pixel_evidence(solid("black"), RULES))
+    white, black = pixels_say(solid("white")), pixels_say(solid("black"))
     assert (white["bright"], white["dark"], white["colorful"]) == ("present", "absent", "absent")
     assert (black["bright"], black["dark"]) == ("absent", "present")
     stripes = np.zeros((30, 30, 3), np.uint8)
     stripes[:, :10, 0] = stripes[:, 10:20, 1] = stripes[:, 20:, 2] = 255
-    assert states(pixel_evidence(Image.fromarray(stripes), RULES))["colorful"] == "present"
+    assert pixels_say(Image.fromarray(stripes))["colorful"] == "present"
     assert colorfulness(np.full((4, 4, 3), 128, np.uint8)) == 0
 
 

@@ -126,9 +126,12 @@ def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
         "detail": "why", "segment_id": None, "caption_id": None,
     }  # fmt: skip
     measured = {"image_id": first, "segment_id": 300, "area": 5, "bbox_x": 0, "bbox_y": 0, "bbox_width": 1,
-                "bbox_height": 5, "rle": "x"}  # fmt: skip
-    for state in ("absent", "present"):
+                "bbox_height": 5, "mean_l": 1.0, "mean_a": 2.0, "mean_b": 3.0, "color": "red", "rle": "x"}  # fmt: skip
+    changes = [
         writes.record_labels(store, "1", {first: labels(first, state)}, [proof], [measured])
+        for state in ("absent", "present", "present")
+    ]
+    assert changes == [1, 1, 0]  # what has not changed is left alone
     assert queries.images_to_label(store, "d", "1") == []
     assert queries.images_to_label(store, "d", "2") == [first]
     assert {(row["coco_id"], row["attribute"]): row["state"] for row in rows(store, "label")} == {

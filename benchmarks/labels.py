@@ -1,0 +1,95 @@
+"""Compare policies of combining evidence, on the dev part of the gold set.
+
+    python benchmarks/labels.py [DATASET]
+
+Policies: `surest` (the surer side decides, the product's own), `vote` (the side with more pieces), `learned` (sum of
+log-odds of each source's accuracy for that state and attribute group, counted on the other dev images: leave one out).
+Reads the store of COCONUT_ATTR_DATABASE_URL; run the flow `extract` first.
+"""
+
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from coconut_attr.attributes import ATTRIBUTES, CODES, GROUP_OF, INDEX
+from coconut_attr.evidence import Evidence
+from coconut_attr.extract import combine
+from coconut_attr.gold import agree, load_gold, overall
+from coconut_attr.settings import settings
+from db.engine import open_for_reading
+from db.queries import evidence_of
+
+Pieces = Sequence[Evidence]
+
+
+def surest(pieces: Pieces) -> list[int]:
+    return [CODES[label.state] for label in combine(pieces)]
+
+
+def vote(pieces: Pieces) -> list[int]:
+    balance = Counter({name: 0 for name in ATTRIBUTES})
+    for piece in pieces:
+        balance[piece.attribute] += 1 if piece.state == "present" else -1
+    return [-1 if balance[name] == 0 else int(balance[name] > 0) for name in ATTRIBUTES]
+
+
+def learned(others: dict[int, Pieces], gold: dict[int, list[int]]) -> Callable[[Pieces], list[int]]:
+    """A policy with accuracies counted (add-one) on other images."""
+    right: Counter = Counter()
+    seen: Counter = Counter()
+    for image, pieces in others.items():
+        for piece in pieces:
+            truth = gold[image][INDEX[piece.attribute]]
+            if truth >= 0:
+                key = (piece.source, piece.state, GROUP_OF[piece.attribute])
+                seen[key] += 1
+                right[key] += truth == CODES[piece.state]
+
+    def policy(pieces: Pieces) -> list[int]:
+        odds: dict[str, float] = defaultdict(float)
+        for piece in pieces:
+            key = (piece.source, piece.state, GROUP_OF[piece.attribute])
+            accuracy = (right[key] + 1) / (seen[key] + 2)
+            odds[piece.attribute] += CODES[piece.state] * 2 * _logit(accuracy) - _logit(accuracy)
+        return [-1 if abs(odds[name]) < _logit(0.65) else int(odds[name] > 0) for name in ATTRIBUTES]
+
+    return policy
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def main() -> None:
+    dataset = sys.argv[1] if len(sys.argv) > 1 else "val5k"
+    gold = load_gold("dev")
+    evidence: dict[int, list[Evidence]] = {image: [] for image in gold}
+    for row in evidence_of(open_for_reading(settings().sqlalchemy_url), dataset, list(gold)):
+        piece = Evidence(row["attribute"], row["state"], row["source"], row["confidence"], row["detail"])
+        evidence[row["coco_id"]].append(piece)
+    results = {
+        "surest": {image: surest(pieces) for image, pieces in evidence.items()},
+        "vote": {image: vote(pieces) for image, pieces in evidence.items()},
+        "learned": {
+            image: learned({k: v for k, v in evidence.items() if k != image}, gold)(pieces)
+            for image, pieces in evidence.items()
+        },
+    }
+    base = overall(agree(results["surest"], gold))
+    table = Table("policy", "known cells", "of surest", "present: right", "n", "macro", "absent: right", "n", "macro")
+    for name, labels in results.items():
+        row = overall(agree(labels, gold))
+        table.add_row(
+            name, f"{row.coverage:.1%}", f"{row.coverage / base.coverage:.3f}",
+            f"{row.present_micro:.1%}", str(row.present), f"{row.present_macro:.1%}",
+            f"{row.absent_micro:.1%}", str(row.absent), f"{row.absent_macro:.1%}",
+        )  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Commands about labels, added to `coconut-attr labels`."""
+
+import math
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine
+
+from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX
+from coconut_attr.errors import UserError
+from coconut_attr.evidence import Evidence
+from coconut_attr.extract import combine
+from coconut_attr.gold import Agreement, Overall, agree, load_gold, overall
+from coconut_attr.registry import dataset as registered
+from coconut_attr.settings import settings
+from db.engine import open_for_reading
+from db.queries import evidence_of, labels_of
+
+labels_commands = typer.Typer(help="Attribute labels: how right they are.", no_args_is_help=True)
+SOURCES = ("panoptic", "pixels", "caption")
+States = dict[int, list[int]]
+
+
+def combined_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> States:
+    """COCO image id -> the 34 states (1, 0, -1) that are stored for it."""
+    found: States = {}
+    for row in labels_of(engine, dataset, coco_ids):
+        states = found.setdefault(row["coco_id"], [-1] * len(ATTRIBUTES))
+        states[INDEX[row["attribute"]]] = CODES[row["state"]]
+    return found
+
+
+def source_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> dict[str, States]:
+    """The labels that each source would give alone, from the stored evidence."""
+    pieces: dict[tuple[str, int], list[Evidence]] = {}
+    for row in evidence_of(engine, dataset, coco_ids):
+        piece = Evidence(row["attribute"], row["state"], row["source"], row["confidence"], row["detail"])
+        pieces.setdefault((row["source"], row["coco_id"]), []).append(piece)
+    found: dict[str, States] = {source: {} for source in SOURCES}
+    for (source, coco_id), evidence in pieces.items():
+        found[source][coco_id] = [CODES[label.state] for label in combine(evidence)]
+    return found
+
+
+@labels_commands.command()
+def report(
+    dataset: Annotated[str, typer.Argument(help="Dataset that holds gold images.")] = "val5k",
+    part: Annotated[
+        str, typer.Option(help="Part of the gold set: dev (40 images, the rules were set on it) or test (20).")
+    ] = "dev",
+) -> None:
+    """Measure the stored labels against the gold set, for each source and combined, and for each attribute."""
+    if part not in ("dev", "test"):
+        raise UserError(f"unknown part {part!r} of the gold set; choose one of: dev, test")
+    engine = open_for_reading(settings().sqlalchemy_url)
+    gold = load_gold(part)  # type: ignore[arg-type]
+    name = registered(dataset).name
+    labels = combined_labels(engine, name, list(gold))
+    if not labels:
+        raise UserError(
+            f"no labelled image of {name} is in the gold set; label it: prefect deployment run extract/{name}"
+        )
+    gold = {coco_id: states for coco_id, states in gold.items() if coco_id in labels}
+    console = Console()
+    console.print(f"{name}: {len(gold)} images of the gold set's {part} part, {len(gold) * len(ATTRIBUTES):,} cells")
+    table = Table("source", "known cells", "present: right", "macro", "absent: right", "macro", "recall of present")
+    for source, states in {**source_labels(engine, name, list(gold)), "combined": labels}.items():
+        table.add_row(source, *_summary(overall(agree(states, gold))))
+    console.print(table)
+    table = Table("attribute", "known", "present: right", "absent: right", "recall of present")
+    for row in agree(labels, gold):
+        table.add_row(row.attribute, f"{row.known:.0%}", *_cells(row))
+    console.print(table)
+
+
+def _summary(row: Overall) -> list[str]:
+    return [
+        f"{row.coverage:.1%}",
+        f"{_share(row.present_micro)} of {row.present}",
+        _share(row.present_macro),
+        f"{_share(row.absent_micro)} of {row.absent}",
+        _share(row.absent_macro),
+        _share(row.recall_macro),
+    ]
+
+
+def _cells(row: Agreement) -> list[str]:
+    return [f"{row.present_right} of {row.present}", f"{row.absent_right} of {row.absent}", _share(row.recall)]
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1%}"
