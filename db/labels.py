@@ -50,8 +50,13 @@ def report(
     part: Annotated[
         str, typer.Option(help="Part of the gold set: dev (40 images, the rules were set on it) or test (20).")
     ] = "dev",
+    source: Annotated[
+        str, typer.Option(help="Whose labels to show by attribute: combined, or one source's.")
+    ] = "combined",
 ) -> None:
     """Measure the stored labels against the gold set, for each source and combined, and for each attribute."""
+    if source not in (*SOURCES, "combined"):
+        raise UserError(f"unknown source {source!r}; choose one of: combined, {', '.join(SOURCES)}")
     if part not in ("dev", "test"):
         raise UserError(f"unknown part {part!r} of the gold set; choose one of: dev, test")
     engine = open_for_reading(settings().sqlalchemy_url)
@@ -66,11 +71,12 @@ def report(
     console = Console()
     console.print(f"{name}: {len(gold)} images of the gold set's {part} part, {len(gold) * len(ATTRIBUTES):,} cells")
     table = Table("source", "known cells", "present: right", "macro", "absent: right", "macro", "recall of present")
-    for source, states in {**source_labels(engine, name, list(gold)), "combined": labels}.items():
-        table.add_row(source, *_summary(overall(agree(states, gold))))
+    found = {**source_labels(engine, name, list(gold)), "combined": labels}
+    for key, states in found.items():
+        table.add_row(key, *_summary(overall(agree(states, gold))))
     console.print(table)
-    table = Table("attribute", "known", "present: right", "absent: right", "recall of present")
-    for row in agree(labels, gold):
+    table = Table("attribute", "known", "present: right", "absent: right", "recall of present", title=source)
+    for row in agree(found[source], gold):
         table.add_row(row.attribute, f"{row.known:.0%}", *_cells(row))
     console.print(table)
 

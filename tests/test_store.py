@@ -26,6 +26,7 @@ from db.engine import (
 
 VIEWS = {
     "label", "evidence", "dataset_coverage", "dataset_summary", "attribute_accuracy", "epoch_curve", "run_summary",
+    "dataset_coverage_by_source", "attribute_cooccurrence",
 }  # fmt: skip
 
 
@@ -145,6 +146,16 @@ def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
     assert coverage == {"red": (1, 0, 1.0), "blue": (0, 1, 0.0)}
     (found,) = queries.labelled_images(store, "d", "train")
     assert (found.id, found.path, found.states) == (first, f"p{first}", [1, -1])
+
+    (by_source,) = rows(store, "dataset_coverage_by_source")
+    assert (by_source["attribute"], by_source["source"], by_source["present"], by_source["coverage"]) == (
+        "red", "caption", 1, 1.0,
+    )  # fmt: skip
+    assert rows(store, "attribute_cooccurrence") == []  # of the other attribute nothing is known
+    known = [{**row, "state": "absent"} if row["attribute_id"] else row for row in labels(first, "present")]
+    writes.record_labels(store, "1", {first: known}, [proof], [])
+    (pair,) = rows(store, "attribute_cooccurrence")
+    assert (pair["attribute"], pair["other"], pair["both_present"], pair["n"]) == ("red", "blue", 0, 1)
 
     writes.add_captions(store, "d", [], [{"coco_id": 7, "caption_id": 70, "text": "new"}])
     assert queries.images_to_label(store, "d", "1") == [first]  # a new caption makes labels out of date
