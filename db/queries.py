@@ -245,3 +245,71 @@ def epoch_curves(engine: Engine) -> Rows:
         engine,
         "SELECT e.*, r.val_images FROM epoch_curve e JOIN run r ON r.id = e.run_id ORDER BY e.run_id, e.epoch",
     )
+
+
+def dataset_row(engine: Engine, dataset: str) -> RowMapping | None:
+    """A row of `dataset`; None if the store has never heard of it."""
+    rows = sql(engine, "SELECT * FROM dataset WHERE name = :dataset", dataset=dataset)
+    return rows[0] if rows else None
+
+
+def categories(engine: Engine) -> Rows:
+    """All rows of `category`, by id."""
+    return sql(engine, "SELECT id, name, isthing FROM category ORDER BY id")
+
+
+def label_versions(engine: Engine, dataset: str, split: str | None) -> list[str]:
+    """The rule versions that the labels of a dataset, or of one split of it, were made with; none: no labels."""
+    query = select(Image.rule_version).where(Image.dataset == dataset, Image.rule_version.is_not(None)).distinct()
+    if split:
+        query = query.where(Image.split == split)
+    with engine.connect() as connection:
+        return sorted(version for version in connection.execute(query).scalars() if version)
+
+
+@dataclass(frozen=True)
+class LabelPage:
+    """Some labelled images in the order of their COCO ids, and by image id their labels, segments and captions."""
+
+    images: Rows
+    labels: dict[int, list[RowMapping]]
+    segments: dict[int, list[RowMapping]]
+    captions: dict[int, list[RowMapping]]
+
+
+def label_page(
+    engine: Engine,
+    dataset: str,
+    split: str | None,
+    after: int | None,
+    *,
+    size: int,
+    segments: bool = False,
+    captions: bool = False,
+) -> LabelPage:
+    """The next images that have labels, at most `size` of them: those whose COCO id is above `after`.
+
+    Args:
+        segments, captions: read those too. Segments without a pixel in the mask are left out.
+    """
+    query = select(Image).where(Image.dataset == dataset, Image.rule_version.is_not(None))
+    if split:
+        query = query.where(Image.split == split)
+    if after is not None:
+        query = query.where(Image.coco_id > after)
+    with engine.connect() as connection:
+        images = connection.execute(query.order_by(Image.coco_id).limit(size)).mappings().all()
+        keys = [row["id"] for row in images]
+
+        def grouped(model: type, *order: Any) -> dict[int, list[RowMapping]]:
+            groups: dict[int, list[RowMapping]] = {key: [] for key in keys}
+            table = model.__table__  # type: ignore[attr-defined]
+            rows = connection.execute(select(table).where(table.c.image_id.in_(keys)).order_by(*order))
+            for row in rows.mappings():
+                groups[row["image_id"]].append(row)
+            return groups
+
+        labels = grouped(ImageAttribute, ImageAttribute.attribute_id)
+        found = grouped(Segment, Segment.segment_id) if segments else {}
+        found = {key: [row for row in rows if row["area"] is not None] for key, rows in found.items()}
+        return LabelPage(images, labels, found, grouped(Caption, Caption.caption_id) if captions else {})
