@@ -1,4 +1,8 @@
-"""Captions: lemmas, phrases and negation, turned into evidence."""
+"""Captions: lemmas, phrases and negation, turned into evidence.
+
+Lemmas are simplemma's: it is maintained, pure Python, and brings its dictionary along, where spaCy wants a model that no
+package registry has.
+"""
 
 import re
 from collections import defaultdict
@@ -52,6 +56,8 @@ class CaptionReader:
                 negated_until = position + step + self.rules.negation_scope
                 negated = " ".join(words[position : position + step])
             else:
+                if words[position] in self.rules.negation_ends:
+                    negated_until = position
                 step, names = self._named(words, lemmas, position)
                 spoken = " ".join(words[position : position + step])
                 for name in names:

@@ -122,6 +122,7 @@ class CaptionRules(_Strict):
     agreement: float = Share
     negations: list[str]
     negation_scope: int = Field(ge=0)
+    negation_ends: list[str]
     exclusive: list[list[str]]
     silence: Silence
     categories: dict[str, list[str]]

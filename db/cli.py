@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 
 from coconut_attr.settings import settings
-from db import export
 from db.engine import open_for_reading, open_store
 from db.labels import labels_commands
 from db.queries import sql
@@ -19,7 +18,6 @@ def register(app: typer.Typer) -> None:
     """Add this layer's commands to the command line."""
     app.command()(status)
     app.add_typer(db_commands, name="db")
-    export.register(labels_commands)
     app.add_typer(labels_commands, name="labels")
 
 

@@ -43,11 +43,6 @@ class Split(StrEnum):
 WRITERS = {Format.COCO: write_coco, Format.PARQUET: write_parquet, Format.HF: write_hf}
 
 
-def register(labels: typer.Typer) -> None:
-    """Add the command `export` to a command group."""
-    labels.command()(export)
-
-
 def export(
     dataset: Annotated[str, typer.Argument(help="Dataset whose labels are wanted.", show_default=False)],
     file_format: Annotated[

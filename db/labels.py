@@ -16,9 +16,11 @@ from coconut_attr.gold import Agreement, Overall, agree, load_gold, overall
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from db.engine import open_for_reading
+from db.export import export
 from db.queries import evidence_of, labels_of
 
-labels_commands = typer.Typer(help="Attribute labels: how right they are.", no_args_is_help=True)
+labels_commands = typer.Typer(help="Attribute labels: how right they are, and exports.", no_args_is_help=True)
+labels_commands.command()(export)
 SOURCES = ("panoptic", "pixels", "caption")
 States = dict[int, list[int]]
 

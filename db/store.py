@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.models import (
@@ -194,20 +194,28 @@ def record_labels(
         )
         for model, rows in ((ImageAttribute, label_rows), (AttributeEvidence, evidence)):
             replace_rows(connection, model, sorted(changed), [row for row in rows if row["image_id"] in changed])
-        for row in segments:
-            if row["image_id"] not in changed:
-                continue
-            table = _table(Segment)
-            where = (table.c.image_id == row["image_id"], table.c.segment_id == row["segment_id"])
-            connection.execute(
-                update(table)
-                .where(*where)
-                .values({k: v for k, v in row.items() if k not in ("image_id", "segment_id")})
-            )
+        _measure_segments(connection, segments)
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             connection.execute(update(Image).where(Image.id.in_(batch)).values(rule_version=rule_version))
     return len(changed)
+
+
+def _measure_segments(connection: Connection, segments: Sequence[Row]) -> None:
+    if not segments:
+        return
+    table = _table(Segment)
+    measures = [name for name in segments[0] if name not in ("image_id", "segment_id")]
+    statement = (
+        update(table)
+        .where(table.c.image_id == bindparam("key_image"), table.c.segment_id == bindparam("key_segment"))
+        .values({name: bindparam(f"new_{name}") for name in measures})
+    )
+    rows = [
+        {"key_image": row["image_id"], "key_segment": row["segment_id"], **{f"new_{m}": row[m] for m in measures}}
+        for row in segments
+    ]
+    connection.execute(statement, rows)
 
 
 def _changed(connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]) -> set[int]:

@@ -88,7 +88,7 @@ def call(url: str, configure, *arguments: object):
         configure(database_url=url)
     app = typer.Typer()
     app.callback()(lambda: None)
-    export.register(app)
+    app.command()(export.export)
     result = CliRunner().invoke(app, ["export", *map(str, arguments)], standalone_mode=False)
     if result.exception:
         raise result.exception

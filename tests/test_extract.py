@@ -155,6 +155,11 @@ def test_lightness_and_colourfulness() -> None:
         ("Cows in an open field", {"open": None, "outdoor": "present", "animal": "present"}),
         ("Children on colourful kites", {"colorful": "present", "person": "present"}),
         ("A teddy bear", {"animal": None, "soft": "present"}),
+        ("Two glasses of wine", {"glass": "present", "food": "present"}),
+        ("A car at a stop light", {"vehicle": "present", "bright": None}),
+        ("Nobody is riding the horse", {"person": None, "animal": "present"}),
+        ("A white plane in a grey sky", {"white": "present", "vehicle": "present"}),
+        ("There is no car but a man", {"vehicle": "absent", "person": "present"}),
     ],
 )
 def test_captions_are_read(text: str, expected: dict[str, str | None]) -> None:

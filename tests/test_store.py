@@ -133,6 +133,7 @@ def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
         for state in ("absent", "present", "present")
     ]
     assert changes == [1, 1, 0]  # what has not changed is left alone
+    assert [row["area"] for row in rows(store, "segment") if row["segment_id"] == 300] == [5]
     assert queries.images_to_label(store, "d", "1") == []
     assert queries.images_to_label(store, "d", "2") == [first]
     assert {(row["coco_id"], row["attribute"]): row["state"] for row in rows(store, "label")} == {
