@@ -1,7 +1,7 @@
 """Captions: lemmas, phrases and negation, turned into evidence.
 
-Lemmas are simplemma's: it is maintained, pure Python, and brings its dictionary along, where spaCy wants a model that no
-package registry has.
+Lemmas are simplemma's: it is maintained, pure Python, and brings its dictionary along, where spaCy wants a model that
+no package registry has.
 """
 
 import re

@@ -46,10 +46,10 @@ def decode_mask(png: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             if image.mode not in {"RGB", "RGBA"}:
                 raise ImageError(f"panoptic mask of mode {image.mode}; COCO's are RGB")
-            rgb = np.asarray(image.convert("RGB"), dtype=np.uint32)
+            rgb = np.asarray(image.convert("RGBA"))  # four bytes, so that a pixel is one little-endian number
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"panoptic mask: {error}") from error
-    return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+    return rgb.view("<u4")[..., 0] & 0xFFFFFF
 
 
 def measure(ids: np.ndarray, infos: Sequence[SegmentInfo], things: frozenset[int]) -> list[Segment]:
@@ -60,36 +60,41 @@ def measure(ids: np.ndarray, infos: Sequence[SegmentInfo], things: frozenset[int
         infos: segments_info of the image; entries without a pixel in the mask are left out.
         things: category ids of which the run-length encoding is wanted.
     """
-    values, inverse, areas = np.unique(ids, return_inverse=True, return_counts=True)
+    height, width = ids.shape
+    flat = ids.ravel()
+    # Masks are runs of equal ids: everything is summed over some thousand runs, not over the pixels.
+    begins = np.empty(flat.size, dtype=bool)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[::width] = True  # a run ends with its row
+    starts = np.flatnonzero(begins)
+    lengths = np.diff(starts, append=flat.size)
+    rows, first_columns = np.divmod(starts, width)
+    values, owner = np.unique(flat[starts], return_inverse=True)
     index = {int(value): k for k, value in enumerate(values)}
-    labels = inverse.reshape(ids.shape)
-    top, bottom, left, right = _extents(labels, len(values))
+    areas = np.bincount(owner, lengths).astype(int)
+    top, left = np.full(len(values), height), np.full(len(values), width)
+    bottom, right = np.zeros(len(values), int), np.zeros(len(values), int)
+    np.minimum.at(top, owner, rows)
+    np.maximum.at(bottom, owner, rows)
+    np.minimum.at(left, owner, first_columns)
+    np.maximum.at(right, owner, first_columns + lengths - 1)
     segments = []
     for info in infos:
         k = index.get(info.id)
         if k is None:
             continue
         bbox = (int(left[k]), int(top[k]), int(right[k] - left[k] + 1), int(bottom[k] - top[k] + 1))
-        rle = ""
-        if info.category_id in things:
-            rle = coco_mask.encode(np.asfortranarray(labels == k, dtype=np.uint8))["counts"].decode()
+        rle = _encode(ids, info.id, bbox) if info.category_id in things else ""
         segments.append(Segment(info.id, info.category_id, info.iscrowd, int(areas[k]), bbox, rle))
     return segments
 
 
-def _extents(labels: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """First and last row, first and last column of each label."""
-    result = []
-    for axis in (0, 1):
-        length = labels.shape[axis]
-        lines = np.broadcast_to(np.arange(length).reshape((-1, 1) if axis == 0 else (1, -1)), labels.shape)
-        pairs = np.unique(labels.ravel() * length + lines.ravel())
-        owner, line = np.divmod(pairs, length)
-        first, last = np.zeros(count, int), np.zeros(count, int)
-        first[owner[::-1]] = line[::-1]
-        last[owner] = line
-        result += [first, last]
-    return tuple(result)
+def _encode(ids: np.ndarray, segment_id: int, bbox: tuple[int, int, int, int]) -> str:
+    """COCO's compressed run-length counts of one segment; only the pixels of its box are compared."""
+    x, y, width, height = bbox
+    mask = np.zeros(ids.shape, dtype=np.uint8, order="F")
+    mask[y : y + height, x : x + width] = ids[y : y + height, x : x + width] == segment_id
+    return coco_mask.encode(mask)["counts"].decode()
 
 
 def panoptic_evidence(segments: Sequence[Segment], labelled: int, pixels: int, rules: Rules) -> list[Evidence]:
