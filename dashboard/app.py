@@ -4,7 +4,7 @@ import streamlit as st
 
 from coconut_attr.errors import UserError
 from dashboard import data, logo, ui
-from dashboard.views import attributes, coverage, runs
+from dashboard.views import attributes, coverage, labels, runs
 from db.queries import DatabaseError
 
 
@@ -14,6 +14,7 @@ def main() -> None:
     st.logo(logo.FULL)
     pages = [
         st.Page(coverage.page, title="Coverage", icon=":material/grid_on:", url_path="coverage"),
+        st.Page(labels.page, title="Labels", icon=":material/fact_check:", url_path="labels"),
         st.Page(attributes.page, title="Attributes", icon=":material/label:", url_path="attributes"),
         st.Page(runs.page, title="Epoch curves", icon=":material/show_chart:", url_path="runs"),
     ]

@@ -1,6 +1,7 @@
 """The chart of one score of each attribute: its value and interval, beside the trivial baselines."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
@@ -12,32 +13,13 @@ from dashboard.data import Row, by
 FEW = 10  # known cells below which an attribute's scores say little
 FEW_MARK = " †"
 MODEL = "model, 95 % interval"
-COLORS = {MODEL: charts.ACCENT, "prior": charts.AMBER, "all absent": charts.GREY}
-SHAPES = {MODEL: "circle", "prior": "diamond", "all absent": "triangle-up"}
+COLORS = {MODEL: charts.ACCENT, "prior": charts.AMBER, "all present": charts.AMBER, "all absent": charts.GREY}
+SHAPES = {MODEL: "circle", "prior": "diamond", "all present": "diamond", "all absent": "triangle-up"}
 LEGEND = (
     charts.Entry("interval", charts.ACCENT, MODEL),
     charts.Entry("diamond", charts.AMBER, "prior baseline"),
     charts.Entry("triangle", charts.GREY, "all-absent baseline", "accuracy only"),
 )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A score to draw: its column in `attribute_accuracy`, and the columns of its baselines by their names."""
-
-    title: str
-    column: str
-    baselines: dict[str, str]
-    tick_format: str
-
-    def show(self, value: float) -> str:
-        return ui.percent(value) if self.tick_format == ".0%" else ui.number(value)
-
-
-ACCURACY = Scored(
-    "accuracy", "accuracy", {"prior": "prior_accuracy", "all absent": "all_absent_accuracy"}, tick_format=".0%"
-)
-PRECISION = Scored("average precision", "ap", {"prior": "prior_ap"}, tick_format=".2~f")
 
 
 def why_undefined(row: Row) -> str:
@@ -51,11 +33,32 @@ def why_undefined(row: Row) -> str:
     return "undefined"
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A score to draw: its column, the columns of its baselines by their names, and how its counts are called."""
+
+    title: str
+    column: str
+    baselines: dict[str, str]
+    tick_format: str
+    counts: dict[str, str] = field(default_factory=lambda: {"n": "known cells", "positives": "of them present"})
+    why: Callable[[Row], str] = why_undefined
+
+    def show(self, value: float) -> str:
+        return ui.percent(value) if self.tick_format == ".0%" else ui.number(value)
+
+
+ACCURACY = Scored(
+    "accuracy", "accuracy", {"prior": "prior_accuracy", "all absent": "all_absent_accuracy"}, tick_format=".0%"
+)
+PRECISION = Scored("average precision", "ap", {"prior": "prior_ap"}, tick_format=".2~f")
+
+
 def score_chart(table: pd.DataFrame, score: Scored) -> charts.Layered:
     """The chart.
 
     Args:
-        table: rows of `attribute_accuracy`, in label order.
+        table: rows of `attribute_accuracy`, or others with the columns that the score names, in label order.
     """
     rows = charts.grouped(table["attribute"].tolist())
     low, high = f"{score.column}_low", f"{score.column}_high"
@@ -67,14 +70,13 @@ def score_chart(table: pd.DataFrame, score: Scored) -> charts.Layered:
         **{f"of {name}": table[column].map(score.show) for name, column in score.baselines.items()},
     )
     defined, undefined = table[table[score.column].notna()], table[table[score.column].isna()]
-    undefined = undefined.assign(why=[why_undefined(row) for row in by(undefined, "attribute").values()])
+    undefined = undefined.assign(why=[score.why(row) for row in by(undefined, "attribute").values()])
     tooltip = [
         alt.Tooltip("attribute:N", title="attribute"),
         alt.Tooltip("value:N", title=score.title),
         alt.Tooltip("interval:N", title="95 % interval"),
         *(alt.Tooltip(f"of {name}:N", title=f"{name} baseline") for name in score.baselines),
-        alt.Tooltip("n:Q", title="known cells"),
-        alt.Tooltip("positives:Q", title="of them present"),
+        *(alt.Tooltip(f"{column}:Q", title=title) for column, title in score.counts.items()),
     ]
     columns = {MODEL: score.column, **score.baselines}
     points = pd.concat([defined.assign(series=name, at=defined[column]) for name, column in columns.items()])
@@ -112,5 +114,5 @@ def score_chart(table: pd.DataFrame, score: Scored) -> charts.Layered:
     ]
     if len(undefined):
         text = alt.Chart(undefined).mark_text(align="left", fontSize=11, fontStyle="italic", color=charts.GREY, dx=4)
-        layers.insert(0, text.encode(x=alt.XDatum(0), y=y, text="why:N", tooltip=tooltip))
+        layers.append(text.encode(x=alt.XDatum(0), y=y, text="why:N", tooltip=tooltip))
     return alt.layer(*layers)

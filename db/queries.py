@@ -313,3 +313,27 @@ def label_page(
         found = grouped(Segment, Segment.segment_id) if segments else {}
         found = {key: [row for row in rows if row["area"] is not None] for key, rows in found.items()}
         return LabelPage(images, labels, found, grouped(Caption, Caption.caption_id) if captions else {})
+
+
+def datasets_holding(engine: Engine, coco_ids: Sequence[int]) -> Rows:
+    """How many of some images each dataset holds, known and labelled; datasets with none are left out."""
+    query = text(
+        "SELECT i.dataset, d.title, d.is_coconut, COUNT(*) AS images, COUNT(i.rule_version) AS labelled"
+        " FROM image i JOIN dataset d ON d.name = i.dataset WHERE i.coco_id IN :ids"
+        " GROUP BY i.dataset, d.title, d.is_coconut ORDER BY d.is_coconut DESC, labelled DESC, i.dataset"
+    )
+    with engine.connect() as connection:
+        parameters = {"ids": list(coco_ids)}
+        return connection.execute(query.bindparams(bindparam("ids", expanding=True)), parameters).mappings().all()
+
+
+def captions_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
+    """Some images of a dataset (coco_id, path), one row for each of their captions (text), at least one."""
+    query = (
+        select(Image.coco_id, Image.path, Caption.text)
+        .outerjoin(Caption, Caption.image_id == Image.id)
+        .where(Image.dataset == dataset, Image.coco_id.in_(coco_ids))
+        .order_by(Image.coco_id, Caption.caption_id)
+    )
+    with engine.connect() as connection:
+        return connection.execute(query).mappings().all()

@@ -19,6 +19,8 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from sqlalchemy import Engine
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, OURS
+from coconut_attr.gold import load_gold
+from dashboard.agreement import Wrong, compare, wrong_cells
 from dashboard.baselines import val_baselines
 from db import queries, store
 from db.engine import open_store
@@ -28,7 +30,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 LICENCE = "unit-test input"
-PAGES = {"coverage": "Dataset coverage", "attributes": "Scores by attribute", "runs": "Epoch curves"}
+PAGES = {
+    "coverage": "Dataset coverage",
+    "labels": "How right the labels are",
+    "attributes": "Scores by attribute",
+    "runs": "Epoch curves",
+}
 WAIT = 10_000  # milliseconds
 MARK = "[role=graphics-symbol]:not([aria-roledescription=axis])"  # what a chart draws for its data
 
@@ -40,7 +47,8 @@ def fill_reference(engine: Engine) -> None:
             {"name": name, "title": title, "is_coconut": real, "licence": LICENCE, "expected_images": expected,
              "expected_segments": None}
             for name, title, real, expected in (
-                ("val5k", "unit-test rows", True, 5_000), ("sample", "unit-test stand-in", False, None)
+                ("val5k", "unit-test rows", True, 5_000), ("sample", "unit-test stand-in", False, None),
+                ("gold", "unit-test gold images", True, None),
             )
         ],
         attributes=[
@@ -81,6 +89,40 @@ def fill_images(engine: Engine, dataset: str, count: int = 20) -> None:
         for i, key in enumerate(ids[:-1])
     }  # fmt: skip
     store.record_labels(engine, "unit-test", labels, [], [])
+
+
+GOLD = (724, 776)  # of the gold set's dev part; on neither does gold see a person
+
+
+def fill_gold(engine: Engine) -> None:
+    """Two gold images labelled as gold says, but for the person that a caption puts in the first."""
+    gold = load_gold("dev")
+    images = [
+        {"dataset": "gold", "coco_id": k, "file_name": f"{k}.jpg", "url": f"http://images.invalid/{k}.jpg",
+         "licence": LICENCE, "width": 8, "height": 8, "mask_path": None, "split": "train"}
+        for k in GOLD
+    ]  # fmt: skip
+    store.add_panoptic(engine, "gold", images, [], file="unit-test.parquet", origin="mirror of unit tests", rows_done=2)
+    ids = [row["id"] for row in queries.images_to_download(engine, "gold", retry_failed=False)]
+    done = {"state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None, "bytes": 1_000}
+    store.record_downloads(
+        engine, [{"image_id": key, **done, "path": f"missing/{key}.jpg", "sha256": f"{key}"} for key in ids]
+    )
+    state = {1: "present", 0: "absent", -1: "unknown"}
+    labels = {
+        key: [
+            {"image_id": key, "attribute_id": k, "confidence": 1.0, "conflict": False, "state": state[code]}
+            for k, code in enumerate(gold[coco_id])
+        ]
+        for key, coco_id in zip(ids, GOLD, strict=True)
+    }
+    labels[ids[0]][0]["state"] = "present"
+    cell = {"image_id": ids[0], "attribute_id": 0, "segment_id": None, "caption_id": None}
+    evidence = [
+        {**cell, "source": "caption", "state": "present", "confidence": 0.8, "detail": "unit-test words"},
+        {**cell, "source": "panoptic", "state": "absent", "confidence": 0.4, "detail": "unit-test segments"},
+    ]
+    store.record_labels(engine, "unit-test", labels, evidence, [])
 
 
 def add_run(engine: Engine, dataset: str, epochs: int, status: str) -> int:
@@ -185,6 +227,7 @@ def engine(data_dir: Path) -> Iterator[Engine]:
     fill_reference(opened)
     for dataset in ("val5k", "sample"):
         fill_images(opened, dataset)
+    fill_gold(opened)
     for dataset in ("sample", "val5k"):
         score(opened, add_run(opened, dataset, epochs=3, status="finished"), dataset)
     yield opened
@@ -233,7 +276,7 @@ def assert_no_error(page: Page) -> None:
 def test_pages_open_at_their_address_and_draw_their_charts(page: Page, address: str, name: str):
     visit(page, f"{address}/{name}", PAGES[name])
     charts = page.get_by_test_id("stVegaLiteChart")
-    expect(charts).to_have_count({"coverage": 1, "attributes": 2, "runs": 4}[name], timeout=WAIT)
+    expect(charts).to_have_count({"coverage": 1, "labels": 2, "attributes": 2, "runs": 4}[name], timeout=WAIT)
     for place in range(charts.count()):
         expect(charts.nth(place).locator(MARK).first).to_be_attached(timeout=WAIT)
     assert "NOT COCONut" not in page.inner_text("body")
@@ -338,6 +381,8 @@ def test_without_a_database_it_says_what_to_run_until_there_is_one(page: Page, t
         fresh = open_store(f"sqlite:///{data / 'coconut_attr.db'}")
         fill_reference(fresh)
         expect(page.get_by_text("No images yet")).to_be_visible(timeout=WAIT)
+        visit(page, f"{address}/labels", PAGES["labels"])
+        expect(page.get_by_text("No gold images yet")).to_be_visible()
         visit(page, f"{address}/attributes", PAGES["attributes"])
         expect(page.get_by_text("No scores yet")).to_be_visible()
         visit(page, f"{address}/runs", PAGES["runs"])
@@ -364,3 +409,54 @@ def test_val_baselines_are_those_of_the_training_labels():
     assert found.accuracy == pytest.approx((3 + 4 + 0) / 11)
     assert found.map == pytest.approx((3 / 4 + 1 / 5) / 2)
     assert val_baselines(counts.head(0)) is None
+
+
+def test_another_source_has_figures_of_its_own(page: Page, address: str):
+    visit(page, f"{address}/labels?source=combined", PAGES["labels"])
+    body = page.inner_text("body")
+    assert "Figures of dev are optimistic" in body
+    assert "38 of its 40 images are not in the store" in body
+    assert "n = 68 cells, 2 images" in body
+    person = page.get_by_test_id("stDataFrame").first.locator("tr", has_text="person")
+    expect(person.locator("td", has_text="0 of 1")).to_have_count(1)
+    assert marks(page, "Share of present labels that are right for each attribute, with its 95 % interval, "
+                       "beside calling every cell present")  # fmt: skip
+    page.get_by_role("combobox", name="Labels of").click()
+    page.get_by_role("option", name="panoptic alone").click()
+    expect(person.locator("td", has_text="1 of 1")).to_have_count(1)
+    expect(person.locator("td", has_text="0 of 1")).to_have_count(0)
+    expect(page.locator("svg text", has_text="undefined: no present label").first).to_be_attached(timeout=WAIT)
+    assert "source=panoptic" in page.url
+    expect(page.get_by_text("where gold and labels both know a cell, they agree")).to_be_visible()
+    assert_no_error(page)
+
+
+def test_a_wrong_label_shows_its_evidence_and_that_its_photo_is_missing(page: Page, address: str):
+    visit(page, f"{address}/labels?attribute=person", PAGES["labels"])
+    expect(page.get_by_text("person: gold says absent, the label says present")).to_be_visible()
+    evidence = page.get_by_test_id("stDataFrame").nth(1)
+    for text in ("unit-test words", "unit-test segments"):
+        expect(evidence.locator("td", has_text=text)).to_have_count(1)
+    expect(page.get_by_text("The photo cannot be read")).to_be_visible()
+    assert "attribute=person" in page.url
+    assert_no_error(page)
+
+
+def test_a_part_without_labelled_images_says_so(page: Page, address: str):
+    visit(page, f"{address}/labels?part=test", PAGES["labels"])
+    expect(page.get_by_text("No labelled image of this part")).to_be_visible()
+    assert_no_error(page)
+
+
+def test_agreement_has_baselines_intervals_and_wrong_cells():
+    rest = [-1] * (len(ATTRIBUTES) - 1)
+    gold = {1: [1, *rest], 2: [0, *rest], 3: [0, *rest], 4: [-1, *rest]}
+    labels = {1: [1, *rest], 2: [1, *rest], 4: [1, *rest]}
+    table, summary = compare(labels, gold)
+    person = table.iloc[0]
+    assert (person["present_right"], person["present"], person["known"]) == (1, 2, 0.75)
+    assert person["present_precision_low"] == pytest.approx(0.0945, abs=1e-4)
+    assert pd.isna(person["absent_precision"])
+    assert summary.defined == {"present_precision": 1, "absent_precision": 0, "recall": 1}
+    assert summary.baselines["present_macro"] == summary.baselines["present_micro"] == pytest.approx(1 / 3)
+    assert wrong_cells(labels, gold) == [Wrong("person", 2, "absent", "present")]
