@@ -20,6 +20,7 @@ def _own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """Each test has settings and a data folder of its own, whatever the caller's environment says."""
     for name in [name for name in os.environ if name.startswith("COCONUT_ATTR_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setitem(settings_module.Settings.model_config, "env_file", None)
     monkeypatch.setenv("COCONUT_ATTR_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("COCONUT_ATTR_DEVICE", "cpu")
     forget_settings()
