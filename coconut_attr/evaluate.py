@@ -69,8 +69,7 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     Returns:
         nan where no attribute has both states.
     """
-    values = [_average_precision(labels[:, k], scores[:, k]) for k in range(labels.shape[1])]
-    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
+    return _mean(np.array(_average_precision_columns(labels, scores)))
 
 
 def evaluate(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.backbones import BackboneError, backbone
+from coconut_attr.backbones import backbone
 
 WIDTH = 512
 FROZEN_SHARE = 0.8
@@ -119,6 +119,3 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     frozen_tensors = sum(not p.requires_grad for p in parameters)
     return ParameterCounts(total, trainable, total - trainable, len(parameters), frozen_tensors)
-
-
-__all__ = ["AttributeModel", "BackboneError", "Output", "ParameterCounts", "count_parameters"]

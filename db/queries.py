@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, bindparam, func, select, text
+from sqlalchemy import BindParameter, Connection, Engine, RowMapping, Select, bindparam, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from coconut_attr.attributes import CODES
 from db.models import AnnotationFile, Caption, Download, Image, ImageAttribute, Run, Segment
 
 Rows = Sequence[RowMapping]
@@ -14,9 +15,20 @@ DatabaseError = SQLAlchemyError  #: a query could not be answered: the database 
 
 
 def sql(engine: Engine, query: str, **parameters: Any) -> Rows:
-    """Rows of a SQL query with named parameters (:name)."""
+    """Rows of a SQL query with named parameters (:name); a list fills the right side of an IN."""
+    lists: list[BindParameter[Any]] = [
+        bindparam(name, expanding=True) for name, value in parameters.items() if isinstance(value, list)
+    ]
     with engine.connect() as connection:
-        return connection.execute(text(query), parameters).mappings().all()
+        return connection.execute(text(query).bindparams(*lists), parameters).mappings().all()
+
+
+def _by_image(connection: Connection, query: Select, image_ids: Sequence[int]) -> dict[int, list[RowMapping]]:
+    """The rows of a query by their column `image_id`; an image without rows has an empty list."""
+    groups: dict[int, list[RowMapping]] = {key: [] for key in image_ids}
+    for row in connection.execute(query).mappings():
+        groups[row["image_id"]].append(row)
+    return groups
 
 
 def annotation_files(engine: Engine, dataset: str) -> dict[str, tuple[int, bool]]:
@@ -72,11 +84,8 @@ def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated
     with engine.connect() as connection:
 
         def grouped(model: type, *columns: Any) -> dict[int, list[RowMapping]]:
-            groups: dict[int, list[RowMapping]] = {key: [] for key in image_ids}
             query = select(model.image_id, *columns).where(model.image_id.in_(image_ids))  # type: ignore[attr-defined]
-            for row in connection.execute(query).mappings():
-                groups[row["image_id"]].append(row)
-            return groups
+            return _by_image(connection, query, image_ids)
 
         segments = grouped(Segment, Segment.segment_id, Segment.category_id, Segment.iscrowd, Segment.annotated_area)
         captions = grouped(Caption, Caption.caption_id, Caption.text)
@@ -101,7 +110,6 @@ class LabelledImage:
 
 def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledImage]:
     """The labelled images of a split, by COCO id."""
-    code = {"present": 1, "absent": 0, "unknown": -1}
     query = (
         select(Image.id, Image.path, Image.sha256, ImageAttribute.state)
         .join(ImageAttribute, ImageAttribute.image_id == Image.id)
@@ -111,24 +119,20 @@ def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledIm
     found: dict[int, LabelledImage] = {}
     with engine.connect() as connection:
         for key, path, sha256, state in connection.execute(query):
-            found.setdefault(key, LabelledImage(key, path or "", sha256 or "", [])).states.append(code[state])
+            found.setdefault(key, LabelledImage(key, path or "", sha256 or "", [])).states.append(CODES[state])
     return list(found.values())
 
 
 def labels_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
     """Rows of the view `label` (coco_id, attribute, state) of some images of a dataset."""
-    query = text("SELECT coco_id, attribute, state FROM label WHERE dataset = :dataset AND coco_id IN :ids")
-    with engine.connect() as connection:
-        parameters = {"dataset": dataset, "ids": list(coco_ids)}
-        return connection.execute(query.bindparams(bindparam("ids", expanding=True)), parameters).mappings().all()
+    query = "SELECT coco_id, attribute, state FROM label WHERE dataset = :dataset AND coco_id IN :ids"
+    return sql(engine, query, dataset=dataset, ids=list(coco_ids))
 
 
 def evidence_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
     """Rows of the view `evidence` of some images of a dataset."""
-    query = text("SELECT * FROM evidence WHERE dataset = :dataset AND coco_id IN :ids")
-    with engine.connect() as connection:
-        parameters = {"dataset": dataset, "ids": list(coco_ids)}
-        return connection.execute(query.bindparams(bindparam("ids", expanding=True)), parameters).mappings().all()
+    query = "SELECT * FROM evidence WHERE dataset = :dataset AND coco_id IN :ids"
+    return sql(engine, query, dataset=dataset, ids=list(coco_ids))
 
 
 def run(engine: Engine, run_id: int) -> RowMapping | None:
@@ -302,12 +306,9 @@ def label_page(
         keys = [row["id"] for row in images]
 
         def grouped(model: type, *order: Any) -> dict[int, list[RowMapping]]:
-            groups: dict[int, list[RowMapping]] = {key: [] for key in keys}
             table = model.__table__  # type: ignore[attr-defined]
-            rows = connection.execute(select(table).where(table.c.image_id.in_(keys)).order_by(*order))
-            for row in rows.mappings():
-                groups[row["image_id"]].append(row)
-            return groups
+            query = select(table).where(table.c.image_id.in_(keys)).order_by(*order)
+            return _by_image(connection, query, keys)
 
         labels = grouped(ImageAttribute, ImageAttribute.attribute_id)
         found = grouped(Segment, Segment.segment_id) if segments else {}
@@ -317,14 +318,13 @@ def label_page(
 
 def datasets_holding(engine: Engine, coco_ids: Sequence[int]) -> Rows:
     """How many of some images each dataset holds, known and labelled; datasets with none are left out."""
-    query = text(
+    return sql(
+        engine,
         "SELECT i.dataset, d.title, d.is_coconut, COUNT(*) AS images, COUNT(i.rule_version) AS labelled"
         " FROM image i JOIN dataset d ON d.name = i.dataset WHERE i.coco_id IN :ids"
-        " GROUP BY i.dataset, d.title, d.is_coconut ORDER BY d.is_coconut DESC, labelled DESC, i.dataset"
+        " GROUP BY i.dataset, d.title, d.is_coconut ORDER BY d.is_coconut DESC, labelled DESC, i.dataset",
+        ids=list(coco_ids),
     )
-    with engine.connect() as connection:
-        parameters = {"ids": list(coco_ids)}
-        return connection.execute(query.bindparams(bindparam("ids", expanding=True)), parameters).mappings().all()
 
 
 def captions_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:

@@ -141,10 +141,7 @@ def add_captions(engine: Engine, dataset: str, images: Sequence[Row], captions: 
         ]
         if new:
             connection.execute(insert(Caption), new)
-            changed = sorted({row["image_id"] for row in new})
-            for start in range(0, len(changed), BATCH):
-                batch = changed[start : start + BATCH]
-                connection.execute(update(Image).where(Image.id.in_(batch)).values(rule_version=None))
+            _set_rule_version(connection, sorted({row["image_id"] for row in new}), None)
         return len(new)
 
 
@@ -195,10 +192,15 @@ def record_labels(
         for model, rows in ((ImageAttribute, label_rows), (AttributeEvidence, evidence)):
             replace_rows(connection, model, sorted(changed), [row for row in rows if row["image_id"] in changed])
         _measure_segments(connection, segments)
-        for start in range(0, len(keys), BATCH):
-            batch = keys[start : start + BATCH]
-            connection.execute(update(Image).where(Image.id.in_(batch)).values(rule_version=rule_version))
+        _set_rule_version(connection, keys, rule_version)
     return len(changed)
+
+
+def _set_rule_version(connection: Connection, image_ids: Sequence[int], rule_version: str | None) -> None:
+    """Note by which rules images are labelled; None: they have to be labelled anew."""
+    for start in range(0, len(image_ids), BATCH):
+        batch = image_ids[start : start + BATCH]
+        connection.execute(update(Image).where(Image.id.in_(batch)).values(rule_version=rule_version))
 
 
 def _measure_segments(connection: Connection, segments: Sequence[Row]) -> None:

@@ -79,18 +79,18 @@ def read_annotations(entry: Dataset, limit: int | None) -> None:
         get_run_logger().warning("%s; all annotation files listed before are complete, so those are used", error)
         return
     for file in files:
-        rows_done, complete = known.get(file.name, (0, False))
-        if complete:
+        if known.get(file.name, (0, False))[1]:
             continue
         if limit is not None and queries.count_images(store(), entry.name) >= limit:
             break
-        read_annotation_file(entry, file, limit, rows_done)
+        read_annotation_file(entry, file, limit)
 
 
 @task(task_run_name="annotations {file.name}", **RETRY)
-def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None, rows_done: int) -> None:
+def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None) -> None:
     """Store one annotation file batch by batch, so that an interrupted reading goes on where it was."""
-    rows_done = queries.annotation_files(store(), entry.name).get(file.name, (rows_done, False))[0]
+    # Asked for here and not by the caller: a retry must go on where the failed attempt came to.
+    rows_done, _ = queries.annotation_files(store(), entry.name).get(file.name, (0, False))
     logger = get_run_logger()
     room = None if limit is None else limit - queries.count_images(store(), entry.name)
     for batch in file.read(rows_done):
@@ -123,11 +123,10 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
 def read_captions(entry: Dataset, limit: int | None) -> None:
     """Store the captions of a dataset's images, and the images that only captions name."""
     infos, captions = captioned_images(entry, settings())
-    here = queries.count_images(store(), entry.name)
     known = queries.coco_ids(store(), entry.name)
     fresh = [info for info in infos if info.coco_id not in known]
     if limit is not None:
-        fresh = fresh[: max(0, limit - here)]
+        fresh = fresh[: max(0, limit - len(known))]
     rows = [_image_row(entry, info) for info in fresh]
     texts = [{"coco_id": c.coco_id, "caption_id": c.id, "text": c.text} for c in captions]
     new = writes.add_captions(store(), entry.name, rows, texts)

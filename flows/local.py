@@ -43,24 +43,19 @@ def healthy(address: str) -> bool:
 class Stack:
     """Child processes that are started one after the other and stopped together, last one first."""
 
-    def __init__(self, log_dir: Path, *, echo: bool = False) -> None:
+    def __init__(self, log_dir: Path) -> None:
         self.log_dir = log_dir
-        self.echo = echo
         self.processes: dict[str, subprocess.Popen] = {}
 
-    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen:
-        """Start a process; unless it is echoed to the terminal, its output goes to a log file."""
+    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> None:
+        """Start a process; its output goes to a log file."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        output = None if self.echo else (self.log_dir / f"{name}.log").open("ab")
-        # A session of its own: Ctrl-C reaches this program alone, which then stops the others in order.
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT if output else None, start_new_session=True,
-        )  # fmt: skip
-        if output:
-            output.close()
-        self.processes[name] = process
-        return process
+        with (self.log_dir / f"{name}.log").open("ab") as output:
+            # A session of its own: Ctrl-C reaches this program alone, which then stops the others in order.
+            self.processes[name] = subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
 
     def check(self) -> None:
         """Raise if a process has ended.
@@ -70,8 +65,7 @@ class Stack:
         """
         for name, process in self.processes.items():
             if process.poll() is not None:
-                where = "" if self.echo else f"; see {self.log_dir / name}.log"
-                raise LocalError(f"{name} ended with code {process.returncode}{where}")
+                raise LocalError(f"{name} ended with code {process.returncode}; see {self.log_dir / name}.log")
 
     def stop(self, grace: float = 10) -> None:
         """Stop all processes and what they have started."""
@@ -162,9 +156,9 @@ def quiet_console(*, progress: bool) -> None:
 
 
 @contextmanager
-def stack(log_dir: Path, *, echo: bool = False) -> Iterator[Stack]:
+def stack(log_dir: Path) -> Iterator[Stack]:
     """A stack that is stopped however its block ends; SIGTERM ends it as Ctrl-C does, in the background too."""
-    processes = Stack(log_dir, echo=echo)
+    processes = Stack(log_dir)
 
     def interrupt(_number, _frame):
         raise KeyboardInterrupt
