@@ -69,9 +69,9 @@ class Extractor:
             ids = decode_mask(mask.read_bytes())
             if ids.shape != image.size[::-1]:
                 raise ImageError(f"{mask}: {ids.shape[::-1]} pixels, its photo has {image.size}")
-            segments = measure(ids, infos, self._things)
+            segments = measure(ids, infos, self._things, np.asarray(image))
             evidence += panoptic_evidence(segments, int(np.count_nonzero(ids)), ids.size, self.rules)
-        measured = measure_pixels(image, ids, self.rules.pixels)
+        measured = measure_pixels(image, ids, segments, self.rules.pixels)
         evidence += pixel_evidence(measured, segments, image.width * image.height, self.rules)
         evidence += self._captions.evidence(captions)
         return Extraction(segments, measured.segments, evidence, combine(evidence))

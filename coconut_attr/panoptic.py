@@ -22,6 +22,7 @@ class Segment:
         id: R + 256 G + 65536 B of its colour in the mask.
         area: pixels in the mask (segments_info states its own, in `SegmentInfo`).
         bbox: x, y, width, height in pixels, as COCO writes it.
+        mean_rgb: mean sRGB of its pixels in the photo, 0 to 255; None if no photo was given.
         rle: compressed COCO run-length counts of a thing (pycocotools.mask), empty for stuff.
     """
 
@@ -30,6 +31,7 @@ class Segment:
     iscrowd: bool
     area: int
     bbox: tuple[int, int, int, int]
+    mean_rgb: tuple[float, float, float] | None = None
     rle: str = ""
 
 
@@ -46,21 +48,26 @@ def decode_mask(png: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             if image.mode not in {"RGB", "RGBA"}:
                 raise ImageError(f"panoptic mask of mode {image.mode}; COCO's are RGB")
-            rgb = np.asarray(image.convert("RGBA"))  # four bytes, so that a pixel is one little-endian number
+            # Four bytes, as Pillow keeps a pixel of either mode, so that a pixel is one little-endian number.
+            packed = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
+            size = image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"panoptic mask: {error}") from error
-    return rgb.view("<u4")[..., 0] & 0xFFFFFF
+    return np.frombuffer(packed, "<u4").reshape(size[::-1]) & 0xFFFFFF
 
 
-def measure(ids: np.ndarray, infos: Sequence[SegmentInfo], things: frozenset[int]) -> list[Segment]:
+def measure(
+    ids: np.ndarray, infos: Sequence[SegmentInfo], things: frozenset[int], rgb: np.ndarray | None = None
+) -> list[Segment]:
     """Measure those segments of a mask that segments_info names.
 
     Args:
         ids: uint32 [height, width] of `decode_mask`.
         infos: segments_info of the image; entries without a pixel in the mask are left out.
         things: category ids of which the run-length encoding is wanted.
+        rgb: the photo, uint8 [height, width, 3].
     """
-    height, width = ids.shape
+    width = ids.shape[1]
     flat = ids.ravel()
     # Masks are runs of equal ids: everything is summed over some thousand runs, not over the pixels.
     begins = np.empty(flat.size, dtype=bool)
@@ -68,24 +75,31 @@ def measure(ids: np.ndarray, infos: Sequence[SegmentInfo], things: frozenset[int
     begins[::width] = True  # a run ends with its row
     starts = np.flatnonzero(begins)
     lengths = np.diff(starts, append=flat.size)
-    rows, first_columns = np.divmod(starts, width)
-    values, owner = np.unique(flat[starts], return_inverse=True)
-    index = {int(value): k for k, value in enumerate(values)}
-    areas = np.bincount(owner, lengths).astype(int)
-    top, left = np.full(len(values), height), np.full(len(values), width)
-    bottom, right = np.zeros(len(values), int), np.zeros(len(values), int)
-    np.minimum.at(top, owner, rows)
-    np.maximum.at(bottom, owner, rows)
-    np.minimum.at(left, owner, first_columns)
-    np.maximum.at(right, owner, first_columns + lengths - 1)
+    rows, columns = np.divmod(starts, width)
+
+    run_ids = flat[starts]
+    order = np.argsort(run_ids, kind="stable")  # the runs of a segment together, from the top down
+    first = np.flatnonzero(np.diff(run_ids[order], prepend=np.int64(-1)))
+    index = {int(value): k for k, value in enumerate(run_ids[order[first]])}
+    last = np.append(first[1:], len(order)) - 1
+    areas = np.add.reduceat(lengths[order], first)
+    top, bottom = rows[order[first]], rows[order[last]]
+    left = np.minimum.reduceat(columns[order], first)
+    right = np.maximum.reduceat((columns + lengths)[order], first)
+    means = None
+    if rgb is not None:
+        sums = np.add.reduceat(rgb.reshape(-1, 3), starts, axis=0, dtype=np.uint32)
+        means = np.add.reduceat(sums[order], first, axis=0, dtype=np.int64) / areas[:, None]
+
     segments = []
     for info in infos:
         k = index.get(info.id)
         if k is None:
             continue
-        bbox = (int(left[k]), int(top[k]), int(right[k] - left[k] + 1), int(bottom[k] - top[k] + 1))
+        bbox = (int(left[k]), int(top[k]), int(right[k] - left[k]), int(bottom[k] - top[k] + 1))
+        mean = None if means is None else (float(means[k, 0]), float(means[k, 1]), float(means[k, 2]))
         rle = _encode(ids, info.id, bbox) if info.category_id in things else ""
-        segments.append(Segment(info.id, info.category_id, info.iscrowd, int(areas[k]), bbox, rle))
+        segments.append(Segment(info.id, info.category_id, info.iscrowd, int(areas[k]), bbox, mean, rle))
     return segments
 
 

@@ -46,10 +46,13 @@ def name_pixels(rgb: np.ndarray, rules: PixelRules) -> tuple[np.ndarray, tuple[s
 
 @dataclass(frozen=True)
 class SegmentColor:
-    """Colour under one segment's mask: mean CIELAB, the name that most pixels bear, and their share of the segment."""
+    """Colour of one segment: CIELAB of its mean, the name that most of its pixels bear, and their share of it.
+
+    A segment that vanishes at the reduced size has no name and a share of 0.
+    """
 
     lab: tuple[float, float, float]
-    name: str
+    name: str | None
     share: float
 
 
@@ -63,13 +66,15 @@ class Pixels:
     segments: dict[int, SegmentColor]
 
 
-def measure_pixels(image: Image.Image, ids: np.ndarray | None, rules: PixelRules) -> Pixels:
-    """Measure an image, and each of its segments, at a reduced size.
+def measure_pixels(
+    image: Image.Image, ids: np.ndarray | None, segments: Sequence[Segment], rules: PixelRules
+) -> Pixels:
+    """Measure an image, and name the colours of each of its segments, at a reduced size.
 
     Args:
         image: RGB.
-        ids: segment ids uint32 [height, width] of `coconut_attr.panoptic.decode_mask`, if there is a mask. A segment
-            that vanishes at the reduced size has no colour.
+        ids: segment ids uint32 [height, width] of `coconut_attr.panoptic.decode_mask`, if there is a mask.
+        segments: of `coconut_attr.panoptic.measure`, with their mean colours.
     """
     small = image.copy()
     small.thumbnail((SIDE, SIDE))
@@ -81,7 +86,7 @@ def measure_pixels(image: Image.Image, ids: np.ndarray | None, rules: PixelRules
         shares=dict(zip(names, counts / counts.sum(), strict=True)),
         lightness=float(lab[..., 0].mean()),
         colorfulness=colorfulness(rgb),
-        segments={} if ids is None else _segment_colors(_shrink(ids, rgb.shape[:2]), named, names, lab),
+        segments={} if ids is None else _segment_colors(_shrink(ids, rgb.shape[:2]), segments, named, names),
     )
 
 
@@ -92,23 +97,18 @@ def _shrink(ids: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _segment_colors(
-    ids: np.ndarray, named: np.ndarray, names: tuple[str, ...], lab: np.ndarray
+    ids: np.ndarray, segments: Sequence[Segment], named: np.ndarray, names: tuple[str, ...]
 ) -> dict[int, SegmentColor]:
     values, index = np.unique(ids, return_inverse=True)
-    index = index.ravel()
-    table = np.bincount(index * len(names) + named.ravel(), minlength=len(values) * len(names))
+    table = np.bincount(index.ravel() * len(names) + named.ravel(), minlength=len(values) * len(names))
     table = table.reshape(len(values), len(names))
-    areas = table.sum(1)
-    means = np.stack([np.bincount(index, lab[..., k].ravel()) / areas for k in range(3)], axis=1)
-    best = table.argmax(1)
+    best, shares = table.argmax(1), table.max(1) / table.sum(1)
+    found = {int(value): (names[best[k]], float(shares[k])) for k, value in enumerate(values)}
+    measured = [segment for segment in segments if segment.mean_rgb is not None]
+    labs = rgb2lab(np.array([segment.mean_rgb for segment in measured]).reshape(-1, 3) / 255)
     return {
-        int(value): SegmentColor(
-            (float(means[k, 0]), float(means[k, 1]), float(means[k, 2])),
-            names[best[k]],
-            float(table[k, best[k]] / areas[k]),
-        )
-        for k, value in enumerate(values)
-        if value
+        segment.id: SegmentColor((float(lab[0]), float(lab[1]), float(lab[2])), *found.get(segment.id, (None, 0.0)))
+        for segment, lab in zip(measured, labs, strict=True)
     }
 
 

@@ -129,8 +129,8 @@ class Segment(Base):
     """A panoptic segment; `segment_id` is R + 256 G + 65536 B of its colour in the mask.
 
     `annotated_area` is what segments_info states; the other measures are taken from the mask (pixels), and are NULL
-    until the image's labels are extracted. `mean_l`, `mean_a`, `mean_b` are CIELAB under the mask, `color` the name
-    that most of its pixels bear; `rle` holds a thing's compressed run-length counts for pycocotools.
+    until the image's labels are extracted. `mean_l`, `mean_a`, `mean_b` are CIELAB of the mean colour under the mask,
+    `color` the name that most of its pixels bear; `rle` holds a thing's compressed run-length counts for pycocotools.
     """
 
     __tablename__ = "segment"

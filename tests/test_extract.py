@@ -37,13 +37,15 @@ def test_segments_are_measured_as_pycocotools_measures_them() -> None:
     png = mask_png(ids)
     assert (decode_mask(png) == ids).all()
     infos = [SegmentInfo(k * 100_003, 1, False, 0) for k in range(1, 5)] + [SegmentInfo(12345, 1, False, 0)]
-    segments = measure(decode_mask(png), infos, frozenset({1}))
+    photo = rng.integers(0, 256, (*ids.shape, 3), dtype=np.uint8)
+    segments = measure(decode_mask(png), infos, frozenset({1}), photo)
     assert len(segments) == 4  # an entry without a pixel is left out
     for segment in segments:
         expected = coco_mask.encode(np.asfortranarray(ids == segment.id, dtype=np.uint8))
         assert segment.area == coco_mask.area(expected)
         assert list(segment.bbox) == list(coco_mask.toBbox(expected))
         assert segment.rle == expected["counts"].decode()
+        assert segment.mean_rgb == pytest.approx(photo[ids == segment.id].mean(axis=0))
 
 
 def test_a_mask_that_has_lost_its_ids_is_refused() -> None:
@@ -91,7 +93,7 @@ def test_a_material_is_not_told_from_a_speck() -> None:
 
 
 def pixels_say(image: Image.Image) -> dict[str, str]:
-    measured = measure_pixels(image, None, RULES.pixels)
+    measured = measure_pixels(image, None, [], RULES.pixels)
     return states(pixel_evidence(measured, [], image.width * image.height, RULES))
 
 
@@ -102,11 +104,12 @@ def test_colour_is_measured_under_each_mask() -> None:
     image.paste("#c81e1e", (0, 0, 60, 60))
     ids = np.full((300, 400), 7)
     ids[:60, :60] = 300
-    measured = measure_pixels(image, ids, RULES.pixels)
+    infos = [SegmentInfo(300, 1, False, 0), SegmentInfo(7, 1, False, 0)]
+    segments = measure_segments(ids, infos, frozenset(), np.asarray(image))
+    measured = measure_pixels(image, ids, segments, RULES.pixels)
     assert measured.segments[300].name == "red"
     assert measured.segments[7].name == "white"
     assert measured.segments[7].lab[0] > 95
-    segments = measure_segments(ids, [SegmentInfo(300, 1, False, 0), SegmentInfo(7, 1, False, 0)], frozenset())
     found = {e.attribute: e for e in pixel_evidence(measured, segments, 120_000, RULES)}
     assert (found["red"].segment_id, found["white"].segment_id) == (300, 7)
     assert found["blue"].state == "absent"
