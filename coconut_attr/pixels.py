@@ -99,11 +99,13 @@ def _shrink(ids: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _segment_colors(
     ids: np.ndarray, segments: Sequence[Segment], named: np.ndarray, names: tuple[str, ...]
 ) -> dict[int, SegmentColor]:
-    values, index = np.unique(ids, return_inverse=True)
-    table = np.bincount(index.ravel() * len(names) + named.ravel(), minlength=len(values) * len(names))
+    values = np.array(sorted({0, *(segment.id for segment in segments)}), dtype=ids.dtype)
+    index = np.searchsorted(values, ids).clip(max=len(values) - 1)
+    index[values[index] != ids] = 0  # a segment that segments_info does not name counts as unlabelled
+    table = np.bincount((index * len(names) + named).ravel(), minlength=len(values) * len(names))
     table = table.reshape(len(values), len(names))
-    best, shares = table.argmax(1), table.max(1) / table.sum(1)
-    found = {int(value): (names[best[k]], float(shares[k])) for k, value in enumerate(values)}
+    best, areas = table.argmax(1), table.sum(1)
+    found = {int(values[k]): (names[best[k]], float(table[k, best[k]] / areas[k])) for k in np.flatnonzero(areas)}
     measured = [segment for segment in segments if segment.mean_rgb is not None]
     labs = rgb2lab(np.array([segment.mean_rgb for segment in measured]).reshape(-1, 3) / 255)
     return {

@@ -1,11 +1,14 @@
 """Writes to the store: each function is one transaction, and may be repeated without harm."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from db.bulk import Row, insert_rows, update_rows
 from db.models import (
     AnnotationFile,
     Attribute,
@@ -26,7 +29,6 @@ from db.models import (
     now,
 )
 
-Row = Mapping[str, Any]
 BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
 
 
@@ -61,8 +63,7 @@ def replace_rows(connection: Connection, model: type[Base], image_ids: Sequence[
     table = _table(model)
     for start in range(0, len(image_ids), BATCH):
         connection.execute(delete(table).where(table.c.image_id.in_(image_ids[start : start + BATCH])))
-    if rows:
-        connection.execute(insert(table), [dict(row) for row in rows])
+    insert_rows(connection, table, rows)
 
 
 def sync_reference(
@@ -140,7 +141,7 @@ def add_captions(engine: Engine, dataset: str, images: Sequence[Row], captions: 
             if row["coco_id"] in keys and (keys[row["coco_id"]], row["caption_id"]) not in stored
         ]
         if new:
-            connection.execute(insert(Caption), new)
+            insert_rows(connection, _table(Caption), new)
             _set_rule_version(connection, sorted({row["image_id"] for row in new}), None)
         return len(new)
 
@@ -155,13 +156,12 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> None:
     with engine.begin() as connection:
         columns = ("image_id", "state", "attempts", "seconds", "error_class", "error")
         upsert(connection, Download, [{**{c: row[c] for c in columns}, "updated_at": now()} for row in outcomes])
-        done = [row for row in outcomes if row["state"] == "done"]
-        for row in done:
-            connection.execute(
-                update(Image)
-                .where(Image.id == row["image_id"])
-                .values(path=row["path"], sha256=row["sha256"], bytes=row["bytes"])
-            )
+        done = [
+            {"id": row["image_id"], **{c: row[c] for c in ("path", "sha256", "bytes")}}
+            for row in outcomes
+            if row["state"] == "done"
+        ]
+        update_rows(connection, _table(Image), done)
 
 
 def record_labels(
@@ -191,7 +191,7 @@ def record_labels(
         )
         for model, rows in ((ImageAttribute, label_rows), (AttributeEvidence, evidence)):
             replace_rows(connection, model, sorted(changed), [row for row in rows if row["image_id"] in changed])
-        _measure_segments(connection, segments)
+        update_rows(connection, _table(Segment), segments)
         _set_rule_version(connection, keys, rule_version)
     return len(changed)
 
@@ -203,36 +203,22 @@ def _set_rule_version(connection: Connection, image_ids: Sequence[int], rule_ver
         connection.execute(update(Image).where(Image.id.in_(batch)).values(rule_version=rule_version))
 
 
-def _measure_segments(connection: Connection, segments: Sequence[Row]) -> None:
-    if not segments:
-        return
-    table = _table(Segment)
-    measures = [name for name in segments[0] if name not in ("image_id", "segment_id")]
-    statement = (
-        update(table)
-        .where(table.c.image_id == bindparam("key_image"), table.c.segment_id == bindparam("key_segment"))
-        .values({name: bindparam(f"new_{name}") for name in measures})
-    )
-    rows = [
-        {"key_image": row["image_id"], "key_segment": row["segment_id"], **{f"new_{m}": row[m] for m in measures}}
-        for row in segments
-    ]
-    connection.execute(statement, rows)
-
-
 def _changed(connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]) -> set[int]:
     """Which of these images hold other rows in a table than the given ones."""
     table = _table(model)
     names = [column.name for column in table.columns]
-    before: dict[int, set[tuple[Any, ...]]] = {key: set() for key in image_ids}
-    after: dict[int, set[tuple[Any, ...]]] = {key: set() for key in image_ids}
+    before: dict[int, set[tuple[Any, ...]]] = defaultdict(set)
     for start in range(0, len(image_ids), BATCH):
         query = select(table).where(table.c.image_id.in_(image_ids[start : start + BATCH]))
-        for found in connection.execute(query).mappings():
-            before[found["image_id"]].add(tuple(found[name] for name in names))
+        for found in connection.execute(query):
+            before[found.image_id].add(tuple(found))
+    after: dict[int, set[tuple[Any, ...]]] = defaultdict(set)
+    pick = itemgetter(*names)
     for row in rows:
-        after[row["image_id"]].add(tuple(row[name] for name in names))
-    return {key for key in image_ids if before[key] != after[key]}
+        if row["image_id"] in before:
+            after[row["image_id"]].add(pick(row))
+    new = {row["image_id"] for row in rows} - before.keys()
+    return new | {key for key in before if before[key] != after[key]}
 
 
 def start_run(engine: Engine, **columns: Any) -> int:

@@ -45,32 +45,36 @@ def extract(dataset: str = "val5k") -> int:
 def label_images(image_ids: list[int], version: str, progress: Progress) -> int:
     """Label one shard of images; returns how many could be."""
     extractor = Extractor(load_rules().rules)
-    data_dir = settings().data_dir
     labels: dict[int, list[dict[str, Any]]] = {}
     evidence: list[dict[str, Any]] = []
     segments: list[dict[str, Any]] = []
     for item in queries.annotated_images(store(), image_ids):
-        key, mask = item.image["id"], item.image["mask_path"]
-        infos = [
-            SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"]) for s in item.segments
-        ]
-        captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
+        key = item.image["id"]
         try:
-            found = extractor.extract(data_dir / item.image["path"], data_dir / mask if mask else None, infos, captions)
+            found = extract_image(extractor, item)
         except (ImageError, OSError) as error:
             get_run_logger().warning("image %s is not labelled: %s", item.image["coco_id"], error)
             continue
         finally:
             progress.advance()
-        labels[key] = _label_rows(key, found)
-        evidence += _evidence_rows(key, found)
-        segments += _segment_rows(key, found)
+        labels[key] = label_rows(key, found)
+        evidence += evidence_rows(key, found)
+        segments += segment_rows(key, found)
     changed = writes.record_labels(store(), version, labels, evidence, segments)
     get_run_logger().info("%s images labelled, %s of them anew or otherwise than before", len(labels), changed)
     return len(labels)
 
 
-def _label_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+def extract_image(extractor: Extractor, item: queries.Annotated) -> Extraction:
+    """Evidence and labels of one image of the store; errors as `Extractor.extract`."""
+    data_dir, mask = settings().data_dir, item.image["mask_path"]
+    infos = [SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"]) for s in item.segments]
+    captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
+    return extractor.extract(data_dir / item.image["path"], data_dir / mask if mask else None, infos, captions)
+
+
+def label_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+    """Rows of the table `image_attribute` for the image with this key."""
     return [
         {
             "image_id": key,
@@ -83,7 +87,8 @@ def _label_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
     ]
 
 
-def _evidence_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+def evidence_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+    """Rows of the table `attribute_evidence` for the image with this key."""
     return [
         {
             "image_id": key,
@@ -99,7 +104,8 @@ def _evidence_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
     ]
 
 
-def _segment_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+def segment_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
+    """Rows of the table `segment` for the image with this key; of a segment, what was measured."""
     boxes = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")
     means = ("mean_l", "mean_a", "mean_b")
     colors = found.colors

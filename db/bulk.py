@@ -1,0 +1,55 @@
+"""Bulk writes: COPY on PostgreSQL, the driver's executemany on SQLite."""
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, Table
+
+Row = Mapping[str, Any]
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows, all with the same columns, whose values the driver stores as they are (no date, no JSON)."""
+    if rows:
+        names = list(rows[0])
+        if connection.dialect.name == "postgresql":
+            _copy(connection, table.name, names, rows)
+        else:
+            marks = ", ".join("?" * len(names))
+            statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+            connection.exec_driver_sql(statement, _values(names, rows))
+
+
+def update_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Set the other columns of the rows that the given primary keys name; see `insert_rows`."""
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key]
+    values = [name for name in rows[0] if name not in keys]
+    if connection.dialect.name == "postgresql":
+        names = ", ".join([*keys, *values])
+        connection.exec_driver_sql(
+            f"CREATE TEMP TABLE changed ON COMMIT DROP AS SELECT {names} FROM {table.name} WITH NO DATA"  # noqa: S608
+        )
+        _copy(connection, "changed", [*keys, *values], rows)
+        settings = ", ".join(f"{name} = changed.{name}" for name in values)
+        same = " AND ".join(f"{table.name}.{name} = changed.{name}" for name in keys)
+        connection.exec_driver_sql(f"UPDATE {table.name} SET {settings} FROM changed WHERE {same}")  # noqa: S608
+        connection.exec_driver_sql("DROP TABLE changed")
+    else:
+        settings, same = ", ".join(f"{name} = ?" for name in values), " AND ".join(f"{name} = ?" for name in keys)
+        statement = f"UPDATE {table.name} SET {settings} WHERE {same}"  # noqa: S608
+        connection.exec_driver_sql(statement, _values([*values, *keys], rows))
+
+
+def _values(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    pick = itemgetter(*names)
+    return [pick(row) for row in rows]
+
+
+def _copy(connection: Connection, table: str, names: Sequence[str], rows: Sequence[Row]) -> None:
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN") as copy:
+        for row in _values(names, rows):
+            copy.write_row(row)
