@@ -20,6 +20,12 @@ def store() -> Engine:
         db.engine.StoreError: it cannot be opened.
     """
     engine = open_store(settings().sqlalchemy_url)
+    write_reference(engine)
+    return engine
+
+
+def write_reference(engine: Engine) -> None:
+    """Write the registry's datasets, the attributes and the categories of the rules to a store."""
     fields = ("name", "title", "is_coconut", "licence", "expected_images", "expected_segments")
     categories = load_rules().rules.category
     sync_reference(
@@ -31,4 +37,3 @@ def store() -> Engine:
         ],
         categories=[{"id": c.id, "name": name, "isthing": c.thing} for name, c in categories.items()],
     )
-    return engine
