@@ -51,8 +51,8 @@ def reference(item: Item) -> Measured:
 
 
 def ours(item: Item) -> Measured:
-    segments = measure(decode_mask(item.annotation.mask_png), item.annotation.segments, frozenset(), item.photo)
-    return {segment.id: (segment.area, segment.mean_rgb or ()) for segment in segments}
+    found = measure(decode_mask(item.annotation.mask_png), item.annotation.segments, frozenset(), item.photo)
+    return {segment.id: (segment.area, segment.mean_rgb or ()) for segment in found.segments}
 
 
 def same(one: Measured, other: Measured) -> bool:

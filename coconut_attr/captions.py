@@ -7,20 +7,27 @@ no package registry has.
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import simplemma
 
-from coconut_attr.evidence import Evidence, Side
+from coconut_attr.evidence import Evidence, Problem, Side
 from coconut_attr.rules import Rules
 from coconut_attr.sources.records import Caption
 
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+ANY_WORD = re.compile(r"[^\W\d_]+")  # of any script
 
 
 @lru_cache(maxsize=100_000)
 def lemma(word: str) -> str:
     return simplemma.lemmatize(word, lang="en").lower()
+
+
+@lru_cache(maxsize=100_000)
+def is_english(word: str) -> bool:
+    return simplemma.is_known(word, lang="en")
 
 
 class CaptionReader:
@@ -41,6 +48,28 @@ class CaptionReader:
         self._phrases.update({tuple(map(lemma, phrase.split())): n for phrase, n in self.rules.phrases.items()})
         self._negations = {tuple(words.split()) for words in self.rules.negations}
         self._longest = max(map(len, [*self._phrases, *self._negations]), default=1)
+
+    def readable(self, captions: Sequence[Caption]) -> tuple[list[Caption], list[Problem]]:
+        """The captions that can be read, cut where they are too long, and what is wrong with the others.
+
+        Those that cannot be read must not count as silent.
+        """
+        kept, problems = [], []
+        for caption in captions:
+            text = caption.text[: self.rules.max_length]
+            if len(text) < len(caption.text):
+                detail = f"caption {caption.id} has {len(caption.text):,} characters: the first {len(text):,} are read"
+                problems.append(Problem("long caption", detail))
+            words = ANY_WORD.findall(text.lower())
+            english = sum(map(is_english, words))
+            if not words:
+                problems.append(Problem("empty caption", f"caption {caption.id} has no word"))
+            elif english < self.rules.min_english * len(words):
+                detail = f"caption {caption.id}: {english} of {len(words)} words are English"
+                problems.append(Problem("caption not English", detail))
+            else:
+                kept.append(replace(caption, text=text))
+        return kept, problems
 
     def read(self, text: str) -> dict[str, tuple[Side, str]]:
         """Attributes that one caption speaks of: name -> (state, the words that say so)."""
@@ -83,7 +112,11 @@ class CaptionReader:
         return 1, sorted(self._lexicon.get(words[position], set()) | self._lexicon.get(lemmas[position], set()))
 
     def evidence(self, captions: Sequence[Caption]) -> list[Evidence]:
-        """What an image's captions say: for each attribute and state one piece, the surer the more agree."""
+        """What an image's captions say: for each attribute and state one piece, the surer the more agree.
+
+        Args:
+            captions: those of an image that `readable` has kept.
+        """
         votes: dict[tuple[str, Side], list[tuple[Caption, str]]] = defaultdict(list)
         for caption in captions:
             for attribute, (state, words) in self.read(caption.text).items():

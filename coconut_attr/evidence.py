@@ -25,3 +25,11 @@ class Evidence:
     detail: str
     segment_id: int | None = None
     caption_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in an image's files or annotations that could not be used; `kind` is one of a few fixed phrases."""
+
+    kind: str
+    detail: str

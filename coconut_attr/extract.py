@@ -8,9 +8,9 @@ import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES, State
 from coconut_attr.captions import CaptionReader
-from coconut_attr.evidence import Evidence
+from coconut_attr.evidence import Evidence, Problem
 from coconut_attr.images import ImageError, decode
-from coconut_attr.panoptic import Segment, decode_mask, measure, panoptic_evidence
+from coconut_attr.panoptic import Measured, Segment, decode_mask, measure, panoptic_evidence
 from coconut_attr.pixels import SegmentColor, measure_pixels, pixel_evidence
 from coconut_attr.rules import Rules
 from coconut_attr.sources.records import Caption, SegmentInfo
@@ -31,12 +31,16 @@ class Label:
 
 @dataclass(frozen=True)
 class Extraction:
-    """All that was found in one image: its segments with their colours by id, the evidence, the 34 labels in order."""
+    """All that was found in one image: its segments with their colours by id, the evidence, the 34 labels in order.
+
+    `problems` tells what of its mask and captions was left out.
+    """
 
     segments: list[Segment]
     colors: dict[int, SegmentColor]
     evidence: list[Evidence]
     labels: list[Label]
+    problems: list[Problem]
 
 
 class Extractor:
@@ -45,12 +49,13 @@ class Extractor:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self._captions = CaptionReader(rules)
+        self._categories = {category.id for category in rules.category.values()}
         self._things = frozenset(category.id for category in rules.category.values() if category.thing)
 
     def extract(
         self, photo: Path, mask: Path | None, infos: Sequence[SegmentInfo], captions: Sequence[Caption]
     ) -> Extraction:
-        """Evidence and labels of one image.
+        """Evidence and labels of one image. A mask or a caption that cannot be used is left out, as a problem.
 
         Args:
             photo: its JPEG or PNG file.
@@ -58,23 +63,41 @@ class Extractor:
             infos: the segments_info that belong to the mask.
 
         Raises:
-            coconut_attr.images.ImageError: a file is not a whole image, or mask and photo differ in size.
-            OSError: a file cannot be read.
+            coconut_attr.images.ImageError: the photo is not a whole image.
+            OSError: the photo cannot be read.
         """
         image = decode(photo)
+        pixels = image.width * image.height
+        rgb = np.asarray(image)
+        problems: list[Problem] = []
         ids: np.ndarray | None = None
-        segments: list[Segment] = []
-        evidence: list[Evidence] = []
+        measured = Measured([], [])
         if mask is not None:
-            ids = decode_mask(mask.read_bytes())
-            if ids.shape != image.size[::-1]:
-                raise ImageError(f"{mask}: {ids.shape[::-1]} pixels, its photo has {image.size}")
-            segments = measure(ids, infos, self._things, np.asarray(image))
-            evidence += panoptic_evidence(segments, int(np.count_nonzero(ids)), ids.size, self.rules)
-        measured = measure_pixels(image, ids, segments, self.rules.pixels)
-        evidence += pixel_evidence(measured, segments, image.width * image.height, self.rules)
-        evidence += self._captions.evidence(captions)
-        return Extraction(segments, measured.segments, evidence, combine(evidence))
+            try:
+                ids = self._mask(mask, rgb.shape[:2])
+                measured = measure(ids, infos, self._things, rgb)
+            except (ImageError, OSError) as error:
+                problems.append(Problem("mask not used", str(error)))
+        if measured.unnamed:
+            shown = ", ".join(map(str, measured.unnamed[:5]))
+            problems.append(Problem("ids not in segments_info", f"{len(measured.unnamed)} ids of the mask: {shown}"))
+        for category in sorted({info.category_id for info in infos} - self._categories):
+            problems.append(Problem("unknown category", f"category {category} is none of the rules' categories"))
+        readable, unread = self._captions.readable(captions)
+        problems += unread
+
+        found = measure_pixels(image, ids, measured.segments, self.rules.pixels)
+        evidence = panoptic_evidence(measured.segments, pixels, self.rules)
+        evidence += pixel_evidence(found, measured.segments, pixels, self.rules)
+        evidence += self._captions.evidence(readable)
+        return Extraction(measured.segments, found.segments, evidence, combine(evidence), problems)
+
+    @staticmethod
+    def _mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        ids = decode_mask(path.read_bytes())
+        if ids.shape != shape:
+            raise ImageError(f"{ids.shape[1]} x {ids.shape[0]} pixels, its photo has {shape[1]} x {shape[0]}")
+        return ids
 
 
 def combine(evidence: Sequence[Evidence]) -> list[Label]:

@@ -35,6 +35,14 @@ class Segment:
     rle: str = ""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A measured mask: the segments that segments_info names, and the ids of the mask that it does not name."""
+
+    segments: list[Segment]
+    unnamed: list[int]
+
+
 def decode_mask(png: bytes) -> np.ndarray:
     """Segment ids of a panoptic PNG.
 
@@ -58,7 +66,7 @@ def decode_mask(png: bytes) -> np.ndarray:
 
 def measure(
     ids: np.ndarray, infos: Sequence[SegmentInfo], things: frozenset[int], rgb: np.ndarray | None = None
-) -> list[Segment]:
+) -> Measured:
     """Measure those segments of a mask that segments_info names.
 
     Args:
@@ -100,7 +108,7 @@ def measure(
         mean = None if means is None else (float(means[k, 0]), float(means[k, 1]), float(means[k, 2]))
         rle = _encode(ids, info.id, bbox) if info.category_id in things else ""
         segments.append(Segment(info.id, info.category_id, info.iscrowd, int(areas[k]), bbox, mean, rle))
-    return segments
+    return Measured(segments, sorted(index.keys() - {0} - {info.id for info in infos}))
 
 
 def _encode(ids: np.ndarray, segment_id: int, bbox: tuple[int, int, int, int]) -> str:
@@ -111,14 +119,14 @@ def _encode(ids: np.ndarray, segment_id: int, bbox: tuple[int, int, int, int]) -
     return coco_mask.encode(mask)["counts"].decode()
 
 
-def panoptic_evidence(segments: Sequence[Segment], labelled: int, pixels: int, rules: Rules) -> list[Evidence]:
-    """What the categories and sizes of an image's segments say.
+def panoptic_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) -> list[Evidence]:
+    """What the categories and sizes of an image's segments say; one of an unknown category says nothing.
 
     Args:
-        labelled: pixels that belong to a segment.
         pixels: pixels of the image.
     """
     policy = rules.panoptic
+    labelled = 0
     name_of = {category.id: name for name, category in rules.category.items()}
     present: dict[str, tuple[Segment, str]] = {}
     possible: set[str] = set()
@@ -126,6 +134,7 @@ def panoptic_evidence(segments: Sequence[Segment], labelled: int, pixels: int, r
         name = name_of.get(segment.category_id)
         if name is None:
             continue
+        labelled += segment.area
         category = rules.category[name]
         possible.update(category.present, category.maybe)
         too_small = segment.area < policy.min_area * pixels

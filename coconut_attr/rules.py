@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from coconut_attr.attributes import GROUPS, INDEX
 from coconut_attr.errors import UserError
+from coconut_attr.settings import settings
 
 Share = Field(ge=0, le=1)
 
@@ -117,6 +118,8 @@ class Silence(_Strict):
 class CaptionRules(_Strict):
     """Words and phrases of the caption source."""
 
+    max_length: int = Field(ge=1)
+    min_english: float = Share
     confidence: float = Share
     negated_confidence: float = Share
     agreement: float = Share
@@ -164,14 +167,17 @@ class LoadedRules:
     version: str
 
 
-@cache
 def load_rules(path: Path | None = None) -> LoadedRules:
-    """Read and check a rules file; by default the one of the package.
+    """Read and check a rules file; by default the one that the settings name, or else the one of the package.
 
     Raises:
         RulesError: not TOML, or a field is missing, unknown or out of range.
     """
-    source = path or Path(str(resources.files("coconut_attr") / "rules.toml"))
+    return _load(path or settings().rules_file or Path(str(resources.files("coconut_attr") / "rules.toml")))
+
+
+@cache
+def _load(source: Path) -> LoadedRules:
     try:
         content = source.read_bytes()
         rules = Rules.model_validate(tomllib.loads(content.decode()))

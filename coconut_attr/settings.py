@@ -17,6 +17,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL of the store; empty: SQLite in the data folder")
     mirror: str = Field("", description="Folder or URL laid out under the upstream host names, used in their place")
     annotations_dir: Path | None = Field(None, description="Folder in COCONut's Kaggle layout, read instead of the hub")
+    rules_file: Path | None = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train and predict")
     download_threads: int = Field(8, ge=1, le=64, description="Simultaneous image requests of one download task")
     shard_size: int = Field(250, ge=1, description="Images of one download or extraction task")

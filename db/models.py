@@ -115,6 +115,28 @@ class Download(Base):
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class Finding(Base):
+    """Something in a dataset that could not be used or does not fit; of one image, or (NULL) of the dataset.
+
+    `stage` found it, and replaces its own findings when it looks again.
+    """
+
+    __tablename__ = "finding"
+    __table_args__ = (
+        CheckConstraint("stage IN ('extract', 'check')", name="stage"),
+        Index("ix_finding_dataset_kind", "dataset", "kind"),
+        Index("ix_finding_image_id", "image_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"))
+    image_id: Mapped[int | None] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"))
+    stage: Mapped[str]
+    kind: Mapped[str]
+    detail: Mapped[str]
+    found_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class Caption(Base):
     """A human caption; `caption_id` is COCO's."""
 

@@ -200,6 +200,16 @@ def download_failures(engine: Engine, dataset: str) -> Rows:
     )
 
 
+def findings(engine: Engine, dataset: str) -> Rows:
+    """What could not be used or does not fit in a dataset, by kind, with one detail as an example."""
+    return sql(
+        engine,
+        "SELECT kind, COUNT(*) AS findings, COUNT(DISTINCT image_id) AS images, MIN(detail) AS example"
+        " FROM finding WHERE dataset = :dataset GROUP BY kind ORDER BY findings DESC, kind",
+        dataset=dataset,
+    )
+
+
 def annotation_progress(engine: Engine, dataset: str) -> Rows:
     """Where each annotation file of a dataset was read, and how far."""
     return sql(

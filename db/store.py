@@ -20,6 +20,7 @@ from db.models import (
     Dataset,
     Download,
     EpochMetric,
+    Finding,
     Image,
     ImageAttribute,
     Prediction,
@@ -194,6 +195,23 @@ def record_labels(
         update_rows(connection, _table(Segment), segments)
         _set_rule_version(connection, keys, rule_version)
     return len(changed)
+
+
+def record_findings(
+    engine: Engine, dataset: str, stage: str, image_ids: Sequence[int], findings: Sequence[Row]
+) -> None:
+    """Store what a stage found about some images, in place of what it found about them before.
+
+    Args:
+        findings: `image_id`, `kind`, `detail`.
+    """
+    with engine.begin() as connection:
+        for start in range(0, len(image_ids), BATCH):
+            batch = image_ids[start : start + BATCH]
+            connection.execute(delete(Finding).where(Finding.image_id.in_(batch), Finding.stage == stage))
+        if findings:
+            row = {"dataset": dataset, "stage": stage, "found_at": now()}
+            connection.execute(insert(Finding), [{**row, **finding} for finding in findings])
 
 
 def _set_rule_version(connection: Connection, image_ids: Sequence[int], rule_version: str | None) -> None:

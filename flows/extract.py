@@ -1,5 +1,6 @@
 """The flow `extract`: labels, with their evidence, for every image that has none by the present rules."""
 
+from collections import Counter
 from typing import Any
 
 from prefect import flow, task
@@ -35,32 +36,40 @@ def extract(dataset: str = "val5k") -> int:
     size = settings().shard_size
     with Progress(f"{dataset} labels", len(image_ids)) as progress:
         shards = [
-            label_images.submit(image_ids[start : start + size], version, progress)
+            label_images.submit(name, image_ids[start : start + size], version, progress)
             for start in range(0, len(image_ids), size)
         ]
         return sum(shard.result() for shard in shards)
 
 
 @task(task_run_name="labels from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)
-def label_images(image_ids: list[int], version: str, progress: Progress) -> int:
-    """Label one shard of images; returns how many could be."""
+def label_images(dataset: str, image_ids: list[int], version: str, progress: Progress) -> int:
+    """Label one shard of images; returns how many could be. What could not be used becomes findings."""
     extractor = Extractor(load_rules().rules)
     labels: dict[int, list[dict[str, Any]]] = {}
     evidence: list[dict[str, Any]] = []
     segments: list[dict[str, Any]] = []
+    findings: list[dict[str, Any]] = []
     for item in queries.annotated_images(store(), image_ids):
         key = item.image["id"]
         try:
             found = extract_image(extractor, item)
         except (ImageError, OSError) as error:
             get_run_logger().warning("image %s is not labelled: %s", item.image["coco_id"], error)
+            findings.append({"image_id": key, "kind": "image not read", "detail": str(error)})
             continue
         finally:
             progress.advance()
         labels[key] = label_rows(key, found)
         evidence += evidence_rows(key, found)
         segments += segment_rows(key, found)
+        findings += [{"image_id": key, "kind": p.kind, "detail": p.detail} for p in found.problems]
     changed = writes.record_labels(store(), version, labels, evidence, segments)
+    writes.record_findings(store(), dataset, "extract", image_ids, findings)
+    if findings:
+        kinds = Counter(finding["kind"] for finding in findings)
+        causes = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+        get_run_logger().warning("findings (table finding): %s", causes)
     get_run_logger().info("%s images labelled, %s of them anew or otherwise than before", len(labels), changed)
     return len(labels)
 

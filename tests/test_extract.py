@@ -38,7 +38,9 @@ def test_segments_are_measured_as_pycocotools_measures_them() -> None:
     assert (decode_mask(png) == ids).all()
     infos = [SegmentInfo(k * 100_003, 1, False, 0) for k in range(1, 5)] + [SegmentInfo(12345, 1, False, 0)]
     photo = rng.integers(0, 256, (*ids.shape, 3), dtype=np.uint8)
-    segments = measure(decode_mask(png), infos, frozenset({1}), photo)
+    measured = measure(decode_mask(png), infos[1:], frozenset({1}), photo)
+    assert measured.unnamed == [100_003]
+    segments = measure(decode_mask(png), infos, frozenset({1}), photo).segments
     assert len(segments) == 4  # an entry without a pixel is left out
     for segment in segments:
         expected = coco_mask.encode(np.asfortranarray(ids == segment.id, dtype=np.uint8))
@@ -59,12 +61,12 @@ def test_a_mask_that_has_lost_its_ids_is_refused() -> None:
         decode_mask(b"no png")
 
 
-def panoptic(*categories: tuple[int, int], labelled: int = 10_000) -> dict[str, str]:
+def panoptic(*categories: tuple[int, int]) -> dict[str, str]:
     """States from segments given as (category id, area) in an image of 100 x 100 pixels."""
     from coconut_attr.panoptic import Segment
 
     segments = [Segment(k, category, False, area, (0, 0, 1, 1)) for k, (category, area) in enumerate(categories, 1)]
-    return states(panoptic_evidence(segments, labelled, 10_000, RULES))
+    return states(panoptic_evidence(segments, 10_000, RULES))
 
 
 def test_categories_speak_for_attributes_and_their_lack_against() -> None:
@@ -76,7 +78,8 @@ def test_categories_speak_for_attributes_and_their_lack_against() -> None:
 
 
 def test_an_image_that_is_partly_unlabelled_says_nothing_absent() -> None:
-    assert "person" not in panoptic((17, 4000), (190, 4000), labelled=8000)
+    assert "person" not in panoptic((17, 4000), (190, 4000))
+    assert "person" not in panoptic((17, 4000), (190, 4000), (999, 2000))  # what that is, nobody knows
 
 
 def test_where_nothing_can_move_all_is_at_rest() -> None:
@@ -105,7 +108,7 @@ def test_colour_is_measured_under_each_mask() -> None:
     ids = np.full((300, 400), 7)
     ids[:60, :60] = 300
     infos = [SegmentInfo(300, 1, False, 0), SegmentInfo(7, 1, False, 0)]
-    segments = measure_segments(ids, infos, frozenset(), np.asarray(image))
+    segments = measure_segments(ids, infos, frozenset(), np.asarray(image)).segments
     measured = measure_pixels(image, ids, segments, RULES.pixels)
     assert measured.segments[300].name == "red"
     assert measured.segments[7].name == "white"
@@ -224,9 +227,53 @@ def test_an_image_is_labelled_with_its_evidence(tmp_path: Path) -> None:
     assert by_name["person"].state == "present"
     assert {e.source for e in found.evidence if e.attribute == "person"} == {"panoptic", "caption"}
     assert sum(s.area for s in found.segments) == WIDTH * HEIGHT
-    photo.write_bytes(jpeg(1, width=10))
-    with pytest.raises(ImageError, match="its photo has"):
-        Extractor(RULES).extract(photo, mask, infos, [])
+    assert found.problems == []
+
+
+@pytest.mark.parametrize("fault", ["size", "mode", "truncated", "gone"])
+def test_an_image_whose_mask_cannot_be_used_is_labelled_without_it(tmp_path: Path, fault: str) -> None:
+    photo, mask = tmp_path / "photo.jpg", tmp_path / "mask.png"
+    photo.write_bytes(jpeg(1))
+    if fault == "size":
+        mask.write_bytes(mask_png(np.zeros((HEIGHT, WIDTH + 1), int)))
+    elif fault == "mode":
+        Image.new("P", (WIDTH, HEIGHT)).save(mask)
+    elif fault == "truncated":
+        mask.write_bytes(mask_png(np.random.default_rng(0).integers(0, 9, (HEIGHT, WIDTH)))[:-40])
+    found = Extractor(RULES).extract(photo, mask, [SegmentInfo(1, 1, False, 5)], [Caption(10, 1, "A man")])
+    assert {problem.kind for problem in found.problems} == {"mask not used"}
+    assert {label.attribute: label.state for label in found.labels}["person"] == "present"
+    assert {evidence.source for evidence in found.evidence} == {"pixels", "caption"}
+
+
+@pytest.mark.parametrize("category", [0, 999])
+def test_a_segment_of_an_unknown_category_says_nothing_and_is_told(tmp_path: Path, category: int) -> None:
+    photo, mask = tmp_path / "photo.jpg", tmp_path / "mask.png"
+    photo.write_bytes(jpeg(1))
+    mask.write_bytes(mask_png(np.full((HEIGHT, WIDTH), 7)))
+    found = Extractor(RULES).extract(photo, mask, [SegmentInfo(7, category, False, 5)], [])
+    assert [problem.kind for problem in found.problems] == ["unknown category"]
+    assert str(category) in found.problems[0].detail
+    assert {evidence.source for evidence in found.evidence} == {"pixels"}
+    found = Extractor(RULES).extract(photo, mask, [], [])
+    assert [problem.kind for problem in found.problems] == ["ids not in segments_info"]
+
+
+def test_captions_that_cannot_be_read_do_not_count_as_silent() -> None:
+    reader = CaptionReader(RULES)
+    texts = {
+        "": "empty caption",
+        "\N{DOG FACE}\N{SNOWFLAKE} 123": "empty caption",
+        "Ein Mann fährt auf einem roten Motorrad": "caption not English",
+        "一个男人骑着红色摩托车": "caption not English",
+        "a red bus " * 100_000: "long caption",
+        "A dog \N{DOG FACE} on the beach": None,
+    }
+    kept, problems = reader.readable([Caption(k, 1, text) for k, text in enumerate(texts)])
+    assert [problem.kind for problem in problems] == [kind for kind in texts.values() if kind]
+    assert [caption.id for caption in kept] == [4, 5]
+    assert max(len(caption.text) for caption in kept) == RULES.caption.max_length
+    assert states(reader.evidence(kept))["vehicle"] == "present"
 
 
 def test_the_genuine_coconut_sample_is_read_and_labelled(real_mirror: Path) -> None:
@@ -253,7 +300,7 @@ def test_the_rules_cover_the_133_coco_panoptic_categories(real_mirror: Path) -> 
     [
         ('present = ["person"', 'present = ["persn"', "category.person.present: .*persn"),
         ("absent_confidence = 0.8", "absent_confidence = 8", "panoptic.absent_confidence"),
-        ('version = "2"', "", "version: Field required"),
+        ('version = "3"', "", "version: Field required"),
         ("bicycle = { id = 2", "bicycle = { id = 1", "two categories share an id"),
         ("[panoptic]", "[panoptic", "line"),
     ],

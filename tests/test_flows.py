@@ -1,5 +1,6 @@
 """The flows, run as Prefect runs them, on a tiny mirror and on real COCO images."""
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -67,13 +68,41 @@ def test_complete_annotations_do_without_their_host(tiny_mirror: Path, configure
         download("val5k")
 
 
-def test_an_image_that_cannot_be_labelled_stops_nothing(tiny_mirror: Path, configure) -> None:
+def test_bad_photos_masks_and_captions_stop_nothing_and_are_told(tiny_mirror: Path, configure) -> None:
+    texts = {1: "a dog " * 200_000, 2: "", 3: "\N{DOG FACE} \ud800 \0", 4: "Ein Mann auf einem roten Motorrad", 5: None}
+    tiny.write_captions(tiny_mirror, {n: texts.get(n, tiny.caption(n)) for n in range(1, 25)})
+    rows = [tiny.annotation(n) for n in range(1, 17)]
+    rows[7]["segments_info"]["segments_info"][0]["category_id"] = 999  # of image 8
+    tiny.write_shard(tiny_mirror, "train-00000-of-00001.parquet", rows)
     settings = configure(mirror=tiny_mirror)
     download("val5k")
-    mask = settings.data_dir / "annotations/val5k/panoptic/000000000002.png"
+    photo = settings.data_dir / "images.cocodataset.org/val2017/000000000006.jpg"
+    mask = settings.data_dir / "annotations/val5k/panoptic/000000000007.png"
+    whole, photo_bytes = mask.read_bytes(), photo.read_bytes()
     mask.write_bytes(b"damaged")
+    photo.write_bytes(photo_bytes[:-100])
     assert extract("val5k") == 23
-    assert sql("SELECT coco_id FROM image WHERE rule_version IS NULL") == [{"coco_id": 2}]
+    assert sql("SELECT coco_id FROM image WHERE rule_version IS NULL") == [{"coco_id": 6}]
+    query = "SELECT i.coco_id, f.kind FROM finding f JOIN image i ON i.id = f.image_id ORDER BY 1"
+    assert [tuple(row.values()) for row in sql(query)] == [
+        (1, "long caption"), (2, "empty caption"), (3, "empty caption"), (4, "caption not English"),
+        (5, "empty caption"), (6, "image not read"), (7, "mask not used"), (8, "unknown category"),
+    ]  # fmt: skip
+    assert sql("SELECT COUNT(*) AS n FROM caption")[0]["n"] == 24
+    assert len(sql("SELECT text FROM caption WHERE caption_id = 10")[0]["text"]) == 1_199_999
+
+    photo.write_bytes(photo_bytes)
+    mask.write_bytes(whole)
+    rules = settings.data_dir / "rules.toml"
+    rules.write_text((resources.files("coconut_attr") / "rules.toml").read_text().replace("min_english", "min_englsh"))
+    configure(mirror=tiny_mirror, rules_file=rules)
+    with pytest.raises(UserError, match=r"rules.toml: caption.min_english: Field required; caption.min_englsh: Extra"):
+        extract("val5k")
+    rules.write_text(rules.read_text().replace("min_englsh", "min_english") + "# mended\n")
+    configure(mirror=tiny_mirror, rules_file=rules)
+    assert len(sql("SELECT * FROM image_attribute")) == 23 * 34  # nothing is lost
+    assert extract("val5k") == 24
+    assert {row["kind"] for row in sql("SELECT kind FROM finding")}.isdisjoint({"image not read", "mask not used"})
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

@@ -162,6 +162,17 @@ def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
     assert queries.images_to_label(store, "d", "1") == [first]  # a new caption makes labels out of date
 
 
+def test_a_stage_replaces_its_own_findings_and_no_others(store: Engine) -> None:
+    fill(store)
+    first, second = {"image_id": 1, "kind": "k", "detail": "a"}, {"image_id": 2, "kind": "k", "detail": "b"}
+    writes.record_findings(store, "d", "extract", [1, 2], [first, second])
+    writes.record_findings(store, "d", "check", [1], [first])
+    writes.record_findings(store, "d", "extract", [1], [])
+    assert {(row["stage"], row["image_id"]) for row in rows(store, "finding")} == {("check", 1), ("extract", 2)}
+    (kind,) = queries.findings(store, "d")
+    assert (kind["kind"], kind["findings"], kind["images"], kind["example"]) == ("k", 2, 2, "a")
+
+
 def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     fill(store)
     run_id = writes.start_run(

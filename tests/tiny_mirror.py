@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,14 +65,19 @@ def write_mirror(folder: Path, images: int = 24, annotated: int = 16) -> Path:
     for number in range(1, images + 1):
         (photos / f"{number:012d}.jpg").write_bytes(jpeg(number))
     write_shard(folder, "train-00000-of-00001.parquet", [annotation(n) for n in range(1, annotated + 1)])
-    captions = [{"id": 10 * n, "image_id": n, "caption": caption(n)} for n in range(1, images + 1)]
-    content = {"images": [image_entry(n) for n in range(1, images + 1)], "annotations": captions}
+    write_captions(folder, {n: caption(n) for n in range(1, images + 1)})
+    return folder
+
+
+def write_captions(folder: Path, texts: Mapping[int, str | None]) -> None:
+    """Write COCO's annotation zip with a caption an image."""
+    captions = [{"id": 10 * n, "image_id": n, "caption": text} for n, text in texts.items()]
+    content = {"images": [image_entry(n) for n in texts], "annotations": captions}
     archive = folder / "images.cocodataset.org" / "annotations" / "annotations_trainval2017.zip"
-    archive.parent.mkdir()
+    archive.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("annotations/other.json", "0" * 100_000)
         file.writestr(CAPTIONS, json.dumps(content))
-    return folder
 
 
 def caption(number: int) -> str:

@@ -11,7 +11,7 @@ from remotezip import RemoteIOError, RemoteZip
 from coconut_attr.files import write_atomically
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
-from coconut_attr.sources.records import Caption, ImageInfo, SourceError, UnreachableError, image_info
+from coconut_attr.sources.records import Caption, ImageInfo, SourceError, UnreachableError, clean_text, image_info
 from coconut_attr.sources.upstream import is_url, mirrored
 
 
@@ -48,9 +48,9 @@ def read_member(path: Path, image_prefix: str) -> tuple[list[ImageInfo], list[Ca
         content = json.loads(path.read_bytes())
         images = [image_info(entry, image_prefix) for entry in content["images"]]
         captions = [
-            Caption(int(entry["id"]), int(entry["image_id"]), str(entry["caption"]).strip())
+            Caption(int(entry["id"]), int(entry["image_id"]), clean_text(entry["caption"] or ""))
             for entry in content["annotations"]
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{path} is not a COCO caption file ({error!r}); delete it to fetch it again") from error
     return images, captions

@@ -56,6 +56,11 @@ class Caption:
     text: str
 
 
+def clean_text(text: str) -> str:
+    """Text that every database can hold: without NUL, with lone surrogates replaced, trimmed."""
+    return text.replace("\0", "").encode(errors="replace").decode().strip()
+
+
 #: COCO's licences by the number in an image's `license` field (the same list stands in every COCO 2017 file).
 LICENCES = {
     1: "http://creativecommons.org/licenses/by-nc-sa/2.0/",

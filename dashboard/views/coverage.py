@@ -159,6 +159,12 @@ def _sources(name: str, summary: Row) -> None:
         else:
             waiting = int(summary["images"] - summary["downloaded"])
             st.write(f"None. {ui.count(waiting)} images have not been tried yet." if waiting else "None.")
+        st.subheader("Findings", anchor=False)
+        found = read("findings", name)
+        if len(found):
+            st.dataframe(found, hide_index=True, column_config={"kind": "not used, or does not fit"})
+        else:
+            st.write("None: every photo, mask and caption could be used.")
     with files:
         st.subheader("Annotation files", anchor=False)
         read_files = read("annotation_progress", name)
