@@ -17,18 +17,44 @@ class BackboneError(UserError):
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One step of an encoder, and what holds its parameters; its forward pass is that of its stages, in order."""
+
+    run: Callable[[Tensor], Tensor]
+    owners: tuple[nn.Module | nn.Parameter, ...]
+
+    def frozen(self) -> bool:
+        """Whether no parameter of it is trained."""
+        owned = [[o] if isinstance(o, nn.Parameter) else o.parameters() for o in self.owners]
+        return not any(p.requires_grad for parameters in owned for p in parameters)
+
+
+class Encoder(nn.Module):
+    """An image encoder; images float32 [n, 3, size, size] -> features [n, channels, height, width]."""
+
+    def stages(self) -> list[Stage]:
+        """Its steps, in the order of their parameters."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages():
+            x = stage.run(x)
+        return x
+
+
+@dataclass(frozen=True)
 class Backbone:
     """How to build one encoder and what its input must look like.
 
     Attributes:
-        build: makes the module; images float32 [n, 3, size, size] -> features [n, channels, height, width].
+        build: makes the module.
         channels: features a position.
         load: loads ImageNet weights into that module.
         mean, std: of each RGB channel, for inputs scaled to 0..1.
     """
 
     name: str
-    build: Callable[[], nn.Module]
+    build: Callable[[], Encoder]
     load: Callable[[nn.Module], None]
     channels: int
     size: int
@@ -68,16 +94,19 @@ def _register(entry: Backbone) -> None:
 
 
 # ----------------------------------------------------------------------------------------------- ResNet50 (torchvision)
-class ResNet50(models.ResNet):
+class ResNet50(Encoder, models.ResNet):
     """torchvision's ResNet50 up to its last feature map: [n, 2048, size / 32, size / 32]."""
 
     def __init__(self) -> None:
         super().__init__(models.resnet.Bottleneck, [3, 4, 6, 3])
         del self.fc
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+    def stages(self) -> list[Stage]:
+        blocks = [block for layer in (self.layer1, self.layer2, self.layer3, self.layer4) for block in layer]
+        return [Stage(self._stem, (self.conv1, self.bn1)), *(Stage(block, (block,)) for block in blocks)]
+
+    def _stem(self, x: Tensor) -> Tensor:
+        return self.maxpool(self.relu(self.bn1(self.conv1(x))))
 
 
 def _load_resnet50(module: nn.Module) -> None:
@@ -120,7 +149,7 @@ class MBConv(nn.Module):
         return x + inputs if self.residual else x
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Encoder):
     """EfficientNet-Lite0 (Google, 2020) up to its last feature map: [n, 1280, size / 32, size / 32]."""
 
     STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
@@ -139,9 +168,18 @@ class EfficientNetLite0(nn.Module):
         self._conv_head = nn.Conv2d(inputs, 1280, 1, bias=False)
         self._bn1 = nn.BatchNorm2d(1280, eps=1e-3, momentum=0.01)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.relu6(self._bn0(self._conv_stem(x)))
-        return nn.functional.relu6(self._bn1(self._conv_head(self._blocks(x))))
+    def stages(self) -> list[Stage]:
+        return [
+            Stage(self._stem, (self._conv_stem, self._bn0)),
+            *(Stage(block, (block,)) for block in self._blocks),
+            Stage(self._head, (self._conv_head, self._bn1)),
+        ]
+
+    def _stem(self, x: Tensor) -> Tensor:
+        return nn.functional.relu6(self._bn0(self._conv_stem(x)))
+
+    def _head(self, x: Tensor) -> Tensor:
+        return nn.functional.relu6(self._bn1(self._conv_head(x)))
 
 
 def _load_efficientnet_lite0(module: nn.Module) -> None:
@@ -162,19 +200,28 @@ _register(
 
 
 # ---------------------------------------------------------------------------------------------- ViT-B/16 (torchvision)
-class ViTB16(models.VisionTransformer):
+class ViTB16(Encoder, models.VisionTransformer):
     """torchvision's ViT-B/16; its patch tokens, without the class token, as a map: [n, 768, 14, 14] at 224 pixels."""
 
     def __init__(self) -> None:
         super().__init__(image_size=224, patch_size=16, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072)
         del self.heads
 
-    def forward(self, x: Tensor) -> Tensor:
-        side = x.shape[-1] // self.patch_size
-        tokens = self._process_input(x)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1)
-        tokens = self.encoder(tokens)[:, 1:]
-        return tokens.transpose(1, 2).reshape(len(x), -1, side, side)
+    def stages(self) -> list[Stage]:
+        embedding = (self.class_token, self.conv_proj, self.encoder.pos_embedding)
+        return [
+            Stage(self._embed, embedding),
+            *(Stage(layer, (layer,)) for layer in self.encoder.layers),
+            Stage(self._map, (self.encoder.ln,)),
+        ]
+
+    def _embed(self, x: Tensor) -> Tensor:
+        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), self._process_input(x)], dim=1)
+        return tokens + self.encoder.pos_embedding
+
+    def _map(self, tokens: Tensor) -> Tensor:
+        side = self.image_size // self.patch_size
+        return self.encoder.ln(tokens)[:, 1:].transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
 def _load_vit_b_16(module: nn.Module) -> None:

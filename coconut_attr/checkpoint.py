@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -24,15 +25,21 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model, and where it came from: `run` in the database, its dataset, and the epoch."""
+    """A trained model, and where it came from: `run` in the database, its dataset, and the epoch.
+
+    `thresholds`: float [34], chosen on val, above which an attribute is called present.
+    """
 
     model: AttributeModel
     run: int
     dataset: str
     epoch: int
+    thresholds: np.ndarray
 
 
-def save_checkpoint(path: Path, model: AttributeModel, *, run: int, dataset: str, epoch: int) -> None:
+def save_checkpoint(
+    path: Path, model: AttributeModel, *, run: int, dataset: str, epoch: int, thresholds: np.ndarray
+) -> None:
     """Write a checkpoint whole or not at all."""
     metadata = {
         "format": FORMAT,
@@ -41,6 +48,7 @@ def save_checkpoint(path: Path, model: AttributeModel, *, run: int, dataset: str
         "run": str(run),
         "dataset": dataset,
         "epoch": str(epoch),
+        "thresholds": json.dumps(thresholds.tolist()),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(path, save(state, metadata))
@@ -59,6 +67,8 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoin
             raise CheckpointError(f"{path} is not a checkpoint of this program (format {metadata.get('format')!r})")
         if tuple(json.loads(metadata["attributes"])) != ATTRIBUTES:
             raise CheckpointError(f"{path} was trained for other attributes than this version's; train again")
+        # Checkpoints of the first version have none.
+        thresholds = np.array(json.loads(metadata.get("thresholds", str([0.5] * len(ATTRIBUTES)))))
         model = AttributeModel(metadata["backbone"], pretrained=False)
         model.load_state_dict(load_file(path))
     except FileNotFoundError as error:
@@ -66,7 +76,7 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoin
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, BackboneError) as error:
         raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error
     model.to(device or torch.device("cpu")).eval()
-    return Checkpoint(model, int(metadata["run"]), metadata["dataset"], int(metadata["epoch"]))
+    return Checkpoint(model, int(metadata["run"]), metadata["dataset"], int(metadata["epoch"]), thresholds)
 
 
 def newest_checkpoint(data_dir: Path) -> Path:

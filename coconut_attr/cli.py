@@ -63,7 +63,7 @@ def predict(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint; by default the newest one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the attributes of image files."""
+    """Predict the attributes of image files; those above their threshold, chosen on val, are called present."""
     for image in images:
         if not image.is_file():
             raise UserError(f"{image} is not a file")
@@ -73,10 +73,12 @@ def predict(
     device = choose_device(settings().device)
     loaded = load_checkpoint(checkpoint or newest_checkpoint(settings().data_dir), device)
     rows = predict_images(loaded.model, images, device)
+    limits = dict(zip(ATTRIBUTES, loaded.thresholds, strict=True))
     if as_json:
         content = [
             {"image": str(image), "run": loaded.run, "dataset": loaded.dataset,
-             "probabilities": {name: round(float(p), 4) for name, p in zip(ATTRIBUTES, row, strict=True)}}
+             "probabilities": {name: round(float(p), 4) for name, p in zip(ATTRIBUTES, row, strict=True)},
+             "present": [name for name, p in zip(ATTRIBUTES, row, strict=True) if p >= limits[name]]}
             for image, row in zip(images, rows, strict=True)
         ]  # fmt: skip
         typer.echo(json.dumps(content, indent=2))
@@ -88,7 +90,8 @@ def predict(
         for group, names in GROUPS.items():
             ranked = sorted(names, key=lambda name: -found[name])
             words = (
-                f"[bold]{n} {found[n]:.2f}[/]" if found[n] >= 0.5 else f"[dim]{n} {found[n]:.2f}[/]" for n in ranked
+                f"[bold]{n} {found[n]:.2f}[/]" if found[n] >= limits[n] else f"[dim]{n} {found[n]:.2f}[/]"
+                for n in ranked
             )
             table.add_row(group, "  ".join(words))
         console.print(table)

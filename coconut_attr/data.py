@@ -1,7 +1,8 @@
 """Images and label vectors for training: files decoded at a reduced size, augmented, normalised."""
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from coconut_attr.backbones import Backbone
+
+PLAIN = -1  # the view of an image without augmentation
+View = tuple[int, int]  # place of an image in its split, and which of its views
 
 
 @dataclass(frozen=True)
@@ -22,29 +26,71 @@ class Samples:
     Attributes:
         paths: n image files.
         labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
+        hashes: SHA-256 of each file; they seed its augmentation and name its features.
     """
 
     paths: Sequence[Path]
     labels: np.ndarray
+    hashes: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    @classmethod
+    def of_files(cls, paths: Sequence[Path], labels: np.ndarray) -> "Samples":
+        """Samples whose files are hashed here."""
+        return cls(paths, labels, [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
+
 
 class ImageSet(Dataset):
-    """Pairs of an image, float32 [3, size, size], and its labels, int8 [34]."""
+    """Views of images, float32 [3, size, size], with their labels, int8 [34].
 
-    def __init__(self, samples: Samples, transform: v2.Transform, size: int) -> None:
+    A view is the same whenever it is asked for: its augmentation is seeded by the image's hash and its number.
+    """
+
+    def __init__(self, samples: Samples, entry: Backbone) -> None:
         self.samples = samples
-        self.transform = transform
-        self.size = size
+        self.entry = entry
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = self.transform(open_reduced(self.samples.paths[index], self.size))
-        return image, torch.from_numpy(self.samples.labels[index])
+    def __getitem__(self, view: View) -> tuple[Tensor, Tensor]:
+        index, number = view
+        image = open_reduced(self.samples.paths[index], self.entry.size)
+        prepare = transform(self.entry, augment=number != PLAIN)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(self.samples.hashes[index][:8], 16) + max(0, number))
+            return prepare(image), torch.from_numpy(self.samples.labels[index])
+
+
+class TrainViews(Sampler[View]):
+    """Every image once an epoch, in an order and in views that the seed and the epoch decide.
+
+    Args:
+        views: an epoch draws one of so many views of each image; 0: every epoch has views of its own.
+    """
+
+    def __init__(self, images: int, views: int, seed: int) -> None:
+        self.images = images
+        self.views = views
+        self.seed = seed
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __iter__(self) -> Iterator[View]:
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(self.images, generator=generator).tolist()
+        numbers = torch.randint(max(1, self.views), (self.images,), generator=generator).tolist()
+        for index, number in zip(order, numbers, strict=True):
+            yield index, number if self.views else self.epoch
+
+
+def plain_views(images: int) -> list[View]:
+    """Every image as it is, in order."""
+    return [(index, PLAIN) for index in range(images)]
 
 
 def open_reduced(path: Path, size: int) -> Image.Image:
@@ -70,17 +116,15 @@ def transform(entry: Backbone, *, augment: bool) -> v2.Transform:
     )
 
 
-def loader(samples: Samples, entry: Backbone, *, batch_size: int, augment: bool, seed: int = 0) -> DataLoader:
-    """Batches of images and labels; shuffled and augmented for training, in order otherwise."""
+def loader(samples: Samples, entry: Backbone, views: Sequence[View] | Sampler[View], batch_size: int) -> DataLoader:
+    """Batches of image views and labels, decoded by worker processes where there is enough to do."""
     workers = min(8, os.cpu_count() or 1) if len(samples) > 4 * batch_size else 0
     return DataLoader(
-        ImageSet(samples, transform(entry, augment=augment), entry.size),
-        batch_size=batch_size,
-        shuffle=augment,
+        ImageSet(samples, entry),
+        batch_sampler=BatchSampler(views, batch_size, drop_last=False),  # type: ignore[arg-type]  # any index does
         num_workers=workers,
         persistent_workers=workers > 0,
         # Forking would copy the threads' locks of Prefect and of torch in whatever state they are.
         multiprocessing_context="forkserver" if workers else None,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(seed),
     )

@@ -1,22 +1,32 @@
 """Evaluation: scores over known cells, each with its trivial baselines, its n, and an interval.
 
-Formulas are scikit-learn's (average precision, precision, recall, F1) and SciPy's (Wilson interval). Intervals are of
-95 %: Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, because the
-decisions about one image are not independent.
+Formulas are scikit-learn's (average precision, precision, recall, F1, balanced accuracy), torchmetrics' (expected
+calibration error, L1 over 10 bins) and SciPy's (Wilson interval). Intervals are of 95 %: Wilson's for a share of
+decisions of one attribute, else the percentile bootstrap over images, because the decisions about one image are not
+independent.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.stats import binomtest
 from sklearn import config_context
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    precision_recall_curve,
+    precision_recall_fscore_support,
+)
+from torchmetrics.functional.classification import binary_calibration_error
 
-from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr.attributes import ATTRIBUTES, GROUPS, INDEX
 
 RESAMPLES = 300
 LEVEL = 0.95
+BINS = 10
+HALF = np.full(len(ATTRIBUTES), 0.5)
 
 
 @dataclass(frozen=True)
@@ -31,10 +41,11 @@ class Score:
 
 @dataclass(frozen=True)
 class AttributeScore:
-    """Scores of one attribute. Accuracy, precision, recall and F1 are at threshold 0.5.
+    """Scores of one attribute.
 
+    Accuracy is at 0.5, as the report counts it; precision, recall, F1 and balanced accuracy are at `threshold`.
     `prior_accuracy` decides as the majority of the training labels; `prior_ap` is the average precision of any constant
-    score, that is the share of present cells.
+    score, that is the share of present cells; `probe_ap` is the linear probe's. `ece`: expected calibration error.
     """
 
     attribute: str
@@ -45,9 +56,13 @@ class AttributeScore:
     precision: float
     recall: float
     f1: float
+    balanced_accuracy: float
+    threshold: float
+    ece: float
     all_absent_accuracy: float
     prior_accuracy: float
     prior_ap: float
+    probe_ap: float
 
 
 @dataclass(frozen=True)
@@ -72,11 +87,31 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     return _mean(np.array(_average_precision_columns(labels, scores)))
 
 
+def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The threshold of each attribute with the best F1 on a split (val); 0.5 where it does not know both states.
+
+    Args:
+        labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
+        probabilities: float [n, 34].
+    """
+    thresholds = HALF.copy()
+    for k in range(labels.shape[1]):
+        known = labels[:, k] >= 0
+        states = labels[known, k]
+        if states.any() and not states.all():
+            precision, recall, values = precision_recall_curve(states, probabilities[known, k])
+            f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+            thresholds[k] = values[int(f1[:-1].argmax())]
+    return thresholds
+
+
 def evaluate(
     labels: np.ndarray,
     probabilities: np.ndarray,
     train_labels: np.ndarray,
     *,
+    thresholds: np.ndarray = HALF,
+    probe: np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -86,6 +121,8 @@ def evaluate(
         labels: int8 [n, 34] of the split; 1 present, 0 absent, -1 unknown.
         probabilities: float [n, 34].
         train_labels: int8 [m, 34] that the prior baseline is counted on.
+        thresholds: float [34], chosen on another split.
+        probe: probabilities float [n, 34] of the linear probe, to be compared on the same resamples.
         resamples: of the bootstrap, whose time they decide; `seed` makes it repeatable.
     """
     majority = _prior(train_labels) >= 0.5
@@ -100,6 +137,10 @@ def evaluate(
     draws = [rng.integers(len(labels), size=len(labels)) for _ in range(resamples)]
     with config_context(assume_finite=True, skip_parameter_validation=True):  # thousands of small calls
         aps = np.array([_average_precision_columns(labels[rows], probabilities[rows]) for rows in draws])
+        micro = [_average_precision(labels[rows].ravel(), probabilities[rows].ravel()) for rows in draws]
+        probe_aps = np.array(
+            [] if probe is None else [_average_precision_columns(labels[rows], probe[rows]) for rows in draws]
+        )
     prevalences = np.array([_prevalence(labels[rows]) for rows in draws])
     n = int(known.sum())
 
@@ -109,11 +150,26 @@ def evaluate(
         overall[name] = _score(hits.sum() / max(1, n), drawn, n)
     overall["map"] = _score(mean_average_precision(labels, probabilities), _row_means(aps), n)
     overall["prior_map"] = _score(_mean(_prevalence(labels)), _row_means(prevalences), n)
-    return Evaluation(len(labels), overall, _attribute_scores(labels, probabilities, right, aps))
+    overall["map_micro"] = _score(_average_precision(labels.ravel(), probabilities.ravel()), micro, n)
+    columns = np.array(_average_precision_columns(labels, probabilities))
+    for group, names in GROUPS.items():
+        places = [INDEX[name] for name in names]
+        cells = int(known[:, places].sum())
+        overall[f"map {group}"] = _score(_mean(columns[places]), _row_means(aps[:, places]), cells)
+    errors = [_calibration_error(labels[rows][known[rows]], probabilities[rows][known[rows]]) for rows in draws]
+    overall["ece"] = _score(_calibration_error(labels[known], probabilities[known]), errors, n)
+    probe_columns = np.full(len(ATTRIBUTES), math.nan)
+    if probe is not None:
+        probe_columns = np.array(_average_precision_columns(labels, probe))
+        overall["probe_map"] = _score(_mean(probe_columns), _row_means(probe_aps), n)
+        gains = np.array(_row_means(aps)) - np.array(_row_means(probe_aps))
+        overall["map_over_probe"] = _score(_mean(columns) - _mean(probe_columns), gains, n)
+    attributes = _attribute_scores(labels, probabilities, thresholds, right, aps, probe_columns)
+    return Evaluation(len(labels), overall, attributes)
 
 
-def _attribute_scores(labels, probabilities, right, aps) -> list[AttributeScore]:
-    decided = probabilities >= 0.5
+def _attribute_scores(labels, probabilities, thresholds, right, aps, probe_aps) -> list[AttributeScore]:
+    decided = probabilities >= thresholds
     known = labels >= 0
     result = []
     for k, attribute in enumerate(ATTRIBUTES):
@@ -121,7 +177,9 @@ def _attribute_scores(labels, probabilities, right, aps) -> list[AttributeScore]
         n = int(cells.sum())
         positives = int((labels[:, k] == 1).sum())
         share = {name: int(hits[:, k].sum()) / n if n else math.nan for name, hits in right.items()}
-        precision = recall = f1 = math.nan
+        precision = recall = f1 = balanced = math.nan
+        if 0 < positives < n:
+            balanced = balanced_accuracy_score(labels[cells, k], decided[cells, k])
         if n:
             precision, recall, f1, _ = precision_recall_fscore_support(
                 labels[cells, k], decided[cells, k], average="binary", zero_division=np.nan
@@ -136,12 +194,25 @@ def _attribute_scores(labels, probabilities, right, aps) -> list[AttributeScore]
                 precision=float(precision),
                 recall=float(recall),
                 f1=float(f1),
+                balanced_accuracy=float(balanced),
+                threshold=float(thresholds[k]),
+                ece=_calibration_error(labels[cells, k], probabilities[cells, k]),
                 all_absent_accuracy=share["all_absent_accuracy"],
                 prior_accuracy=share["prior_accuracy"],
                 prior_ap=positives / n if n else math.nan,
+                probe_ap=float(probe_aps[k]),
             )
         )
     return result
+
+
+def _calibration_error(states: np.ndarray, probabilities: np.ndarray) -> float:
+    if not len(states):
+        return math.nan
+    error = binary_calibration_error(
+        torch.from_numpy(probabilities).double(), torch.from_numpy(states).long(), n_bins=BINS, norm="l1"
+    )
+    return float(error)
 
 
 def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float:

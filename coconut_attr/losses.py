@@ -8,17 +8,17 @@ from coconut_attr.model import Output
 TEMPERATURE = 0.07
 
 
-def known_bce(logits: Tensor, labels: Tensor) -> Tensor:
+def known_bce(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Binary cross-entropy, averaged over the known cells of a batch (0 where there is none).
 
     Args:
         logits: float [n, 34].
         labels: [n, 34]; 1 present, 0 absent, -1 unknown.
+        smoothing: targets are drawn so far from 0 and 1 towards one half (Szegedy et al. 2016): weak labels err.
     """
     known = labels >= 0
-    cells = nn.functional.binary_cross_entropy_with_logits(
-        logits, labels.clamp(min=0).to(logits.dtype), reduction="none"
-    )
+    targets = labels.clamp(min=0).to(logits.dtype) * (1 - smoothing) + smoothing / 2
+    cells = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return (cells * known).sum() / known.sum().clamp(min=1)
 
 

@@ -1,12 +1,13 @@
 """The attribute model: an image encoder, one token an attribute, cross-modal attention, and a classifier."""
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.backbones import backbone
+from coconut_attr.backbones import Stage, backbone
 
 WIDTH = 512
 FROZEN_SHARE = 0.8
@@ -65,20 +66,20 @@ class AttributeModel(nn.Module):
         self._freeze(FROZEN_SHARE)
 
     def _freeze(self, share: float) -> None:
-        """Freeze the first share of the parameter tensors; BatchNorm layers frozen whole keep their statistics."""
+        """Freeze the first share of the parameter tensors."""
         parameters = list(self.parameters())
         for parameter in parameters[: int(share * len(parameters))]:
             parameter.requires_grad = False
-        self._frozen_norms = [
-            module
-            for module in self.modules()
-            if isinstance(module, nn.BatchNorm2d) and not any(p.requires_grad for p in module.parameters())
-        ]
 
     def train(self, mode: bool = True) -> "AttributeModel":
+        """Training mode, in which the encoder's BatchNorm layers keep their ImageNet statistics.
+
+        Those of batches of 16 are too noisy: on val this is worth about 0.01 mAP (`benchmarks/ablation.py`).
+        """
         super().train(mode)
-        for norm in self._frozen_norms:
-            norm.eval()
+        for module in self.encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         return self
 
     def forward(self, images: Tensor) -> Output:
@@ -87,9 +88,31 @@ class AttributeModel(nn.Module):
         Args:
             images: float [n, 3, height, width], normalised as the encoder's registry entry says.
         """
-        positions = self.visual_projection(self.encoder(images).flatten(2).transpose(1, 2))
+        return self.after_prefix(self.prefix(images))
+
+    @property
+    def prefix_length(self) -> int:
+        """The encoder's leading stages that are frozen whole."""
+        return len(list(takewhile(Stage.frozen, self.encoder.stages())))
+
+    def prefix(self, images: Tensor) -> Tensor:
+        """What the frozen stages make of images: features [n, ...], which do not change while the model is trained."""
+        for stage in self.encoder.stages()[: self.prefix_length]:
+            images = stage.run(images)
+        return images
+
+    def encode_after_prefix(self, features: Tensor) -> Tensor:
+        """The encoder's last feature map [n, channels, height, width] from features of `prefix`."""
+        for stage in self.encoder.stages()[self.prefix_length :]:
+            features = stage.run(features)
+        return features
+
+    def after_prefix(self, features: Tensor) -> Output:
+        """Predict from features of `prefix`."""
+        features = self.encode_after_prefix(features)
+        positions = self.visual_projection(features.flatten(2).transpose(1, 2))
         tokens = self.attribute_tokens(self.identity)
-        asked, _ = self.attention(tokens.expand(len(images), -1, -1), positions, positions, need_weights=False)
+        asked, _ = self.attention(tokens.expand(len(positions), -1, -1), positions, positions, need_weights=False)
         fused = asked + self.fusion(asked)
         # Token k reads logit k, so the rest of the classifier's last layer is not computed for it.
         hidden = self.classifier[:-1](fused)

@@ -1,6 +1,7 @@
 """Probabilities of the 34 attributes, for batches and for image files."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +33,46 @@ def choose_device(wanted: str = "auto") -> torch.device:
     return torch.device(wanted)
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of n images, on the CPU: logits float32 [n, 34]; embeddings of the images, float32 [n, 512],
+    and of the attributes, float32 [34, 512], of unit length."""
+
+    logits: torch.Tensor
+    image: torch.Tensor
+    attribute: torch.Tensor
+
+
 @torch.inference_mode()
-def predict_logits(model: AttributeModel, batches: DataLoader, device: torch.device) -> torch.Tensor:
-    """Logits of every image of a loader, in its order: float32 [n, 34] on the CPU."""
+def predict_batches(
+    model: AttributeModel, batches: DataLoader, device: torch.device, *, cached: bool = False
+) -> Predictions:
+    """Predict every image of a loader, in its order.
+
+    Args:
+        cached: the loader gives features of the model's frozen prefix, not images.
+    """
     model.eval()
     model.to(memory_format=torch.channels_last)
-    rows = (
-        model(images.to(device, non_blocking=True, memory_format=torch.channels_last)).logits.float().cpu()
-        for images, _ in batches
-    )
-    return torch.cat(list(rows))
+    outputs = []
+    for inputs, _ in batches:
+        with autocast(device):
+            outputs.append(forward(model, inputs, device, cached=cached))
+    logits = torch.cat([output.logits.float() for output in outputs]).cpu()
+    image = torch.cat([output.image.float() for output in outputs]).cpu()
+    return Predictions(logits, image, outputs[0].attribute.float().cpu())
+
+
+def forward(model: AttributeModel, inputs: torch.Tensor, device: torch.device, *, cached: bool):
+    """The model's output for a batch of images, or (cached) of stored features, that lies on the CPU."""
+    if cached:
+        return model.after_prefix(inputs.to(device, non_blocking=True).float())
+    return model(inputs.to(device, non_blocking=True, memory_format=torch.channels_last))
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where it pays: on CUDA."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 @torch.inference_mode()

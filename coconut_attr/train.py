@@ -1,21 +1,27 @@
 """Training: the loop, from the optimizer to the best epoch. Needs torch, torchvision, numpy and pillow alone."""
 
+import io
 import math
+import pickle
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from coconut_attr.backbones import backbone, choose_backbone
-from coconut_attr.data import Samples, loader
+from coconut_attr.data import PLAIN, Samples, TrainViews, loader, plain_views
 from coconut_attr.errors import UserError
+from coconut_attr.features import FeatureStore, feature_loader
+from coconut_attr.files import write_atomically
 from coconut_attr.losses import contrastive, known_bce
 from coconut_attr.model import AttributeModel
-from coconut_attr.predict import predict_logits
+from coconut_attr.predict import autocast, forward, predict_batches
 
 AUTO = "auto"
 
@@ -26,7 +32,11 @@ class TrainingError(UserError):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of a run. The learning rate is AdamW's peak value; backbone `auto` is settled by `resolved`."""
+    """Hyper-parameters of a run. The learning rate is AdamW's peak value; backbone `auto` is settled by `resolved`.
+
+    `views`: augmented views an image from which each epoch draws one, so that the frozen prefix's features of them can
+    be kept; 0: new ones in every epoch.
+    """
 
     backbone: str = "auto"
     pretrained: bool = True
@@ -36,6 +46,8 @@ class TrainConfig:
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
     contrastive_weight: float = 0.1
+    label_smoothing: float = 0.0
+    views: int = 8
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,8 +63,8 @@ class TrainConfig:
 
 #: Named settings. `report` is the earlier one-off run's: ResNet50, 10 epochs, cosine annealing, clipping, weight decay.
 PROFILES: dict[str, TrainConfig] = {
-    "default": TrainConfig(learning_rate=3e-4),
-    "report": TrainConfig(backbone="resnet50"),
+    "default": TrainConfig(learning_rate=3e-4, label_smoothing=0.2),
+    "report": TrainConfig(backbone="resnet50", views=0),
 }
 
 
@@ -70,7 +82,7 @@ def profile(name: str, **changes: object) -> TrainConfig:
 @dataclass(frozen=True)
 class Epoch:
     """One finished epoch. `accuracy` is the share of right decisions at 0.5 over `decisions` known val cells; `map` is
-    the val mAP, None where it was not scored."""
+    the val mAP, None where it was not scored; `probabilities` are those of val, float [n, 34]."""
 
     epoch: int
     loss: float
@@ -82,6 +94,7 @@ class Epoch:
     images_per_second: float
     seconds: float
     best: bool
+    probabilities: np.ndarray = field(repr=False, compare=False)
 
 
 def fit(
@@ -94,6 +107,8 @@ def fit(
     on_epoch: Callable[[Epoch, AttributeModel], None],
     mean_average_precision: Callable[[np.ndarray, np.ndarray], float] | None = None,
     on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
+    features: FeatureStore | None = None,
+    state: Path | None = None,
 ) -> None:
     """Train a model; the best epoch is chosen on val, by mAP where a scorer is given, else by loss.
 
@@ -101,31 +116,46 @@ def fit(
         on_epoch: called after each epoch with its figures and the model, for instance to save it when it is the best.
         mean_average_precision: from labels int8 [n, 34] and probabilities float [n, 34].
         on_step: called with the epoch, and the steps done and to do in it.
+        features: where the frozen prefix's features are kept; with it the prefix runs once a view, not once an epoch.
+        state: file in which the state of training is kept after each epoch. If it is there, training goes on from it,
+            with the curve that it would have had.
 
     Raises:
-        TrainingError: a split has no image or no known label, or the loss is not finite.
+        TrainingError: a split has no image or no known label, the loss is not finite, or `state` is of another run.
     """
     for name, samples in (("train", train), ("val", val)):
         if not len(samples) or not (samples.labels >= 0).any():
             raise TrainingError(f"the {name} split has no image with a known label: extract more images first")
     seed_everything(config.seed)
-    entry = backbone(config.backbone)
-    batches = loader(train, entry, batch_size=config.batch_size, augment=True, seed=config.seed)
-    val_batches = loader(val, entry, batch_size=config.batch_size, augment=False)
+    model.to(device).to(memory_format=torch.channels_last)
+    order = TrainViews(len(train), config.views, config.seed)
+    if features:
+        views = range(config.views) if config.views else range(1, config.epochs + 1)
+        stored = features.fill(train, views, device)
+        batches = feature_loader(train, stored, order, config.batch_size)
+        stored = features.fill(val, [PLAIN], device)
+        val_batches = feature_loader(val, stored, plain_views(len(val)), config.batch_size)
+    else:
+        batches = loader(train, backbone(config.backbone), order, config.batch_size)
+        val_batches = loader(val, backbone(config.backbone), plain_views(len(val)), config.batch_size)
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=config.learning_rate, weight_decay=config.weight_decay
     )
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(batches))
-    model.to(device).to(memory_format=torch.channels_last)
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
-    best = -math.inf
-    for number in range(1, config.epochs + 1):
+    done, best = restore(state, parts, config, device) if state and state.is_file() else (0, -math.inf)
+    for number in range(done + 1, config.epochs + 1):
+        seed_everything(config.seed + 1000 * number)  # so that an epoch is the same after an interruption
+        order.epoch = number
         started = time.monotonic()
         learning_rate = float(scheduler.get_last_lr()[0])
-        loss = train_one_epoch(model, batches, optimizer, scheduler, config, device, number, on_step)
+        loss = train_one_epoch(
+            model, batches, optimizer, scheduler, config, device, number, on_step, cached=bool(features)
+        )
         seconds = time.monotonic() - started
 
-        logits = predict_logits(model, val_batches, device)
+        logits = predict_batches(model, val_batches, device, cached=bool(features)).logits
         labels = torch.from_numpy(val.labels)
         known = val.labels >= 0
         probabilities = logits.sigmoid().numpy()
@@ -143,9 +173,12 @@ def fit(
             images_per_second=len(train) / seconds,
             seconds=time.monotonic() - started,
             best=score > best,
+            probabilities=probabilities,
         )
         best = max(best, score)
         on_epoch(epoch, model)
+        if state:
+            keep(state, parts, config, number, best)
 
 
 def train_one_epoch(
@@ -157,27 +190,62 @@ def train_one_epoch(
     device: torch.device,
     epoch: int,
     on_step: Callable[[int, int, int], None],
+    *,
+    cached: bool = False,
 ) -> float:
     """One pass over the training images; returns the mean loss an image."""
     model.train()
     trainable = [p for p in model.parameters() if p.requires_grad]
-    total, images_seen = torch.zeros((), device=device), 0
-    for step, (images, labels) in enumerate(batches, start=1):
+    losses, sizes = [], []
+    for step, (inputs, labels) in enumerate(batches, start=1):
         targets = labels.to(device, non_blocking=True)
-        output = model(images.to(device, non_blocking=True, memory_format=torch.channels_last))
-        loss = known_bce(output.logits, targets) + config.contrastive_weight * contrastive(output, targets)
+        with autocast(device):
+            output = forward(model, inputs, device, cached=cached)
+            loss = known_bce(output.logits, targets, config.label_smoothing)
+            loss = loss + config.contrastive_weight * contrastive(output, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, config.clip_norm)
         optimizer.step()
         scheduler.step()
-        total += loss.detach() * len(images)
-        images_seen += len(images)
+        losses.append(loss.detach())  # read at the end of the epoch: reading one now would wait for the device
+        sizes.append(len(labels))
         on_step(epoch, step, len(batches))
-    mean = total.item() / images_seen
-    if not math.isfinite(mean):
-        raise TrainingError(f"the loss of epoch {epoch} is {mean}: lower the learning rate ({config.learning_rate})")
-    return mean
+    values = torch.stack(losses).double().cpu()
+    if not values.isfinite().all():
+        step = int((~values.isfinite()).nonzero()[0])
+        views = list(batches.batch_sampler or batches.sampler)[step]
+        files = ", ".join(batches.dataset.samples.paths[index].name for index, _ in views)  # type: ignore[attr-defined]
+        raise TrainingError(
+            f"the loss of step {step + 1} of epoch {epoch} is {values[step].item()}: lower the learning rate "
+            f"({config.learning_rate}); the images of that step: {files}"
+        )
+    return float(values @ torch.tensor(sizes, dtype=torch.float64)) / sum(sizes)
+
+
+def keep(path: Path, parts: dict[str, Any], config: TrainConfig, epoch: int, best: float) -> None:
+    """Write the state of training after an epoch, whole or not at all."""
+    content = io.BytesIO()
+    states = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({"config": asdict(config), "epoch": epoch, "best": best, **states}, content)
+    write_atomically(path, content.getvalue())
+
+
+def restore(path: Path, parts: dict[str, Any], config: TrainConfig, device: torch.device) -> tuple[int, float]:
+    """Load what `keep` wrote; returns the epochs done and the best score so far.
+
+    Raises:
+        TrainingError: it cannot be read, or is of other settings.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        if content["config"] != asdict(config):
+            raise TrainingError(f"{path} is the state of a run with other settings; delete it to begin anew")
+        for name, part in parts.items():
+            part.load_state_dict(content[name])
+    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path} cannot be gone on with ({error}); delete it to begin anew") from error
+    return content["epoch"], content["best"]
 
 
 def seed_everything(seed: int) -> None:

@@ -297,6 +297,12 @@ class AttributeMetric(Base):
     precision: Mapped[float | None]
     recall: Mapped[float | None]
     f1: Mapped[float | None]
+    balanced_accuracy: Mapped[float | None]
+    threshold: Mapped[float | None] = mapped_column(
+        comment="chosen on val, for precision, recall, F1, balanced accuracy"
+    )
+    ece: Mapped[float | None] = mapped_column(comment="expected calibration error")
+    probe_ap: Mapped[float | None] = mapped_column(comment="of the linear probe on the same backbone")
 
 
 class Prediction(Base):

@@ -5,18 +5,23 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from coconut_attr import retrieval
 from coconut_attr.attributes import ATTRIBUTES, INDEX
-from coconut_attr.backbones import backbone
+from coconut_attr.backbones import BackboneError, backbone
 from coconut_attr.checkpoint import load_checkpoint
-from coconut_attr.data import loader
+from coconut_attr.data import PLAIN, Samples, loader, plain_views
 from coconut_attr.evaluate import AttributeScore, Evaluation
 from coconut_attr.evaluate import evaluate as score
-from coconut_attr.predict import choose_device, predict_logits
+from coconut_attr.features import FeatureStore, feature_loader
+from coconut_attr.model import AttributeModel
+from coconut_attr.predict import Predictions, choose_device, predict_batches
+from coconut_attr.probe import fit_probe, pooled_features
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from coconut_attr.train import TrainingError
@@ -47,17 +52,22 @@ def evaluate(dataset: str = "val5k", run_id: int | None = None, split: Literal["
 def score_run(run_id: int, trained_on: str, checkpoint: str, dataset: str, split: str) -> list[dict[str, Any]]:
     """Predict a split, score the predictions, and store both; returns the overall scores."""
     device = choose_device(settings().device)
-    model = load_checkpoint(settings().data_dir / checkpoint, device).model
+    loaded = load_checkpoint(settings().data_dir / checkpoint, device)
     image_ids, samples = load_samples(dataset, split)
     if not len(samples):
         raise TrainingError(f"the {split} split of {dataset} has no labelled image; nothing to evaluate")
     _, train = load_samples(trained_on, "train")
-    batches = loader(samples, backbone(model.backbone_name), batch_size=32, augment=False)
-    probabilities = predict_logits(model, batches, device).sigmoid().numpy()
-    result = score(samples.labels, probabilities, train.labels)
+    _, val = load_samples(trained_on, "val")
+    entry = backbone(loaded.model.backbone_name)
+    batches = loader(samples, entry, plain_views(len(samples)), batch_size=32)
+    predicted = predict_batches(loaded.model, batches, device)
+    probabilities = predicted.logits.sigmoid().numpy()
+    probe = probe_scores(loaded.model.backbone_name, train, val, samples, device)
+    result = score(samples.labels, probabilities, train.labels, thresholds=loaded.thresholds, probe=probe)
     overall = [
         {"name": key, "images": result.images, **_finite(asdict(value))} for key, value in result.overall.items()
     ]
+    overall += retrieval_rows(samples.labels, probabilities, predicted)
     writes.record_evaluation(
         store(), run_id, dataset, split,
         overall=overall,
@@ -66,6 +76,46 @@ def score_run(run_id: int, trained_on: str, checkpoint: str, dataset: str, split
     )  # fmt: skip
     get_run_logger().info("%s", _sentence(result, split))
     return overall
+
+
+def probe_scores(
+    backbone_name: str, train: Samples, val: Samples, samples: Samples, device: torch.device
+) -> np.ndarray | None:
+    """The linear probe's probabilities, fitted on train with C chosen on val; None where the encoder has no weights."""
+    try:
+        model = AttributeModel(backbone_name).to(device)
+    except BackboneError as error:
+        get_run_logger().warning("no linear probe to compare with: %s", error)
+        return None
+    features = FeatureStore(settings().data_dir / "features", model)
+
+    def pooled(part: Samples) -> np.ndarray:
+        stored = features.fill(part, [PLAIN], device)
+        return pooled_features(model, feature_loader(part, stored, plain_views(len(part)), 32), device, cached=True)
+
+    probe = fit_probe((pooled(train), train.labels), (pooled(val), val.labels))
+    get_run_logger().info("linear probe: C = %s, chosen on val", probe.c)
+    return probe.predict(pooled(samples))
+
+
+def retrieval_rows(labels: np.ndarray, probabilities: np.ndarray, predicted: Predictions) -> list[dict[str, Any]]:
+    """Recall@k and median rank of images sought by their attributes: by the shared embedding, by the product of the
+    probabilities, and by chance."""
+    asked, images = retrieval.queries(labels)
+    if not len(images):
+        return []
+    embedded = retrieval.embedding_scores(predicted.image.numpy(), predicted.attribute.numpy(), asked)
+    found = {
+        "embedding": retrieval.retrieval(embedded, images),
+        "product": retrieval.retrieval(retrieval.product_scores(probabilities, asked), images),
+        "chance": retrieval.chance(len(labels), len(images)),
+    }
+    none = {"low": None, "high": None, "n": len(images), "images": len(labels)}
+    return [
+        {"name": f"retrieval {name} {what}", "value": value, **none}
+        for name, item in found.items()
+        for what, value in [*((f"recall@{k}", v) for k, v in item.recall.items()), ("median rank", item.median_rank)]
+    ]
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +141,10 @@ def _attribute_row(item: AttributeScore) -> dict[str, Any]:
             "precision": item.precision,
             "recall": item.recall,
             "f1": item.f1,
+            "balanced_accuracy": item.balanced_accuracy,
+            "threshold": item.threshold,
+            "ece": item.ece,
+            "probe_ap": item.probe_ap,
         }
     )
 
@@ -105,9 +159,12 @@ def _prediction_rows(image_ids: list[int], probabilities: np.ndarray) -> list[di
 
 def _sentence(result: Evaluation, split: str) -> str:
     s = result.overall
+    over = s.get("map_over_probe")
+    beside = f", {over.value:+.3f} [{over.low:+.3f}, {over.high:+.3f}] over the linear probe" if over else ""
     return (
         f"{split} split, {result.images} images, n = {s['accuracy'].n} known cells: "
-        f"mAP {s['map'].value:.3f} [{s['map'].low:.3f}, {s['map'].high:.3f}] (prior {s['prior_map'].value:.3f}); "
+        f"mAP {s['map'].value:.3f} [{s['map'].low:.3f}, {s['map'].high:.3f}] (prior {s['prior_map'].value:.3f}"
+        f"{beside}); "
         f"accuracy {s['accuracy'].value:.3f} [{s['accuracy'].low:.3f}, {s['accuracy'].high:.3f}] "
         f"(all absent {s['all_absent_accuracy'].value:.3f}, prior {s['prior_accuracy'].value:.3f})"
     )

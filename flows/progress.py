@@ -41,7 +41,11 @@ class Progress:
 
     def advance(self, units: int = 1, note: str = "") -> None:
         """Report further units as done."""
-        self.done += units
+        self.reach(self.done + units, note)
+
+    def reach(self, done: int, note: str = "") -> None:
+        """Report so many units as done in all."""
+        self.done = done
         self._bar.update(self._task, completed=self.done, description=f"{self.what} {note}".rstrip())
         if time.monotonic() >= self._next:
             self._publish(note)

@@ -15,7 +15,8 @@ def load_samples(dataset: str, split: str) -> tuple[list[int], Samples]:
     """Image ids, and files with labels, of the labelled images of a split."""
     found = queries.labelled_images(store(), dataset, split)
     labels = np.array([image.states for image in found], dtype=np.int8).reshape(-1, len(ATTRIBUTES))
-    return [image.id for image in found], Samples([settings().data_dir / image.path for image in found], labels)
+    paths = [settings().data_dir / image.path for image in found]
+    return [image.id for image in found], Samples(paths, labels, [image.sha256 for image in found])
 
 
 def fingerprint(dataset: str) -> str:

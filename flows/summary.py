@@ -21,10 +21,22 @@ def scores(run_id: int) -> list[Line]:
         n = f"{row['decisions']:,} cells, {row['images']:,} images"
         lines += [
             ("mAP", *_interval(row, "map"), f"prior {_number(row['prior_map'])}", n),
+            *_over_probe(run_id, n),
             ("accuracy", *_interval(row, "accuracy"),
              f"all absent {_number(row['all_absent_accuracy'])}, prior {_number(row['prior_accuracy'])}", n),
         ]  # fmt: skip
     return lines
+
+
+def _over_probe(run_id: int, n: str) -> list[Line]:
+    query = "SELECT name, value, low, high FROM run_metric WHERE run_id = :run AND split = 'test' AND name IN :names"
+    rows = sql(store(), query, run=run_id, names=["map_over_probe", "probe_map"])
+    found = {row["name"]: row for row in rows}
+    if "map_over_probe" not in found:
+        return []
+    gain = found["map_over_probe"]
+    interval = f"{gain['low']:+.3f} to {gain['high']:+.3f}"
+    return [("mAP gain", f"{gain['value']:+.3f}", interval, f"linear probe {_number(found['probe_map']['value'])}", n)]
 
 
 def epochs(run_id: int) -> list[Line]:

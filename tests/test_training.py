@@ -2,21 +2,29 @@
 
 import math
 import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from sklearn.metrics import average_precision_score, f1_score
 
-from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr import retrieval
+from coconut_attr.attributes import ATTRIBUTES, GROUPS
 from coconut_attr.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint, save_checkpoint
-from coconut_attr.data import Samples
-from coconut_attr.evaluate import evaluate, mean_average_precision
+from coconut_attr.data import PLAIN, Samples
+from coconut_attr.evaluate import choose_thresholds, evaluate, mean_average_precision
+from coconut_attr.features import FeatureStore
 from coconut_attr.images import ImageError
 from coconut_attr.losses import contrastive, known_bce
 from coconut_attr.model import AttributeModel, Output
 from coconut_attr.predict import DeviceError, choose_device, predict_images
+from coconut_attr.probe import STRENGTHS, fit_probe
 from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, profile
 from tests.tiny_mirror import jpeg
 
@@ -53,7 +61,7 @@ def samples(tmp_path: Path) -> Samples:
         Image.new("RGB", (32, 32), (230, 230, 230) if k % 2 else (20, 20, 20)).save(path)
         paths.append(path)
         labels[k, ATTRIBUTES.index("bright")] = k % 2
-    return Samples(paths, labels)
+    return Samples.of_files(paths, labels)
 
 
 def test_training_learns_and_leaves_the_frozen_part_alone(samples: Samples) -> None:
@@ -91,12 +99,12 @@ def test_the_same_seed_gives_the_same_curve(samples: Samples) -> None:
 
 
 def test_training_without_labels_is_refused(samples: Samples) -> None:
-    unknown = Samples(samples.paths, np.full_like(samples.labels, -1))
+    unknown = Samples.of_files(samples.paths, np.full_like(samples.labels, -1))
     model = AttributeModel("efficientnet_lite0", pretrained=False)
     for train, val, name in (
         (unknown, samples, "train"),
         (samples, unknown, "val"),
-        (Samples([], samples.labels[:0]), samples, "train"),
+        (Samples([], samples.labels[:0], []), samples, "train"),
     ):
         with pytest.raises(TrainingError, match=f"the {name} split has no image with a known label"):
             fit(model, train, val, TrainConfig(backbone="efficientnet_lite0"), CPU, on_epoch=lambda *_: None)
@@ -119,7 +127,7 @@ def random_case(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:
     labels, scores = random_case()
-    result = evaluate(labels, scores, labels, resamples=20)
+    result = evaluate(labels, scores, labels, probe=scores, resamples=20)
     known = labels >= 0
     overall = result.overall
     assert overall["accuracy"].n == known.sum()
@@ -130,7 +138,127 @@ def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:
     for score in overall.values():
         assert score.low <= score.value <= score.high
     changed = np.where(known, scores, 1 - scores)  # what is said of unknown cells must not matter
-    assert evaluate(labels, changed, labels, resamples=20) == result
+    assert evaluate(labels, changed, labels, probe=changed, resamples=20) == result
+    assert overall["map_over_probe"].value == 0
+    micro = average_precision_score(labels[known], scores[known])
+    assert overall["map_micro"].value == pytest.approx(micro)
+    assert overall["map color"].n == known[:, [ATTRIBUTES.index(name) for name in GROUPS["color"]]].sum()
+
+
+def test_thresholds_are_those_of_the_best_f1() -> None:
+    labels, scores = random_case()
+    labels[:, 3] = 1  # never absent
+    thresholds = choose_thresholds(labels, scores)
+    assert thresholds[3] == 0.5
+    known = labels[:, 0] >= 0
+    best = f1_score(labels[known, 0], scores[known, 0] >= thresholds[0])
+    assert best == max(f1_score(labels[known, 0], scores[known, 0] >= t) for t in scores[known, 0])
+    result = evaluate(labels, scores, labels, thresholds=thresholds, resamples=5)
+    assert result.attributes[0].f1 == pytest.approx(best)
+
+
+def test_the_linear_probe_learns_and_its_strength_is_chosen_on_val() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(120, 8))
+    labels = np.full((120, 34), -1, dtype=np.int8)
+    labels[:, 0] = features[:, 0] > 0
+    labels[:, 1] = 1
+    probe = fit_probe((features[:80], labels[:80]), (features[80:], labels[80:]))
+    scores = probe.predict(features)
+    assert probe.c in STRENGTHS
+    assert mean_average_precision(labels, scores) > 0.95
+    assert (scores[:, 1] == 1).all()  # training knows one state alone
+    assert (scores[:, 2] == 0).all()  # training knows nothing
+
+
+def test_images_are_found_by_their_attributes() -> None:
+    labels = np.full((3, 34), -1, dtype=np.int8)
+    labels[0, :2], labels[1, 1:3] = 1, 1  # the third image has no attribute to ask for
+    asked, images = retrieval.queries(labels)
+    assert images.tolist() == [0, 1]
+    attribute = np.eye(34)
+    image = (labels == 1) / np.sqrt(2)
+    found = retrieval.retrieval(retrieval.embedding_scores(image, attribute, asked), images)
+    assert (found.recall[1], found.median_rank, found.queries) == (1.0, 1.0, 2)
+    constant = retrieval.retrieval(retrieval.product_scores(np.full((3, 34), 0.5), asked), images)
+    assert constant.median_rank == retrieval.chance(3, 2).median_rank == 2
+
+
+def curve(samples: Samples, folder: Path | None, config: TrainConfig, **options) -> list[tuple[float, float]]:
+    torch.manual_seed(0)
+    model = AttributeModel(config.backbone)
+    store = FeatureStore(folder, model) if folder else None
+    epochs: list[tuple[float, float]] = []
+    fit(model, samples, samples, config, CPU, features=store,
+        on_epoch=lambda epoch, _model: epochs.append((epoch.loss, epoch.val_loss)), **options)  # fmt: skip
+    return epochs
+
+
+def test_stored_features_give_the_curve_of_the_images(samples: Samples, tmp_path: Path) -> None:
+    config = TrainConfig(backbone="efficientnet_lite0", epochs=3, batch_size=4, views=2)
+    plain = curve(samples, None, config)
+    assert curve(samples, tmp_path / "features", config) == pytest.approx(np.array(plain), abs=0.01)
+    (folder,) = (tmp_path / "features").iterdir()
+    lines = (folder / "rows.txt").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 2 * 3  # two different pictures, two views and the plain one
+    values = (folder / "values.f16").read_bytes()
+
+    # An interruption: the last line is not finished, and values lie there without one.
+    (folder / "rows.txt").write_text("\n".join(lines[:4]) + "\n" + lines[4][:-3])
+    (folder / "values.f16").write_bytes(values[: len(values) // 6 * 4 + 500])
+    model = AttributeModel(config.backbone)
+    stored = FeatureStore(tmp_path / "features", model).fill(samples, [0, 1, PLAIN], CPU)
+    before = np.frombuffer(values, np.float16).reshape(stored.values.shape)
+    assert len(stored.rows) == 6
+    for row, line in enumerate(lines):
+        key, view = line.split()
+        np.testing.assert_allclose(stored.values[stored.rows[key, int(view)]], before[row], atol=0.02)
+
+
+RESUME = """
+import sys, torch, numpy as np
+from pathlib import Path
+from tests.test_training import CPU, curve_config, curve
+from coconut_attr.data import Samples
+folder = Path(sys.argv[1])
+labels = np.load(folder / "labels.npy")
+samples = Samples.of_files(sorted(folder.glob("*.png"), key=lambda path: int(path.stem)), labels)
+def report(epoch, step, steps):
+    if step == steps:
+        print("epoch", epoch, flush=True)
+curve(samples, None, curve_config(), state=folder / "state.pt", on_step=report)
+"""
+
+
+def curve_config() -> TrainConfig:
+    return TrainConfig(backbone="efficientnet_lite0", epochs=6, batch_size=4, views=2)
+
+
+def test_a_killed_run_goes_on_with_the_same_curve(samples: Samples, tmp_path: Path) -> None:
+    whole = curve(samples, None, curve_config())
+    np.save(tmp_path / "labels.npy", samples.labels)
+    process = subprocess.Popen(
+        [sys.executable, "-c", RESUME, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+    for line in process.stdout:
+        if line == "epoch 4\n":  # the state of epoch 3 is there; that of epoch 4 may be being written
+            process.kill()
+    assert process.wait() == -signal.SIGKILL
+    rest = curve(samples, None, curve_config(), state=tmp_path / "state.pt")
+    assert len(rest) in (2, 3)
+    assert rest == pytest.approx(np.array(whole[-len(rest) :]), rel=1e-5)
+    other = replace(curve_config(), epochs=7)
+    with pytest.raises(TrainingError, match="other settings; delete it"):
+        curve(samples, None, other, state=tmp_path / "state.pt")
+    (tmp_path / "state.pt").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="cannot be gone on with"):
+        curve(samples, None, curve_config(), state=tmp_path / "state.pt")
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_images(samples: Samples) -> None:
+    config = TrainConfig(backbone="efficientnet_lite0", epochs=3, batch_size=4, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"the loss of step \d of epoch 1 is (nan|inf): .*images of that step: \d"):
+        curve(samples, None, config)
 
 
 def test_a_perfect_model_scores_one_and_an_undefined_score_is_nan() -> None:
@@ -158,10 +286,11 @@ def test_a_checkpoint_predicts_as_the_model_did(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = AttributeModel("efficientnet_lite0").eval()
     path = tmp_path / "runs" / "5" / "best.safetensors"
-    save_checkpoint(path, model, run=5, dataset="val5k", epoch=3)
+    save_checkpoint(path, model, run=5, dataset="val5k", epoch=3, thresholds=np.full(34, 0.3))
     assert newest_checkpoint(tmp_path) == path
     loaded = load_checkpoint(path)
     assert (loaded.run, loaded.dataset, loaded.epoch) == (5, "val5k", 3)
+    assert loaded.thresholds.tolist() == [0.3] * 34
     images = [jpeg(1, 300, 200), jpeg(2, 40, 90)]
     np.testing.assert_allclose(predict_images(loaded.model, images, CPU), predict_images(model, images, CPU), atol=1e-6)
     with pytest.raises(ImageError):
