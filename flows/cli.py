@@ -1,8 +1,10 @@
-"""The commands `run` and `up`, added to `coconut-attr`. Prefect and torch are imported only when one is given."""
+"""The commands `run`, `train` and `up`, added to `coconut-attr`. Prefect and torch are imported when one is given."""
 
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from coconut_attr.registry import DATASETS
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from coconut_attr.sources.upstream import HUB, mirrored, reachable
+from db import queries
 
 if TYPE_CHECKING:
     from flows.local import Stack
@@ -22,6 +25,7 @@ QUICK_IMAGES = 300
 def register(app: typer.Typer) -> None:
     """Add this layer's commands to the command line."""
     app.command()(run)
+    app.command()(train)
     app.command()(up)
 
 
@@ -33,26 +37,50 @@ def run(
     retrain: Annotated[bool, typer.Option("--retrain", help="Train even if nothing has changed.")] = False,
 ) -> None:
     """Run the main job once: annotations, images, labels, training, evaluation, summary."""
+    console = Console()
+    chosen, why, limit = (registered(dataset).name, "as asked for", limit) if dataset else quick_start_data(limit)
+    console.print(f"[bold]dataset[/] {chosen} ({why})", highlight=False)
+    with local_prefect(console):
+        from flows.pipeline import pipeline
+        from flows.summary import show
+
+        show(chosen, pipeline(chosen, limit=limit, backbone=backbone, epochs=epochs, reuse=not retrain))
+    console.print("next: make up (Prefect UI, workers, dashboard)", highlight=False)
+
+
+def train(
+    dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
+    profile: Annotated[str, typer.Option(help="Named settings: default, or report (the earlier run's).")] = "default",
+    backbone: Annotated[str | None, typer.Option(help="Image encoder; by default what has weights here.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs to train.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    resume: Annotated[int | None, typer.Option(help="Go on with this interrupted run, by its own settings.")] = None,
+) -> None:
+    """Train on a dataset (what is missing of it is fetched and labelled first), and score the run on the test split."""
+    with local_prefect(Console()):
+        from flows.store import store
+        from flows.summary import show
+        from flows.train import train as train_flow
+
+        run_id = train_flow(dataset, profile=profile, backbone=backbone, epochs=epochs, seed=seed, resume=resume)
+        run_row = queries.run(store(), run_id)
+        show(run_row["dataset"] if run_row else dataset, run_id)  # a resumed run's dataset is its own
+
+
+@contextmanager
+def local_prefect(console: Console) -> Iterator[None]:
+    """A Prefect server with the deployments, the one that is there or one for this command alone."""
     from prefect.logging.handlers import APILogHandler
 
     from flows.local import quiet_console, stack
 
-    console = Console()
-    chosen, why, limit = (registered(dataset).name, "as asked for", limit) if dataset else quick_start_data(limit)
-    console.print(f"[bold]dataset[/] {chosen} ({why})", highlight=False)
     with stack(settings().data_dir / "logs") as processes:
         start_local(processes, console)
-        from flows.pipeline import pipeline
-        from flows.summary import show
-
         quiet_console(progress=not sys.stderr.isatty())
-
         try:
-            run_id = pipeline(chosen, limit=limit, backbone=backbone, epochs=epochs, reuse=not retrain)
+            yield
         finally:
             APILogHandler().flush()  # before the server stops: afterwards it would be tried for a minute
-        show(chosen, run_id)
-    console.print("next: make up (Prefect UI, workers, dashboard)", highlight=False)
 
 
 def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
+from sqlalchemy import Engine
 
 from coconut_attr.errors import UserError
 from db import queries
+from db import store as writes
 from flows.download import download
 from flows.evaluate import evaluate
 from flows.extract import extract
@@ -147,7 +149,7 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(tiny_
 
 def test_a_run_that_fails_is_stored_as_failed(tiny_mirror: Path, configure) -> None:
     configure(mirror=tiny_mirror)
-    with pytest.raises(UserError, match="the loss of epoch 1 is nan"):
+    with pytest.raises(UserError, match=r"the loss of step \d+ of epoch 1 is nan"):
         train("val5k", backbone="efficientnet_lite0", epochs=1, learning_rate=1e30)
     (run,) = sql("SELECT * FROM run WHERE kind = 'trained'")
     assert run["status"] == "failed"
@@ -188,3 +190,34 @@ def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) ->
     assert sql(unproven) == [{"n": 0}]
     areas = sql("SELECT COUNT(*) AS n, SUM(CASE WHEN area = annotated_area THEN 1 ELSE 0 END) AS equal FROM segment")[0]
     assert areas["n"] == areas["equal"] == 873
+
+
+def test_an_interrupted_run_is_gone_on_with_and_scored(tiny_mirror: Path, configure, monkeypatch) -> None:
+    settings = configure(mirror=tiny_mirror)
+    options = {"backbone": "efficientnet_lite0", "epochs": 3, "batch_size": 8}
+    record = writes.record_epoch
+
+    def stop_at_3(engine: Engine, run_id: int, epoch: dict) -> None:
+        if epoch["epoch"] == 3:
+            raise OSError("no space left on device")
+        record(engine, run_id, epoch)
+
+    monkeypatch.setattr("flows.train.writes.record_epoch", stop_at_3)
+    with pytest.raises(OSError, match="no space"):
+        train("val5k", **options)
+    (broken,) = sql("SELECT * FROM run WHERE status = 'failed'")
+    assert "no space left" in broken["note"]
+    monkeypatch.setattr("flows.train.writes.record_epoch", record)
+    assert train("val5k", resume=broken["id"]) == broken["id"]
+    curve = sql("SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=broken["id"])
+    assert [row["epoch"] for row in curve] == [1, 2, 3]
+    assert sql("SELECT status FROM run WHERE id = :run", run=broken["id"]) == [{"status": "finished"}]
+    scores = {row["name"] for row in sql("SELECT name FROM run_metric WHERE run_id = :run", run=broken["id"])}
+    assert {"map", "probe_map", "map_over_probe", "ece", "map_micro", "retrieval chance recall@1"} <= scores
+    assert not (settings.data_dir / "runs" / str(broken["id"]) / "state.pt").exists()
+    whole = train("val5k", prepare=False, **options)
+    again = sql("SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=whole)
+    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in curve], rel=1e-4)
+    for run_id, why in ((whole, "it is finished"), (999, "there is no such run")):
+        with pytest.raises(UserError, match=why):
+            train("val5k", resume=run_id)

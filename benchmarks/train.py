@@ -1,0 +1,109 @@
+"""Training speed: images a second from images, from stored features, and from tensors that are in memory already.
+
+    COCONUT_ATTR_MIRROR=... python benchmarks/train.py [--backbone resnet50] [--device cuda]
+
+Needs the labelled images of val5k in the store that the settings name. All three train the same model for one epoch
+after a warm-up of a few steps, in one run. ResNet50 gets random weights, which do not change the speed.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from coconut_attr.backbones import backbone
+from coconut_attr.data import TrainViews, loader
+from coconut_attr.features import FeatureStore, feature_loader
+from coconut_attr.model import AttributeModel
+from coconut_attr.predict import choose_device
+from coconut_attr.train import TrainConfig, seed_everything, train_one_epoch
+from flows.samples import load_samples
+
+BATCH = 16
+VIEWS = 2
+
+
+class Timed:
+    """A loader whose batches are counted and timed from the end of the warm-up on."""
+
+    def __init__(self, batches: Iterable, device: torch.device, warm_up: int = 3) -> None:
+        self.batches, self.device, self.warm_up = batches, device, warm_up
+        self.images, self.started = 0, 0.0
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+    def __iter__(self):
+        for step, batch in enumerate(self.batches):
+            if step == self.warm_up:
+                self.synchronize()
+                self.started = time.perf_counter()
+            if step >= self.warm_up:
+                self.images += len(batch[1])
+            yield batch
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def rate(self) -> float:
+        self.synchronize()
+        return self.images / (time.perf_counter() - self.started)
+
+
+def speed(
+    model: AttributeModel, batches: Iterable, config: TrainConfig, device: torch.device, *, cached: bool
+) -> float:
+    timed = Timed(batches, device)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    train_one_epoch(
+        model, timed, optimizer, scheduler, config, device, 1, lambda *_: None, cached=cached  # type: ignore[arg-type]
+    )  # fmt: skip
+    return timed.rate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    config = TrainConfig(backbone=arguments.backbone, batch_size=BATCH, views=VIEWS)
+    seed_everything(0)
+    model = AttributeModel(arguments.backbone, pretrained=arguments.backbone == "efficientnet_lite0").to(device)
+    model.to(memory_format=torch.channels_last)
+    _, samples = load_samples("val5k", "train")
+    order = TrainViews(len(samples), VIEWS, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        store = FeatureStore(Path(folder), model)
+        started = time.perf_counter()
+        stored = store.fill(samples, range(VIEWS), device)
+        filling = VIEWS * len(samples) / (time.perf_counter() - started)
+        cached = feature_loader(samples, stored, order, BATCH)
+        resident = [(x.to(device).float(), y.to(device)) for x, y in cached]
+        images = loader(samples, backbone(arguments.backbone), order, BATCH)
+        speeds = {
+            "images": speed(model, images, config, device, cached=False),
+            "stored features": speed(model, cached, config, device, cached=True),
+            "bound: tensors in memory": speed(model, resident, config, device, cached=True),
+        }  # fmt: skip
+    table = Table(arguments.backbone, "images/s", "of images", "of bound", title=f"{device}, batch {BATCH}, 224 pixels")
+    for name, value in speeds.items():
+        ratios = (f"{value / speeds['images']:.2f}", f"{value / speeds['bound: tensors in memory']:.2f}")
+        table.add_row(name, f"{value:.1f}", *ratios)
+    console = Console()
+    console.print(table)
+    kib = store.bytes_a_view / 2**10
+    console.print(f"features are stored once, at {filling:.1f} views/s; {kib:.1f} KiB a view")
+    gib = 118_000 * 9 * kib / 2**20
+    console.print(f"with 8 views and the plain one: {9 * kib:.0f} KiB an image, {gib:.1f} GiB for 118,000 images")
+
+
+if __name__ == "__main__":
+    main()
