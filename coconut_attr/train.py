@@ -56,6 +56,11 @@ class TrainConfig:
         if self.epochs < 1 or self.batch_size < 1:
             raise TrainingError(f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1")
 
+    @property
+    def view_numbers(self) -> range:
+        """The views of an image that training may ask for."""
+        return range(self.views) if self.views else range(1, self.epochs + 1)
+
     def resolved(self) -> "TrainConfig":
         """These settings with the backbone named: for `auto`, ResNet50 where its weights can be had."""
         return replace(self, backbone=choose_backbone()) if self.backbone == AUTO else self
@@ -130,8 +135,7 @@ def fit(
     model.to(device).to(memory_format=torch.channels_last)
     order = TrainViews(len(train), config.views, config.seed)
     if features:
-        views = range(config.views) if config.views else range(1, config.epochs + 1)
-        stored = features.fill(train, views, device)
+        stored = features.fill(train, config.view_numbers, device)
         batches = feature_loader(train, stored, order, config.batch_size)
         stored = features.fill(val, [PLAIN], device)
         val_batches = feature_loader(val, stored, plain_views(len(val)), config.batch_size)

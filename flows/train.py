@@ -121,7 +121,13 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
                 len(train_samples), len(val_samples), dataset)  # fmt: skip
     checkpoint = f"runs/{run_id}/{FILE_NAME}"
     steps = config.epochs * -(-len(train_samples) // config.batch_size)
+    features = FeatureStore(settings().data_dir / "features", model) if config.views else None
     try:
+        if features:
+            with Progress(f"{dataset} features", len(train_samples) * config.views) as filling:
+                features.fill(
+                    train_samples, config.view_numbers, device, on_step=lambda done, _missing: filling.reach(done)
+                )
         with Progress(f"{dataset} training", steps) as progress:
 
             def on_epoch(epoch: Epoch, trained: AttributeModel) -> None:
@@ -145,7 +151,7 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
                 on_epoch=on_epoch,
                 mean_average_precision=mean_average_precision,
                 on_step=on_step,
-                features=FeatureStore(settings().data_dir / "features", model) if config.views else None,
+                features=features,
                 state=state_file(run_id),
             )  # fmt: skip
     except BaseException as error:
