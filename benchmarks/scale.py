@@ -1,6 +1,6 @@
 """Extraction at the size of COCONut-S: 118,000 images with 1.5 million segments, in scratch databases.
 
-    python benchmarks/scale.py --url sqlite:////tmp/scale.db [--url postgresql+psycopg://...] [--images 118000]
+    python benchmarks/scale.py --url sqlite:///scale.db [--url postgresql+psycopg://...] [--images 118000]
 
 Repeats the masked images of the store that the settings name, under other COCO ids, in one scratch database or more
 (each must be empty; it is kept, so that other benchmarks can read it; no result of the product does). Every repeated

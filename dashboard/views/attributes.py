@@ -116,8 +116,8 @@ def _by_attribute(scores: pd.DataFrame) -> None:
         "n: known cells. Baselines: **prior** decides as the majority of the training labels (for average precision: "
         "the share of present cells, which is what any constant score reaches); **all absent** says no to everything. "
         f"Pale, †: fewer than {score_chart.FEW} known cells. Average precision is undefined where the known cells "
-        "are all of one state. Accuracy is at 0.5; precision, recall and F1 are at the threshold chosen on val (at 0.5 in "
-        "runs of before)."
+        "are all of one state. Accuracy is at 0.5; precision, recall and F1 are at the threshold chosen on val (older "
+        "runs: 0.5)."
     )
     _table(table)
 

@@ -109,8 +109,9 @@ def _charts(drawn: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) -
         Figure("learning rate", ("learning_rate",), "~e", zero=True, padding=0),
     ]
     captions = [
-        "Val loss: binary cross-entropy over known cells. Training loss adds a contrastive term and smooths the labels. How the report's loss "
-        "is defined is not stated. Losses of different definitions or datasets are not comparable.",
+        "Val loss: binary cross-entropy over known cells. Training loss adds a contrastive term and smooths the "
+        "labels. How the report's loss is defined is not stated. Losses of different definitions or datasets are not "
+        "comparable.",
         f"Share of known cells decided rightly at 0.5. {note}",
         f"Mean over attributes of the average precision. {note} The report gives none.",
         "At the start of the epoch. The report gives none.",
