@@ -30,6 +30,8 @@ from db import store as writes
 from flows.samples import load_samples
 from flows.store import store
 
+PROBE_IMAGES = 10_000
+
 
 @flow
 def evaluate(dataset: str = "val5k", run_id: int | None = None, split: Literal["val", "test"] = "test") -> int:
@@ -81,13 +83,15 @@ def score_run(run_id: int, trained_on: str, checkpoint: str, dataset: str, split
 def probe_scores(
     backbone_name: str, train: Samples, val: Samples, samples: Samples, device: torch.device
 ) -> np.ndarray | None:
-    """The linear probe's probabilities, fitted on train with C chosen on val; None where the encoder has no weights."""
+    """The linear probe's probabilities, fitted on train (at most PROBE_IMAGES of it, so that it takes minutes), with C
+    chosen on val; None where the encoder has no weights."""
     try:
         model = AttributeModel(backbone_name).to(device)
     except BackboneError as error:
         get_run_logger().warning("no linear probe to compare with: %s", error)
         return None
     features = FeatureStore(settings().data_dir / "features", model)
+    train, val = train.first(PROBE_IMAGES), val.first(PROBE_IMAGES)
 
     def pooled(part: Samples) -> np.ndarray:
         stored = features.fill(part, [PLAIN], device)

@@ -1,5 +1,6 @@
 """The flow `train`: whatever is missing of the data, then a training run, then its scores on the test split."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
                 len(train_samples), len(val_samples), dataset)  # fmt: skip
     checkpoint = f"runs/{run_id}/{FILE_NAME}"
     steps = config.epochs * -(-len(train_samples) // config.batch_size)
-    features = FeatureStore(settings().data_dir / "features", model) if config.views else None
+    features = feature_store(model, config, len(train_samples) + len(val_samples))
     try:
         if features:
             with Progress(f"{dataset} features", len(train_samples) * config.views) as filling:
@@ -160,6 +161,24 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     writes.finish_run(store(), run_id, "finished")
     state_file(run_id).unlink(missing_ok=True)
     return run_id
+
+
+def feature_store(model: AttributeModel, config: TrainConfig, images: int) -> FeatureStore | None:
+    """Where features of the frozen prefix are kept; None where every epoch has views of its own, or the disk is small.
+
+    The curve is the same without it, only slower.
+    """
+    if not config.views:
+        return None
+    folder = settings().data_dir / "features"
+    features = FeatureStore(folder, model)
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = images * config.views * features.bytes_a_view, shutil.disk_usage(folder).free
+    if needed > free / 2:
+        get_run_logger().warning("features are not kept: they would take %.0f of %.0f free GiB in %s",
+                                 needed / 2**30, free / 2**30, folder)  # fmt: skip
+        return None
+    return features
 
 
 def start_run(
