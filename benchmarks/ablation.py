@@ -17,9 +17,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.data import PLAIN, Samples, plain_views
+from coconut_attr.data import Samples
 from coconut_attr.evaluate import mean_average_precision
-from coconut_attr.features import FeatureStore, feature_loader
+from coconut_attr.features import FeatureStore
 from coconut_attr.model import AttributeModel
 from coconut_attr.predict import choose_device
 from coconut_attr.probe import fit_probe, pooled_features
@@ -56,15 +56,10 @@ def val_map(config: TrainConfig, train: Samples, val: Samples, folder: Path) -> 
 
 
 def probe_map(train: Samples, val: Samples, folder: Path) -> float:
-    model = AttributeModel(BACKBONE)
-    store, cpu = FeatureStore(folder, model), torch.device("cpu")
-
-    def pooled(part: Samples) -> np.ndarray:
-        stored = store.fill(part, [PLAIN], cpu)
-        return pooled_features(model, feature_loader(part, stored, plain_views(len(part)), 32), cpu, cached=True)
-
-    probe = fit_probe((pooled(train), train.labels), (pooled(val), val.labels))
-    return mean_average_precision(val.labels, probe.predict(pooled(val)))
+    features, cpu = FeatureStore(folder, AttributeModel(BACKBONE)), torch.device("cpu")
+    on_val = pooled_features(features, val, cpu)
+    probe = fit_probe((pooled_features(features, train, cpu), train.labels), (on_val, val.labels))
+    return mean_average_precision(val.labels, probe.predict(on_val))
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch.utils.data import DataLoader
 
+from coconut_attr.data import PLAIN, Samples, plain_views
 from coconut_attr.evaluate import mean_average_precision
-from coconut_attr.model import AttributeModel
+from coconut_attr.features import BATCH, FeatureStore, feature_loader
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -57,16 +57,16 @@ def _classifier(features: np.ndarray, labels: np.ndarray, c: float) -> object:
 
 
 @torch.inference_mode()
-def pooled_features(model: AttributeModel, batches: DataLoader, device: torch.device, *, cached: bool) -> np.ndarray:
-    """Mean over positions of the encoder's last feature map: float32 [n, channels].
+def pooled_features(features: FeatureStore, samples: Samples, device: torch.device) -> np.ndarray:
+    """Mean over positions of the encoder's last feature map, of images without augmentation: float32 [n, channels].
 
     Args:
-        batches: of images, or (cached) of features of the model's frozen prefix.
+        features: of the model whose encoder is meant; what is missing of its prefix's features is computed and kept.
     """
-    model.eval()
-    rows = []
-    for inputs, _ in batches:
-        features = inputs.to(device, non_blocking=True).float()
-        features = model.encode_after_prefix(features) if cached else model.encoder(features)
-        rows.append(features.flatten(2).mean(2).cpu())
+    stored = features.fill(samples, [PLAIN], device)
+    features.model.eval()
+    rows = [
+        features.model.encode_after_prefix(inputs.to(device, non_blocking=True).float()).flatten(2).mean(2).cpu()
+        for inputs, _ in feature_loader(samples, stored, plain_views(len(samples)), BATCH)
+    ]
     return torch.cat(rows).numpy()

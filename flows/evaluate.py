@@ -15,10 +15,10 @@ from coconut_attr import retrieval
 from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.backbones import BackboneError, backbone
 from coconut_attr.checkpoint import load_checkpoint
-from coconut_attr.data import PLAIN, Samples, loader, plain_views
+from coconut_attr.data import Samples, loader, plain_views
 from coconut_attr.evaluate import AttributeScore, Evaluation
 from coconut_attr.evaluate import evaluate as score
-from coconut_attr.features import FeatureStore, feature_loader
+from coconut_attr.features import FeatureStore
 from coconut_attr.model import AttributeModel
 from coconut_attr.predict import Predictions, choose_device, predict_batches
 from coconut_attr.probe import fit_probe, pooled_features
@@ -92,14 +92,11 @@ def probe_scores(
         return None
     features = FeatureStore(settings().data_dir / "features", model)
     train, val = train.first(PROBE_IMAGES), val.first(PROBE_IMAGES)
-
-    def pooled(part: Samples) -> np.ndarray:
-        stored = features.fill(part, [PLAIN], device)
-        return pooled_features(model, feature_loader(part, stored, plain_views(len(part)), 32), device, cached=True)
-
-    probe = fit_probe((pooled(train), train.labels), (pooled(val), val.labels))
+    probe = fit_probe(
+        (pooled_features(features, train, device), train.labels), (pooled_features(features, val, device), val.labels)
+    )
     get_run_logger().info("linear probe: C = %s, chosen on val", probe.c)
-    return probe.predict(pooled(samples))
+    return probe.predict(pooled_features(features, samples, device))
 
 
 def retrieval_rows(labels: np.ndarray, probabilities: np.ndarray, predicted: Predictions) -> list[dict[str, Any]]:
