@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from coconut_attr.backbones import backbone
-from coconut_attr.data import TrainViews, loader
+from coconut_attr.data import TrainViews, ViewBatches, loader
 from coconut_attr.features import FeatureStore, feature_loader
 from coconut_attr.model import AttributeModel
-from coconut_attr.predict import choose_device
-from coconut_attr.train import TrainConfig, seed_everything, train_one_epoch
+from coconut_attr.predict import choose_device, to_device
+from coconut_attr.train import Step, TrainConfig, seed_everything, train_one_epoch
 from flows.samples import load_samples
 
 BATCH = 16
@@ -56,15 +56,11 @@ class Timed:
         return self.images / (time.perf_counter() - self.started)
 
 
-def speed(
-    model: AttributeModel, batches: Iterable, config: TrainConfig, device: torch.device, *, cached: bool
-) -> float:
-    timed = Timed(batches, device)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+def speed(step: Step, batches: Iterable) -> float:
+    timed = Timed(batches, step.device)
+    optimizer = torch.optim.AdamW([p for p in step.model.parameters() if p.requires_grad], lr=1e-5)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    train_one_epoch(
-        model, timed, optimizer, scheduler, config, device, 1, lambda *_: None, cached=cached  # type: ignore[arg-type]
-    )  # fmt: skip
+    train_one_epoch(step, timed, optimizer, scheduler, 1, lambda *_: None)  # type: ignore[arg-type]
     return timed.rate()
 
 
@@ -79,20 +75,20 @@ def main() -> None:
     model = AttributeModel(arguments.backbone, pretrained=arguments.backbone == "efficientnet_lite0").to(device)
     model.to(memory_format=torch.channels_last)
     _, samples = load_samples("val5k", "train")
-    order = TrainViews(len(samples), VIEWS, 0)
+    batches = ViewBatches(TrainViews(len(samples), VIEWS, 0), BATCH)
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(Path(folder), model)
         started = time.perf_counter()
         stored = store.fill(samples, range(VIEWS), device)
         filling = VIEWS * len(samples) / (time.perf_counter() - started)
-        cached = feature_loader(samples, stored, order, BATCH)
-        resident = [(x.to(device).float(), y.to(device)) for x, y in cached]
-        images = loader(samples, backbone(arguments.backbone), order, BATCH)
+        cached = feature_loader(samples, stored, batches)
+        resident = [(to_device(x, device), y.to(device)) for x, y in cached]
+        images = loader(samples, backbone(arguments.backbone), batches)
         speeds = {
-            "images": speed(model, images, config, device, cached=False),
-            "stored features": speed(model, cached, config, device, cached=True),
-            "bound: tensors in memory": speed(model, resident, config, device, cached=True),
-        }  # fmt: skip
+            "images": speed(Step(model, config, device), images),
+            "stored features": speed(Step(model, config, device, cached=True), cached),
+            "bound: tensors in memory": speed(Step(model, config, device, cached=True), resident),
+        }
     table = Table(arguments.backbone, "images/s", "of images", "of bound", title=f"{device}, batch {BATCH}, 224 pixels")
     for name, value in speeds.items():
         ratios = (f"{value / speeds['images']:.2f}", f"{value / speeds['bound: tensors in memory']:.2f}")

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from coconut_attr import processes
 from coconut_attr.backbones import Backbone
 
 PLAIN = -1  # the view of an image without augmentation
@@ -92,6 +94,30 @@ class TrainViews(Sampler[View]):
             yield index, number if self.views else self.epoch
 
 
+class ViewBatches(Sampler[list[View]]):
+    """Views in batches, of each of which this process takes its share; a last batch with less than one view for each
+    process is left out.
+
+    Args:
+        own: the views are this process's own, all of them.
+    """
+
+    def __init__(self, views: Sequence[View] | Sampler[View], batch_size: int, *, own: bool = False) -> None:
+        self.views = views
+        self.batch_size = batch_size
+        self.own = own
+
+    def __len__(self) -> int:
+        size = len(self.views)  # type: ignore[arg-type]  # TrainViews has a length
+        whole, rest = divmod(size, self.batch_size)
+        return whole + (rest >= (1 if self.own else processes.count()))
+
+    def __iter__(self) -> Iterator[list[View]]:
+        batches = BatchSampler(self.views, self.batch_size, drop_last=False)  # type: ignore[arg-type]  # any index does
+        for batch in islice(batches, len(self)):
+            yield batch if self.own else processes.share(batch)  # type: ignore[misc]
+
+
 def plain_views(images: int) -> list[View]:
     """Every image as it is, in order."""
     return [(index, PLAIN) for index in range(images)]
@@ -120,12 +146,12 @@ def transform(entry: Backbone, *, augment: bool) -> v2.Transform:
     )
 
 
-def loader(samples: Samples, entry: Backbone, views: Sequence[View] | Sampler[View], batch_size: int) -> DataLoader:
+def loader(samples: Samples, entry: Backbone, batches: ViewBatches) -> DataLoader:
     """Batches of image views and labels, decoded by worker processes where there is enough to do."""
-    workers = min(8, os.cpu_count() or 1) if len(samples) > 4 * batch_size else 0
+    workers = min(8, os.cpu_count() or 1) if len(samples) > 4 * batches.batch_size else 0
     return DataLoader(
         ImageSet(samples, entry),
-        batch_sampler=BatchSampler(views, batch_size, drop_last=False),  # type: ignore[arg-type]  # any index does
+        batch_sampler=batches,  # type: ignore[arg-type]  # any index does
         num_workers=workers,
         persistent_workers=workers > 0,
         # Forking would copy the threads' locks of Prefect and of torch in whatever state they are.

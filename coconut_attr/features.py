@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from coconut_attr.backbones import backbone
-from coconut_attr.data import Samples, View, loader, transform
+from coconut_attr.data import Samples, View, ViewBatches, loader, transform
 from coconut_attr.model import AttributeModel
 
 BATCH = 32
@@ -102,7 +102,8 @@ class FeatureStore:
         with (self.folder / "values.f16").open("ab") as values, rows_path.open("a") as rows:
             values.truncate(start * self.bytes_a_view)
             done = 0
-            for images, _ in loader(samples, backbone(self.model.backbone_name), missing, BATCH):
+            batches = ViewBatches(missing, BATCH, own=True)
+            for images, _ in loader(samples, backbone(self.model.backbone_name), batches):
                 batch = images.to(device, non_blocking=True, memory_format=torch.channels_last)
                 values.write(self.model.prefix(batch).contiguous().half().cpu().numpy().tobytes())
                 values.flush()
@@ -126,13 +127,11 @@ class FeatureSet(Dataset):
         return torch.from_numpy(self.features.values[rows]), self.labels[[index for index, _ in views]]
 
 
-def feature_loader(
-    samples: Samples, features: Features, views: Sequence[View] | Sampler[View], batch_size: int
-) -> DataLoader:
+def feature_loader(samples: Samples, features: Features, batches: ViewBatches) -> DataLoader:
     """Batches of stored features and labels."""
     return DataLoader(
         FeatureSet(samples, features),
-        sampler=BatchSampler(views, batch_size, drop_last=False),  # type: ignore[arg-type]  # any index does
+        sampler=batches,
         batch_size=None,
         pin_memory=torch.cuda.is_available(),
     )

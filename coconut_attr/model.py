@@ -82,13 +82,14 @@ class AttributeModel(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, images: Tensor) -> Output:
+    def forward(self, inputs: Tensor, *, cached: bool = False) -> Output:
         """Predict.
 
         Args:
-            images: float [n, 3, height, width], normalised as the encoder's registry entry says.
+            inputs: images float [n, 3, height, width], normalised as the encoder's registry entry says; or (cached)
+                features of `prefix`.
         """
-        return self.after_prefix(self.prefix(images))
+        return self.after_prefix(inputs if cached else self.prefix(inputs))
 
     @property
     def prefix_length(self) -> int:

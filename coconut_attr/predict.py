@@ -57,17 +57,16 @@ def predict_batches(
     outputs = []
     for inputs, _ in batches:
         with autocast(device):
-            outputs.append(forward(model, inputs, device, cached=cached))
+            outputs.append(model(to_device(inputs, device), cached=cached))
     logits = torch.cat([output.logits.float() for output in outputs]).cpu()
     image = torch.cat([output.image.float() for output in outputs]).cpu()
     return Predictions(logits, image, outputs[0].attribute.float().cpu())
 
 
-def forward(model: AttributeModel, inputs: torch.Tensor, device: torch.device, *, cached: bool):
-    """The model's output for a batch of images, or (cached) of stored features, that lies on the CPU."""
-    if cached:
-        return model.after_prefix(inputs.to(device, non_blocking=True).float())
-    return model(inputs.to(device, non_blocking=True, memory_format=torch.channels_last))
+def to_device(inputs: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A batch of images, or of stored features in half precision, as the model takes it on its device."""
+    layout = torch.channels_last if inputs.ndim == 4 else torch.preserve_format  # a transformer's features are tokens
+    return inputs.to(device, non_blocking=True, memory_format=layout).float()
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from coconut_attr.data import PLAIN, Samples, plain_views
+from coconut_attr.data import PLAIN, Samples, ViewBatches, plain_views
 from coconut_attr.evaluate import mean_average_precision
 from coconut_attr.features import BATCH, FeatureStore, feature_loader
 
@@ -67,6 +67,6 @@ def pooled_features(features: FeatureStore, samples: Samples, device: torch.devi
     features.model.eval()
     rows = [
         features.model.encode_after_prefix(inputs.to(device, non_blocking=True).float()).flatten(2).mean(2).cpu()
-        for inputs, _ in feature_loader(samples, stored, plain_views(len(samples)), BATCH)
+        for inputs, _ in feature_loader(samples, stored, ViewBatches(plain_views(len(samples)), BATCH, own=True))
     ]
     return torch.cat(rows).numpy()

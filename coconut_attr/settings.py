@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     annotations_dir: Path | None = Field(None, description="Folder in COCONut's Kaggle layout, read instead of the hub")
     rules_file: Path | None = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train and predict")
+    processes: int = Field(0, ge=0, description="Training processes (torchrun); 0: one for each GPU, else one")
     download_threads: int = Field(8, ge=1, le=64, description="Simultaneous image requests of one download task")
     shard_size: int = Field(250, ge=1, description="Images of one download or extraction task")
     connect_timeout: float = Field(10, gt=0, description="Seconds to wait for a connection")

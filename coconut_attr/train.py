@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from coconut_attr import processes
 from coconut_attr.backbones import backbone, choose_backbone
-from coconut_attr.data import PLAIN, Samples, TrainViews, loader, plain_views
+from coconut_attr.data import PLAIN, Samples, TrainViews, ViewBatches, loader, plain_views
 from coconut_attr.errors import UserError
 from coconut_attr.features import FeatureStore, feature_loader
 from coconut_attr.files import write_atomically
-from coconut_attr.losses import contrastive, known_bce
+from coconut_attr.losses import contrastive, count_anchors, count_cells, known_bce
 from coconut_attr.model import AttributeModel
-from coconut_attr.predict import autocast, forward, predict_batches
+from coconut_attr.predict import autocast, predict_batches, to_device
 
 AUTO = "auto"
 
@@ -101,6 +103,11 @@ class Epoch:
     best: bool
     probabilities: np.ndarray = field(repr=False, compare=False)
 
+    def figures(self) -> dict[str, Any]:
+        """Its figures by name, as plain numbers; a mAP that is not defined is None."""
+        found = {key: value for key, value in asdict(self).items() if key not in {"best", "probabilities"}}
+        return found | {"map": None if self.map is None or math.isnan(self.map) else self.map}
+
 
 def fit(
     model: AttributeModel,
@@ -112,21 +119,27 @@ def fit(
     on_epoch: Callable[[Epoch, AttributeModel], None],
     mean_average_precision: Callable[[np.ndarray, np.ndarray], float] | None = None,
     on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
+    on_note: Callable[[str], None] = lambda note: None,
     features: FeatureStore | None = None,
     state: Path | None = None,
 ) -> None:
     """Train a model; the best epoch is chosen on val, by mAP where a scorer is given, else by loss.
 
+    Started by torchrun, its processes share each batch and the validation.
+
     Args:
-        on_epoch: called after each epoch with its figures and the model, for instance to save it when it is the best.
+        on_epoch: called after each epoch with its figures and the model, for instance to save it when it is the best;
+            in the first process alone.
         mean_average_precision: from labels int8 [n, 34] and probabilities float [n, 34].
         on_step: called with the epoch, and the steps done and to do in it.
+        on_note: called with what a user should know, such as that memory is short.
         features: where the frozen prefix's features are kept; with it the prefix runs once a view, not once an epoch.
         state: file in which the state of training is kept after each epoch. If it is there, training goes on from it,
             with the curve that it would have had.
 
     Raises:
-        TrainingError: a split has no image or no known label, the loss is not finite, or `state` is of another run.
+        TrainingError: a split has no image or no known label, the loss is not finite, one image is too much for the
+            device's memory, or `state` is of another run.
     """
     for name, samples in (("train", train), ("val", val)):
         if not len(samples) or not (samples.labels >= 0).any():
@@ -134,18 +147,19 @@ def fit(
     seed_everything(config.seed)
     model.to(device).to(memory_format=torch.channels_last)
     order = TrainViews(len(train), config.views, config.seed)
+    batches = ViewBatches(order, config.batch_size)
+    val_batches = ViewBatches(processes.share(plain_views(len(val))), config.batch_size, own=True)
     if features:
-        stored = features.fill(train, config.view_numbers, device)
-        batches = feature_loader(train, stored, order, config.batch_size)
-        stored = features.fill(val, [PLAIN], device)
-        val_batches = feature_loader(val, stored, plain_views(len(val)), config.batch_size)
+        train_loader = feature_loader(train, features.fill(train, config.view_numbers, device), batches)
+        val_loader = feature_loader(val, features.fill(val, [PLAIN], device), val_batches)
     else:
-        batches = loader(train, backbone(config.backbone), order, config.batch_size)
-        val_batches = loader(val, backbone(config.backbone), plain_views(len(val)), config.batch_size)
+        train_loader = loader(train, backbone(config.backbone), batches)
+        val_loader = loader(val, backbone(config.backbone), val_batches)
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=config.learning_rate, weight_decay=config.weight_decay
     )
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(batches))
+    step = Step(model, config, device, cached=bool(features), on_note=on_note)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
     done, best = restore(state, parts, config, device) if state and state.is_file() else (0, -math.inf)
@@ -154,12 +168,10 @@ def fit(
         order.epoch = number
         started = time.monotonic()
         learning_rate = float(scheduler.get_last_lr()[0])
-        loss = train_one_epoch(
-            model, batches, optimizer, scheduler, config, device, number, on_step, cached=bool(features)
-        )
+        loss = train_one_epoch(step, train_loader, optimizer, scheduler, number, on_step)
         seconds = time.monotonic() - started
 
-        logits = predict_batches(model, val_batches, device, cached=bool(features)).logits
+        logits = processes.gather(predict_batches(model, val_loader, device, cached=bool(features)).logits)
         labels = torch.from_numpy(val.labels)
         known = val.labels >= 0
         probabilities = logits.sigmoid().numpy()
@@ -180,49 +192,114 @@ def fit(
             probabilities=probabilities,
         )
         best = max(best, score)
-        on_epoch(epoch, model)
-        if state:
-            keep(state, parts, config, number, best)
+        if processes.rank() == 0:
+            on_epoch(epoch, model)
+            if state:
+                keep(state, parts, config, number, best)
+
+
+class Step:
+    """The gradients of one batch. What memory does not hold at once goes through in parts, to the same gradients.
+
+    Raises:
+        TrainingError: a single image is too much, or one of several processes has not the memory for its share.
+    """
+
+    def __init__(
+        self,
+        model: AttributeModel,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        cached: bool = False,
+        on_note: Callable[[str], None] = lambda note: None,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.device = device
+        self.cached = cached
+        self.on_note = on_note
+        self.part = config.batch_size
+        ids = [device.index] if device.type == "cuda" else None
+        self.forward: nn.Module = (
+            nn.parallel.DistributedDataParallel(model, device_ids=ids) if processes.count() > 1 else model
+        )
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Compute a batch's loss and add its gradients to the parameters'.
+
+        Args:
+            inputs: images float [n, 3, size, size], or (cached) features of the frozen prefix; on the CPU.
+            labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
+
+        Returns:
+            The loss, on the device: reading it here would wait for the device.
+        """
+        targets = labels.to(self.device, non_blocking=True)
+        while True:
+            try:
+                return self._in_parts(inputs, targets)
+            except torch.OutOfMemoryError as error:
+                self.model.zero_grad(set_to_none=True)
+                self._take_less(error)
+
+    def _in_parts(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        # Means over what all processes have of the batch: each part's loss is its share of the whole.
+        cells, anchors = processes.mean(torch.stack([count_cells(targets), count_anchors(targets)]).float())
+        total = torch.zeros((), device=self.device)
+        for start in range(0, len(targets), self.part):
+            rows = slice(start, start + self.part)
+            with autocast(self.device):
+                output = self.forward(to_device(inputs[rows], self.device), cached=self.cached)
+                loss = known_bce(output.logits, targets[rows], self.config.label_smoothing, cells)
+                loss = loss + self.config.contrastive_weight * contrastive(output, targets[rows], anchors)
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _take_less(self, error: torch.OutOfMemoryError) -> None:
+        if self.part == 1 or processes.count() > 1:  # alone, a process would wait for the others' gradients
+            raise TrainingError(
+                f"{self.device} has not the memory for {self.part} images at once: choose a smaller batch_size "
+                f"(now {self.config.batch_size}) or backbone"
+            ) from error
+        self.part = -(-self.part // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.on_note(
+            f"{self.device} is out of memory: batches of {self.config.batch_size} go through in parts of {self.part} "
+            "from now on, to the same gradients; batch_size is better set to what fits"
+        )
 
 
 def train_one_epoch(
-    model: AttributeModel,
+    step: Step,
     batches: DataLoader,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
-    config: TrainConfig,
-    device: torch.device,
     epoch: int,
     on_step: Callable[[int, int, int], None],
-    *,
-    cached: bool = False,
 ) -> float:
     """One pass over the training images; returns the mean loss an image."""
-    model.train()
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    step.model.train()
+    trainable = [p for p in step.model.parameters() if p.requires_grad]
     losses, sizes = [], []
-    for step, (inputs, labels) in enumerate(batches, start=1):
-        targets = labels.to(device, non_blocking=True)
-        with autocast(device):
-            output = forward(model, inputs, device, cached=cached)
-            loss = known_bce(output.logits, targets, config.label_smoothing)
-            loss = loss + config.contrastive_weight * contrastive(output, targets)
+    for number, (inputs, labels) in enumerate(batches, start=1):
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, config.clip_norm)
+        losses.append(step(inputs, labels))
+        torch.nn.utils.clip_grad_norm_(trainable, step.config.clip_norm)
         optimizer.step()
         scheduler.step()
-        losses.append(loss.detach())  # read at the end of the epoch: reading one now would wait for the device
         sizes.append(len(labels))
-        on_step(epoch, step, len(batches))
-    values = torch.stack(losses).double().cpu()
+        on_step(epoch, number, len(batches))
+    values = processes.mean(torch.stack(losses)).cpu().double()
     if not values.isfinite().all():
-        step = int((~values.isfinite()).nonzero()[0])
-        views = list(batches.batch_sampler or batches.sampler)[step]
+        place = int((~values.isfinite()).nonzero()[0])
+        views = list(batches.batch_sampler or batches.sampler)[place]
         files = ", ".join(batches.dataset.samples.paths[index].name for index, _ in views)  # type: ignore[attr-defined]
         raise TrainingError(
-            f"the loss of step {step + 1} of epoch {epoch} is {values[step].item()}: lower the learning rate "
-            f"({config.learning_rate}); the images of that step: {files}"
+            f"the loss of step {place + 1} of epoch {epoch} is {values[place].item()}: lower the learning rate "
+            f"({step.config.learning_rate}); the images of that step: {files}"
         )
     return float(values @ torch.tensor(sizes, dtype=torch.float64)) / sum(sizes)
 

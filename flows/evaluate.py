@@ -15,7 +15,7 @@ from coconut_attr import retrieval
 from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.backbones import BackboneError, backbone
 from coconut_attr.checkpoint import load_checkpoint
-from coconut_attr.data import Samples, loader, plain_views
+from coconut_attr.data import Samples, ViewBatches, loader, plain_views
 from coconut_attr.evaluate import AttributeScore, Evaluation
 from coconut_attr.evaluate import evaluate as score
 from coconut_attr.features import FeatureStore
@@ -61,7 +61,7 @@ def score_run(run_id: int, trained_on: str, checkpoint: str, dataset: str, split
     _, train = load_samples(trained_on, "train")
     _, val = load_samples(trained_on, "val")
     entry = backbone(loaded.model.backbone_name)
-    batches = loader(samples, entry, plain_views(len(samples)), batch_size=32)
+    batches = loader(samples, entry, ViewBatches(plain_views(len(samples)), 32))
     predicted = predict_batches(loaded.model, batches, device)
     probabilities = predicted.logits.sigmoid().numpy()
     probe = probe_scores(loaded.model.backbone_name, train, val, samples, device)

@@ -1,8 +1,7 @@
 """The flow `train`: whatever is missing of the data, then a training run, then its scores on the test split."""
 
-import shutil
+from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,16 +10,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from coconut_attr.checkpoint import FILE_NAME, save_checkpoint
 from coconut_attr.environment import environment
-from coconut_attr.evaluate import choose_thresholds, mean_average_precision
-from coconut_attr.features import FeatureStore
+from coconut_attr.job import STATE_NAME, Job, Watcher, run_in_processes, run_job
 from coconut_attr.model import AttributeModel, count_parameters
 from coconut_attr.predict import choose_device
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
-from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, seed_everything
+from coconut_attr.train import TrainConfig, TrainingError
 from coconut_attr.train import profile as named_profile
 from db import queries
 from db import store as writes
@@ -74,18 +71,14 @@ def train(
 def resumed(run_id: int) -> int:
     """Go on with an interrupted run where its last epoch ended, and score it."""
     run = queries.run(store(), run_id)
-    if run is None or run["status"] == "finished" or not state_file(run_id).is_file():
+    state = settings().data_dir / "runs" / str(run_id) / STATE_NAME
+    if run is None or run["status"] == "finished" or not state.is_file():
         why = "it is finished" if run and run["status"] == "finished" else "no epoch of it was kept"
         raise TrainingError(f"run {run_id} cannot be gone on with: {'there is no such run' if run is None else why}")
     if run["data_fingerprint"] != fingerprint(run["dataset"]):
         raise TrainingError(f"run {run_id} cannot be gone on with: the images or labels of {run['dataset']} changed")
     config = TrainConfig(**run["config"])
     return evaluate(run["dataset"], train_model(run["dataset"], config, run["data_fingerprint"], resume=run_id))
-
-
-def state_file(run_id: int) -> Path:
-    """Where the state of a run that is not finished is kept."""
-    return settings().data_dir / "runs" / str(run_id) / "state.pt"
 
 
 def is_complete(dataset: str) -> bool:
@@ -111,81 +104,67 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     device = choose_device(settings().device)
     _, train_samples = load_samples(dataset, "train")
     _, val_samples = load_samples(dataset, "val")
-    seed_everything(config.seed)
-    model = AttributeModel(config.backbone, pretrained=config.pretrained).to(device)
     if resume is None:
-        run_id = start_run(dataset, config, data, model, device, (len(train_samples), len(val_samples)))
+        run_id = start_run(dataset, config, data, device, (len(train_samples), len(val_samples)))
     else:
         run_id = resume
         writes.update_run(store(), run_id, status="running", note=None, flow_run_id=flow_run.get_id())
-    logger.info("run %s: %s on %s, %s train and %s val images of %s", run_id, config.backbone, device,
-                len(train_samples), len(val_samples), dataset)  # fmt: skip
-    checkpoint = f"runs/{run_id}/{FILE_NAME}"
-    steps = config.epochs * -(-len(train_samples) // config.batch_size)
-    features = feature_store(model, config, len(train_samples) + len(val_samples))
+    job = Job(run_id, dataset, config, train_samples, val_samples, settings().data_dir)
+    number = settings().processes or (torch.cuda.device_count() if device.type == "cuda" else 1)
+    logger.info("run %s: %s on %s (%s), %s train and %s val images of %s", run_id, config.backbone, device,
+                "one process" if number == 1 else f"{number} processes", len(train_samples), len(val_samples),
+                dataset)  # fmt: skip
     try:
-        if features:
-            with Progress(f"{dataset} features", len(train_samples) * config.views) as filling:
-                features.fill(
-                    train_samples, config.view_numbers, device, on_step=lambda done, _missing: filling.reach(done)
-                )
-        with Progress(f"{dataset} training", steps) as progress:
-
-            def on_epoch(epoch: Epoch, trained: AttributeModel) -> None:
-                if epoch.best:
-                    save_checkpoint(
-                        settings().data_dir / checkpoint, trained, run=run_id, dataset=dataset, epoch=epoch.epoch,
-                        thresholds=choose_thresholds(val_samples.labels, epoch.probabilities),
-                    )  # fmt: skip
-                    writes.update_run(store(), run_id, checkpoint=checkpoint, best_epoch=epoch.epoch)
-                writes.record_epoch(store(), run_id, _epoch_row(epoch))
-                logger.info("epoch %s: loss %.4f, val accuracy %.3f (n = %s), val mAP %.3f, %.1f images/s",
-                            epoch.epoch, epoch.loss, epoch.accuracy, epoch.decisions, epoch.map or float("nan"),
-                            epoch.images_per_second)  # fmt: skip
-
-            def on_step(epoch: int, step: int, _steps: int) -> None:
-                per_epoch = steps // config.epochs
-                progress.reach((epoch - 1) * per_epoch + step, note=f"epoch {epoch}")
-
-            fit(
-                model, train_samples, val_samples, config, device,
-                on_epoch=on_epoch,
-                mean_average_precision=mean_average_precision,
-                on_step=on_step,
-                features=features,
-                state=state_file(run_id),
-            )  # fmt: skip
+        with ExitStack() as bars:
+            watcher = watch(run_id, job, bars)
+            if number == 1:
+                run_job(job, device, watcher)
+            else:
+                run_in_processes(job, device, watcher, number)
     except BaseException as error:
         writes.finish_run(store(), run_id, "failed", note=f"{type(error).__name__}: {error}")
         raise
     writes.finish_run(store(), run_id, "finished")
-    state_file(run_id).unlink(missing_ok=True)
+    job.state.unlink(missing_ok=True)
     return run_id
 
 
-def feature_store(model: AttributeModel, config: TrainConfig, images: int) -> FeatureStore | None:
-    """Where features of the frozen prefix are kept; None where every epoch has views of its own, or the disk is small.
+def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
+    """Stores a run's epochs as they end, and shows how far it is; its bars are closed with the stack."""
+    logger = get_run_logger()
+    shown: dict[str, Progress] = {}
+    last = ""
 
-    The curve is the same without it, only slower.
-    """
-    if not config.views:
-        return None
-    folder = settings().data_dir / "features"
-    features = FeatureStore(folder, model)
-    folder.mkdir(parents=True, exist_ok=True)
-    needed, free = images * config.views * features.bytes_a_view, shutil.disk_usage(folder).free
-    if needed > free / 2:
-        get_run_logger().warning("features are not kept: they would take %.0f of %.0f free GiB in %s",
-                                 needed / 2**30, free / 2**30, folder)  # fmt: skip
-        return None
-    return features
+    def bar(what: str, total: int) -> Progress:
+        if what not in shown:
+            bars.close()  # a terminal shows one at a time
+            shown[what] = bars.enter_context(Progress(f"{job.dataset} {what}", total))
+        return shown[what]
+
+    def on_epoch(figures: dict[str, Any], best: bool) -> None:
+        nonlocal last
+        if best:
+            checkpoint = str(job.checkpoint.relative_to(job.data_dir))
+            writes.update_run(store(), run_id, checkpoint=checkpoint, best_epoch=figures["epoch"])
+        writes.record_epoch(store(), run_id, figures)
+        val_map = "undefined" if figures["map"] is None else f"{figures['map']:.3f}"
+        last = f"loss {figures['loss']:.3f}, val mAP {val_map}, {figures['images_per_second']:.0f} images/s"
+        logger.info("epoch %s: %s, val accuracy %.3f (n = %s cells)", figures["epoch"], last, figures["accuracy"],
+                    figures["decisions"])  # fmt: skip
+
+    def on_step(epoch: int, step: int, steps: int) -> None:
+        note = f"epoch {epoch} of {job.config.epochs}" + (f" ({last})" if last else "")
+        bar("training", job.config.epochs * steps).reach((epoch - 1) * steps + step, note)
+
+    def on_fill(done: int, total: int) -> None:
+        bar("features", total).reach(done)
+
+    return Watcher(on_fill, on_step, on_epoch, logger.warning)
 
 
-def start_run(
-    dataset: str, config: TrainConfig, data: str, model: AttributeModel, device: torch.device, images: tuple[int, int]
-) -> int:
+def start_run(dataset: str, config: TrainConfig, data: str, device: torch.device, images: tuple[int, int]) -> int:
     """Store a new run with all that it was made from; returns its id."""
-    counts = count_parameters(model)
+    counts = count_parameters(AttributeModel(config.backbone, pretrained=False))
     return writes.start_run(
         store(),
         dataset=dataset,
@@ -201,11 +180,3 @@ def start_run(
         data_fingerprint=data,
         flow_run_id=flow_run.get_id(),
     )
-
-
-def _epoch_row(epoch: Epoch) -> dict[str, Any]:
-    row = asdict(epoch)
-    del row["best"], row["probabilities"]
-    if row["map"] != row["map"]:  # nan: no attribute has both states in val
-        row["map"] = None
-    return row

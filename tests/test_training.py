@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from coconut_attr.data import PLAIN, Samples
 from coconut_attr.evaluate import choose_thresholds, evaluate, mean_average_precision
 from coconut_attr.features import FeatureStore
 from coconut_attr.images import ImageError
+from coconut_attr.job import Job, Watcher, run_in_processes, run_job
 from coconut_attr.losses import contrastive, known_bce
 from coconut_attr.model import AttributeModel, Output
 from coconut_attr.predict import DeviceError, choose_device, predict_images
@@ -253,6 +255,60 @@ def test_a_killed_run_goes_on_with_the_same_curve(samples: Samples, tmp_path: Pa
     (tmp_path / "state.pt").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="cannot be gone on with"):
         curve(samples, None, curve_config(), state=tmp_path / "state.pt")
+
+
+def test_a_batch_that_memory_does_not_hold_goes_through_in_parts(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(curve_config(), epochs=2)
+    whole = curve(samples, None, config)
+    forward, sizes, notes = AttributeModel.forward, [], []
+
+    def limited(model: AttributeModel, inputs: torch.Tensor, **options) -> Output:
+        if model.training:
+            sizes.append(len(inputs))
+            if len(inputs) > limit:
+                raise torch.OutOfMemoryError("made up")
+        return forward(model, inputs, **options)
+
+    monkeypatch.setattr(AttributeModel, "forward", limited)
+    limit = 1
+    assert curve(samples, None, config, on_note=notes.append) == pytest.approx(np.array(whole), rel=1e-4)
+    assert sizes == [4, 2] + [1] * 24
+    assert "parts of 2" in notes[0]
+    assert "parts of 1" in notes[1]
+    limit = 0
+    with pytest.raises(TrainingError, match="choose a smaller batch_size"):
+        curve(samples, None, config)
+
+
+def job_curve(samples: Samples, data_dir: Path, run: Callable[..., None], *arguments: object) -> list[dict]:
+    """The epochs of a job, which is run by a function that takes it, the device, a watcher and these arguments."""
+    epochs: list[dict] = []
+    config = replace(curve_config(), epochs=3, seed=4)
+    job = Job(9, "val5k", config, samples, samples.first(9), data_dir)
+    run(job, CPU, Watcher(epoch=lambda figures, best: epochs.append(figures | {"best": best})), *arguments)
+    assert load_checkpoint(job.checkpoint).epoch == max(epoch["epoch"] for epoch in epochs if epoch["best"])
+    return epochs
+
+
+def test_two_processes_train_as_one_does(samples: Samples, tmp_path: Path) -> None:
+    one = job_curve(samples, tmp_path / "one", run_job)
+    two = job_curve(samples, tmp_path / "two", run_in_processes, 2)
+    assert [epoch["epoch"] for epoch in two] == [1, 2, 3]
+    for name in ("loss", "val_loss", "accuracy"):
+        assert [e[name] for e in two] == pytest.approx([e[name] for e in one], rel=0.02)
+
+
+def test_an_error_in_a_process_is_told(samples: Samples, tmp_path: Path) -> None:
+    nothing = Samples(samples.paths, np.full_like(samples.labels, -1), samples.hashes)
+    with pytest.raises(TrainingError, match="the train split has no image with a known label"):
+        job_curve(nothing, tmp_path / "unlabelled", run_in_processes, 2)
+    for path in samples.paths:
+        path.unlink()
+    with pytest.raises(TrainingError, match=r"the training processes ended with code 1; see .*torchrun\.log"):
+        job_curve(samples, tmp_path, run_in_processes, 2)
+    assert "FileNotFoundError" in (tmp_path / "runs" / "9" / "torchrun.log").read_text()
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_images(samples: Samples) -> None:

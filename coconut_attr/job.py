@@ -1,0 +1,203 @@
+"""A training run apart from the database: what it is made from, and its running in one process or, by torchrun, more.
+
+`python -m torch.distributed.run --nproc-per-node N -m coconut_attr.job FOLDER` is what `run_in_processes` starts.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from coconut_attr import processes
+from coconut_attr.checkpoint import FILE_NAME, save_checkpoint
+from coconut_attr.data import Samples
+from coconut_attr.errors import UserError
+from coconut_attr.evaluate import choose_thresholds, mean_average_precision
+from coconut_attr.features import FeatureStore
+from coconut_attr.files import write_atomically
+from coconut_attr.model import AttributeModel
+from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, seed_everything
+
+STATE_NAME = "state.pt"
+GRACE_SECONDS = 20
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how a run goes on.
+
+    Attributes:
+        fill: views whose frozen features are stored, done and to do.
+        step: epoch, and its steps, done and to do.
+        epoch: the figures of a finished epoch by name, and whether it is the best so far, with its checkpoint written.
+        note: something that a user should know.
+    """
+
+    fill: Callable[[int, int], None] = _nothing
+    step: Callable[[int, int, int], None] = _nothing
+    epoch: Callable[[dict[str, Any], bool], None] = _nothing
+    note: Callable[[str], None] = _nothing
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run: its number and dataset, settings, images, and the data folder, in which its files lie under `runs`."""
+
+    run: int
+    dataset: str
+    config: TrainConfig
+    train: Samples
+    val: Samples
+    data_dir: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.data_dir / "runs" / str(self.run)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model of the best epoch."""
+        return self.folder / FILE_NAME
+
+    @property
+    def state(self) -> Path:
+        """The state of training after the last epoch, while the run is not finished."""
+        return self.folder / STATE_NAME
+
+    def save(self) -> None:
+        """Write the job to its folder, for the processes that run it."""
+        facts = {"run": self.run, "dataset": self.dataset, "config": asdict(self.config)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, samples in (("train", self.train), ("val", self.val)):
+            paths = [str(path.absolute()) for path in samples.paths]
+            np.savez(self.folder / f"{name}.npz", paths=paths, labels=samples.labels, hashes=list(samples.hashes))
+        write_atomically(self.folder / "job.json", json.dumps(facts).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Job":
+        """Read what `save` wrote."""
+        facts = json.loads((folder / "job.json").read_bytes())
+        samples = {}
+        for name in ("train", "val"):
+            with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+                paths = [Path(path) for path in file["paths"].tolist()]
+                samples[name] = Samples(paths, file["labels"], file["hashes"].tolist())
+        return cls(
+            facts["run"], facts["dataset"], TrainConfig(**facts["config"]), **samples, data_dir=folder.parents[1]
+        )
+
+
+def run_job(job: Job, device: torch.device, watcher: Watcher) -> None:
+    """Train in this process: the best epoch on val is kept as a checkpoint; an interrupted run goes on.
+
+    Raises:
+        TrainingError: as `fit`.
+        coconut_attr.backbones.BackboneError: the encoder's weights cannot be had.
+    """
+    config = job.config
+    seed_everything(config.seed)
+    model = AttributeModel(config.backbone, pretrained=config.pretrained).to(device)
+    features = feature_store(job, model, watcher)
+    if features:
+        if processes.rank() == 0:
+            features.fill(job.train, config.view_numbers, device, on_step=watcher.fill)
+        processes.barrier()
+
+    def on_epoch(epoch: Epoch, trained: AttributeModel) -> None:
+        if epoch.best:
+            save_checkpoint(
+                job.checkpoint, trained, run=job.run, dataset=job.dataset, epoch=epoch.epoch,
+                thresholds=choose_thresholds(job.val.labels, epoch.probabilities),
+            )  # fmt: skip
+        watcher.epoch(epoch.figures(), epoch.best)
+
+    fit(
+        model, job.train, job.val, config, device,
+        on_epoch=on_epoch,
+        mean_average_precision=mean_average_precision,
+        on_step=watcher.step,
+        on_note=watcher.note,
+        features=features,
+        state=job.state,
+    )  # fmt: skip
+
+
+def feature_store(job: Job, model: AttributeModel, watcher: Watcher) -> FeatureStore | None:
+    """Where features of the frozen prefix are kept; None where every epoch has views of its own, or the disk is small.
+
+    The curve is the same without it, only slower.
+    """
+    if not job.config.views:
+        return None
+    folder = job.data_dir / "features"
+    features = FeatureStore(folder, model)
+    folder.mkdir(parents=True, exist_ok=True)
+    views = len(job.train) * job.config.views + len(job.val)
+    needed, free = views * features.bytes_a_view, shutil.disk_usage(folder).free
+    if needed > free / 2:
+        watcher.note(
+            f"features are not kept: they would take {needed / 2**30:.0f} of {free / 2**30:.0f} free GiB in {folder}"
+        )
+        return None
+    return features
+
+
+def run_in_processes(job: Job, device: torch.device, watcher: Watcher, number: int) -> None:
+    """Train in several processes of this machine, by torchrun: one for each GPU, or on the CPU.
+
+    Raises:
+        TrainingError: as `run_job`, or a process died; what they printed is in `torchrun.log` in the job's folder.
+    """
+    job.save()
+    log = job.folder / "torchrun.log"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}",
+               "-m", "coconut_attr.job", str(job.folder.absolute()), device.type]  # fmt: skip
+    with log.open("wb") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True)
+    try:
+        for line in process.stdout or ():
+            name, *arguments = json.loads(line)
+            if name == "error":
+                raise TrainingError(*arguments)
+            getattr(watcher, name)(*arguments)
+        if code := process.wait():
+            raise TrainingError(f"the training processes ended with code {code}; see {log}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def main(folder: Path, device: torch.device) -> None:
+    """One of the processes; the first tells the parent what happens, a line of JSON an event."""
+
+    def tell(name: str, *arguments: Any) -> None:
+        if processes.rank() == 0:
+            print(json.dumps([name, *arguments]), flush=True)
+
+    watcher = Watcher(
+        *(lambda *arguments, name=name: tell(name, *arguments) for name in Watcher.__dataclass_fields__)  # type: ignore[misc]
+    )
+    with processes.process_group(device) as own:
+        try:
+            run_job(Job.load(folder), own, watcher)
+        except UserError as error:
+            tell("error", str(error))
+            raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), torch.device(sys.argv[2]))
