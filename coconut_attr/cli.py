@@ -5,11 +5,12 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
@@ -21,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+PREDICT_BATCH = 32
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -41,60 +43,96 @@ def attributes(as_json: AsJson = False) -> None:
 
 @app.command("model-info")
 def model_info(
-    backbone: Annotated[str, typer.Option(help="Image encoder: resnet50, efficientnet_lite0, vit_b_16.")] = "resnet50",
+    backbone: Annotated[str | None, typer.Option(help="One image encoder; by default all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count the model's parameters; the default is the report's model."""
+    """Count the model's parameters with each image encoder, and how many of them are frozen."""
+    from coconut_attr.backbones import BACKBONES, BackboneError
     from coconut_attr.model import AttributeModel, count_parameters
 
-    counts = asdict(count_parameters(AttributeModel(backbone, pretrained=False)))
+    rows: list[dict[str, Any]] = []
+    missing: list[str] = []
+    for name in [backbone] if backbone else BACKBONES:
+        try:
+            counts = count_parameters(AttributeModel(name, pretrained=False))
+        except BackboneError as error:
+            if backbone:
+                raise
+            missing.append(str(error))
+            continue
+        rows.append({"backbone": name, **asdict(counts), "frozen_share": counts.frozen / counts.total})
     if as_json:
-        typer.echo(json.dumps({"backbone": backbone, **counts}, indent=2))
+        typer.echo(json.dumps(rows[0] if backbone else rows, indent=2))
         return
-    table = Table("backbone", backbone)
-    for name, value in counts.items():
-        table.add_row(name.replace("_", " "), f"{value:,}")
+    table = Table("backbone", "parameters", "trainable", "frozen", "frozen share", "tensors", "frozen tensors")
+    for row in rows:
+        numbers = (f"{row[key]:,}" for key in ("total", "trainable", "frozen"))
+        tensors = (str(row[key]) for key in ("tensors", "frozen_tensors"))
+        table.add_row(row["backbone"], *numbers, f"{row['frozen_share']:.0%}", *tensors)
     Console().print(table)
+    for message in missing:
+        typer.echo(message, err=True)
 
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files.", show_default=False)],
+    images: Annotated[
+        list[str], typer.Argument(help="JPEG or PNG files, folders of them, or http(s) URLs.", show_default=False)
+    ],
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint; by default the newest one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the attributes of image files; those above their threshold, chosen on val, are called present."""
-    for image in images:
-        if not image.is_file():
-            raise UserError(f"{image} is not a file")
+    """Predict the attributes of photos; those above their threshold, chosen on val, are called present.
+
+    A photo that cannot be read is named, and the others are predicted; the exit code is 1 then.
+    """
+    from coconut_attr.photos import find_photos, read_photo
+
+    photos = find_photos(images)
     from coconut_attr.checkpoint import load_checkpoint, newest_checkpoint
     from coconut_attr.predict import choose_device, predict_images
 
     device = choose_device(settings().device)
     loaded = load_checkpoint(checkpoint or newest_checkpoint(settings().data_dir), device)
-    rows = predict_images(loaded.model, images, device)
+    failed = False
+    found: dict[str, list[float]] = {}
+    for start in track(range(0, len(photos), PREDICT_BATCH), "photos", console=Console(stderr=True), transient=True):
+        batch = {}
+        for name in photos[start : start + PREDICT_BATCH]:
+            try:
+                batch[name] = read_photo(name)
+            except (UserError, OSError) as error:
+                failed = True
+                typer.echo(f"coconut-attr: {error}", err=True)
+        if batch:
+            rows = predict_images(loaded.model, list(batch.values()), device).tolist()
+            found |= dict(zip(batch, rows, strict=True))
     limits = dict(zip(ATTRIBUTES, loaded.thresholds, strict=True))
     if as_json:
         content = [
-            {"image": str(image), "run": loaded.run, "dataset": loaded.dataset,
-             "probabilities": {name: round(float(p), 4) for name, p in zip(ATTRIBUTES, row, strict=True)},
+            {"image": image, "run": loaded.run, "dataset": loaded.dataset,
+             "probabilities": {name: round(p, 4) for name, p in zip(ATTRIBUTES, row, strict=True)},
              "present": [name for name, p in zip(ATTRIBUTES, row, strict=True) if p >= limits[name]]}
-            for image, row in zip(images, rows, strict=True)
+            for image, row in found.items()
         ]  # fmt: skip
         typer.echo(json.dumps(content, indent=2))
-        return
-    console = Console()
-    for image, row in zip(images, rows, strict=True):
-        found = dict(zip(ATTRIBUTES, row, strict=True))
-        table = Table("group", "probability of each attribute", title=f"{image} (run {loaded.run} on {loaded.dataset})")
-        for group, names in GROUPS.items():
-            ranked = sorted(names, key=lambda name: -found[name])
-            words = (
-                f"[bold]{n} {found[n]:.2f}[/]" if found[n] >= limits[n] else f"[dim]{n} {found[n]:.2f}[/]"
-                for n in ranked
-            )
-            table.add_row(group, "  ".join(words))
-        console.print(table)
+    else:
+        for image, row in found.items():
+            title = f"{image} (run {loaded.run} on {loaded.dataset})"
+            Console().print(_probabilities(dict(zip(ATTRIBUTES, row, strict=True)), limits, title))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _probabilities(found: dict[str, float], limits: dict[str, float], title: str) -> Table:
+    table = Table("group", "probability of each attribute (bold: present)", title=title)
+    for group, names in GROUPS.items():
+        ranked = sorted(names, key=lambda name: -found[name])
+        words = (
+            f"[bold]{n} {found[n]:.2f}[/]" if found[n] >= limits[n] else f"[dim]{n} {found[n]:.2f}[/]" for n in ranked
+        )
+        table.add_row(group, "  ".join(words))
+    return table
 
 
 def main() -> None:

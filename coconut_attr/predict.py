@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from coconut_attr.backbones import backbone
@@ -75,8 +76,10 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 @torch.inference_mode()
-def predict_images(model: AttributeModel, images: Sequence[bytes | Path], device: torch.device) -> np.ndarray:
-    """Probabilities for encoded images or image files: float32 [n, 34].
+def predict_images(
+    model: AttributeModel, images: Sequence[bytes | Path | Image.Image], device: torch.device
+) -> np.ndarray:
+    """Probabilities for images, encoded images or image files, in one batch: float32 [n, 34].
 
     Raises:
         coconut_attr.images.ImageError: one is not a whole JPEG or PNG.
@@ -84,5 +87,7 @@ def predict_images(model: AttributeModel, images: Sequence[bytes | Path], device
     """
     prepare = transform(backbone(model.backbone_name), augment=False)
     model.eval()
-    rows = [model(prepare(decode(image))[None].to(device)).logits.sigmoid().float().cpu() for image in images]
-    return torch.cat(rows).numpy()
+    decoded = (image if isinstance(image, Image.Image) else decode(image) for image in images)
+    batch = torch.stack([prepare(image) for image in decoded])
+    with autocast(device):
+        return model(to_device(batch, device)).logits.float().sigmoid().cpu().numpy()

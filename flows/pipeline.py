@@ -5,17 +5,18 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.download import download
 from flows.extract import extract
+from flows.parameters import BackboneName, DatasetName, Positive, ProfileName
 from flows.summary import markdown
 from flows.train import train
 
 
 @flow
 def pipeline(
-    dataset: str = "val5k",
-    limit: int | None = None,
-    profile: str = "default",
-    backbone: str | None = None,
-    epochs: int | None = None,
+    dataset: DatasetName = "val5k",
+    limit: Positive | None = None,
+    profile: ProfileName = "default",
+    backbone: BackboneName | None = None,
+    epochs: Positive | None = None,
     seed: int | None = None,
     reuse: bool = False,
 ) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
@@ -24,6 +25,7 @@ from db import store as writes
 from flows.download import download, summary
 from flows.evaluate import evaluate
 from flows.extract import extract
+from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, ProfileName
 from flows.progress import Progress
 from flows.samples import fingerprint, load_samples
 from flows.store import store
@@ -31,12 +33,12 @@ from flows.store import store
 
 @flow
 def train(
-    dataset: str = "val5k",
-    profile: str = "default",
-    backbone: str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
+    dataset: DatasetName = "val5k",
+    profile: ProfileName = "default",
+    backbone: BackboneName | None = None,
+    epochs: Positive | None = None,
+    batch_size: Positive | None = None,
+    learning_rate: LearningRate | None = None,
     seed: int | None = None,
     resume: int | None = None,
     prepare: bool = True,
@@ -121,6 +123,11 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
                 run_job(job, device, watcher)
             else:
                 run_in_processes(job, device, watcher, number)
+    except (KeyboardInterrupt, TerminationSignal):
+        note = f"cancelled; go on with: coconut-attr train --resume {run_id}"
+        logger.warning("run %s: %s", run_id, note)
+        writes.finish_run(store(), run_id, "failed", note=note)
+        raise
     except BaseException as error:
         writes.finish_run(store(), run_id, "failed", note=f"{type(error).__name__}: {error}")
         raise

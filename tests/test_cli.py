@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from coconut_attr.backbones import BACKBONES
 from db.engine import open_for_reading
 from db.queries import sql
 from tests.tiny_mirror import jpeg
@@ -53,15 +54,18 @@ def test_attributes_are_listed(env) -> None:
 
 
 def test_model_info_prints_the_reported_counts(env) -> None:
-    info = json.loads(call(env, "model-info", "--json").stdout)
+    info = json.loads(call(env, "model-info", "--backbone", "resnet50", "--json").stdout)
     assert (info["total"], info["trainable"], info["frozen"]) == (27_078_498, 12_495_650, 14_582_848)
-    assert "14,582,848" in call(env, "model-info").stdout
+    every = call(env, "model-info").stdout
+    assert "14,582,848" in every
+    assert all(name in every for name in BACKBONES)
 
 
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
-        (["predict", "none.jpg"], {}, "none.jpg is not a file"),
+        (["predict", "none.jpg"], {}, "none.jpg is not a file, a folder or an http(s) URL"),
+        (["predict", "dashboard"], {}, "there is no JPEG or PNG file in dashboard"),
         (["predict", "README.md"], {}, "train first"),
         (["model-info", "--backbone", "x"], {}, "unknown backbone 'x'; choose one of"),
         (["status"], {}, "there is no database at"),
@@ -111,12 +115,20 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     status = call(env, "status").stdout
     assert "sample (not COCONut)" in status
     assert "reported" in status
-    photo = tmp_path / "photo.jpg"
+    photo = tmp_path / "photos" / "photo.jpg"
+    photo.parent.mkdir()
     photo.write_bytes(jpeg(1, 200, 100))
     (prediction,) = json.loads(call(env, "predict", str(photo), "--json").stdout)
     assert len(prediction["probabilities"]) == 34
     assert prediction["dataset"] == "sample"
-    assert "environment" in call(env, "predict", str(photo)).stdout
+    (photo.parent / "broken.PNG").write_bytes(b"no image")
+    mixed = call(env, "predict", str(photo.parent), "http://127.0.0.1:9/x.jpg")
+    assert mixed.returncode == 1
+    assert "environment" in mixed.stdout
+    assert "photo.jpg (run 2 on sample)" in mixed.stdout
+    assert "broken.PNG: not a JPEG or PNG image" in mixed.stderr
+    assert "cannot fetch http://127.0.0.1:9/x.jpg" in mixed.stderr
+    assert "Traceback" not in mixed.stderr
     port = re.search(r":(\d+)/api", env["PREFECT_API_URL"]).group(1)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0  # the server that it started is stopped

@@ -1,0 +1,49 @@
+"""Photos that a user names: files, folders of them, and web addresses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from coconut_attr.errors import UserError
+from coconut_attr.images import ImageError, decode
+from coconut_attr.public_http import fetch
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+
+def find_photos(names: Sequence[str]) -> list[str]:
+    """The names themselves, and in place of a folder the JPEG and PNG files in it and below, in order.
+
+    Raises:
+        UserError: a name is neither a file, a folder with such files, nor an http(s) URL.
+    """
+    found: list[str] = []
+    for name in names:
+        path = Path(name)
+        if name.startswith(("http://", "https://")) or path.is_file():
+            found.append(name)
+        elif path.is_dir():
+            inside = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise UserError(f"there is no JPEG or PNG file in {name}")
+            found += inside
+        else:
+            raise UserError(f"{name} is not a file, a folder or an http(s) URL")
+    return list(dict.fromkeys(found))
+
+
+def read_photo(name: str) -> Image.Image:
+    """A photo by the name that `find_photos` gave it, as RGB.
+
+    Raises:
+        coconut_attr.images.ImageError: it is not a whole JPEG or PNG.
+        coconut_attr.public_http.RemoteError: its address cannot be fetched.
+        OSError: its file cannot be read.
+    """
+    if not name.startswith(("http://", "https://")):
+        return decode(Path(name))
+    try:
+        return decode(fetch(name))
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
