@@ -1,25 +1,27 @@
 """Evaluation: scores over known cells, each with its trivial baselines, its n, and an interval.
 
-Formulas are scikit-learn's (average precision, precision, recall, F1, balanced accuracy), torchmetrics' (expected
-calibration error, L1 over 10 bins) and SciPy's (Wilson interval). Intervals are of 95 %: Wilson's for a share of
-decisions of one attribute, else the percentile bootstrap over images, because the decisions about one image are not
-independent.
+Formulas are scikit-learn's (average precision), torchmetrics' (precision, recall, F1; balanced accuracy as the mean of
+recall and specificity; expected calibration error, L1 over 10 bins) and SciPy's (Wilson interval). Intervals are of
+95 %: Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, as the decisions about
+one image are not independent. They vary the images scored, not the training: another seed gives another model.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import binomtest
 from sklearn import config_context
-from sklearn.metrics import (
-    average_precision_score,
-    balanced_accuracy_score,
-    precision_recall_curve,
-    precision_recall_fscore_support,
+from sklearn.metrics import average_precision_score, precision_recall_curve
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multilabel_f1_score,
+    multilabel_precision,
+    multilabel_recall,
+    multilabel_specificity,
 )
-from torchmetrics.functional.classification import binary_calibration_error
 
 from coconut_attr.attributes import ATTRIBUTES, GROUPS, INDEX
 
@@ -53,12 +55,12 @@ class AttributeScore:
     positives: int
     accuracy: Score
     ap: Score
-    precision: float
-    recall: float
-    f1: float
-    balanced_accuracy: float
+    precision: Score
+    recall: Score
+    f1: Score
+    balanced_accuracy: Score
     threshold: float
-    ece: float
+    ece: Score
     all_absent_accuracy: float
     prior_accuracy: float
     prior_ap: float
@@ -156,47 +158,40 @@ def evaluate(
         places = [INDEX[name] for name in names]
         cells = int(known[:, places].sum())
         overall[f"map {group}"] = _score(_mean(columns[places]), _row_means(aps[:, places]), cells)
-    errors = [_calibration_error(labels[rows][known[rows]], probabilities[rows][known[rows]]) for rows in draws]
-    overall["ece"] = _score(_calibration_error(labels[known], probabilities[known]), errors, n)
+    errors = [_calibration_error(labels[rows], probabilities[rows]) for rows in draws]
+    overall["ece"] = _score(_calibration_error(labels, probabilities), errors, n)
     probe_columns = np.full(len(ATTRIBUTES), math.nan)
     if probe is not None:
         probe_columns = np.array(_average_precision_columns(labels, probe))
         overall["probe_map"] = _score(_mean(probe_columns), _row_means(probe_aps), n)
         gains = np.array(_row_means(aps)) - np.array(_row_means(probe_aps))
         overall["map_over_probe"] = _score(_mean(columns) - _mean(probe_columns), gains, n)
-    attributes = _attribute_scores(labels, probabilities, thresholds, right, aps, probe_columns)
+    attributes = _attribute_scores(labels, probabilities, thresholds, right, aps, probe_columns, draws)
     return Evaluation(len(labels), overall, attributes)
 
 
-def _attribute_scores(labels, probabilities, thresholds, right, aps, probe_aps) -> list[AttributeScore]:
+def _attribute_scores(labels, probabilities, thresholds, right, aps, probe_aps, draws) -> list[AttributeScore]:
     decided = probabilities >= thresholds
     known = labels >= 0
+    decisions = _decision_scores(labels, decided)
+    drawn = [_decision_scores(labels[rows], decided[rows]) for rows in draws]
     result = []
     for k, attribute in enumerate(ATTRIBUTES):
-        cells = known[:, k]
-        n = int(cells.sum())
+        n = int(known[:, k].sum())
         positives = int((labels[:, k] == 1).sum())
         share = {name: int(hits[:, k].sum()) / n if n else math.nan for name, hits in right.items()}
-        precision = recall = f1 = balanced = math.nan
-        if 0 < positives < n:
-            balanced = balanced_accuracy_score(labels[cells, k], decided[cells, k])
-        if n:
-            precision, recall, f1, _ = precision_recall_fscore_support(
-                labels[cells, k], decided[cells, k], average="binary", zero_division=np.nan
-            )
+        column = (labels[:, k], probabilities[:, k])
+        errors = [_calibration_error(*(values[rows] for values in column)) for rows in draws] if n else []
         result.append(
             AttributeScore(
                 attribute=attribute,
                 n=n,
                 positives=positives,
                 accuracy=_wilson(int(right["accuracy"][:, k].sum()), n),
-                ap=_score(_average_precision(labels[:, k], probabilities[:, k]), aps[:, k], n),
-                precision=float(precision),
-                recall=float(recall),
-                f1=float(f1),
-                balanced_accuracy=float(balanced),
+                ap=_score(_average_precision(*column), aps[:, k], n),
+                **{name: _score(values[k], [draw[name][k] for draw in drawn], n) for name, values in decisions.items()},
                 threshold=float(thresholds[k]),
-                ece=_calibration_error(labels[cells, k], probabilities[cells, k]),
+                ece=_score(_calibration_error(*column), errors, n),
                 all_absent_accuracy=share["all_absent_accuracy"],
                 prior_accuracy=share["prior_accuracy"],
                 prior_ap=positives / n if n else math.nan,
@@ -206,11 +201,28 @@ def _attribute_scores(labels, probabilities, thresholds, right, aps, probe_aps) 
     return result
 
 
-def _calibration_error(states: np.ndarray, probabilities: np.ndarray) -> float:
-    if not len(states):
+def _decision_scores(labels: np.ndarray, decided: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall, F1 and balanced accuracy of each attribute, [34]; nan where one is not defined."""
+    target, given = torch.from_numpy(labels).long(), torch.from_numpy(decided).long()
+    options: dict[str, Any] = {"num_labels": labels.shape[1], "average": None, "ignore_index": -1}
+    recall = multilabel_recall(given, target, **options).numpy()
+    specificity = multilabel_specificity(given, target, **options).numpy()
+    present, absent = (labels == 1).any(0), (labels == 0).any(0)
+    found = (decided & (labels >= 0)).any(0)
+    return {
+        "precision": np.where(found, multilabel_precision(given, target, **options).numpy(), np.nan),
+        "recall": np.where(present, recall, np.nan),
+        "f1": np.where(found | present, multilabel_f1_score(given, target, **options).numpy(), np.nan),
+        "balanced_accuracy": np.where(present & absent, (recall + specificity) / 2, np.nan),
+    }
+
+
+def _calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    known = labels >= 0
+    if not known.any():
         return math.nan
     error = binary_calibration_error(
-        torch.from_numpy(probabilities).double(), torch.from_numpy(states).long(), n_bins=BINS, norm="l1"
+        torch.from_numpy(probabilities[known]).double(), torch.from_numpy(labels[known]).long(), n_bins=BINS, norm="l1"
     )
     return float(error)
 

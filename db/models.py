@@ -295,13 +295,23 @@ class AttributeMetric(Base):
     ap_high: Mapped[float | None]
     prior_ap: Mapped[float | None]
     precision: Mapped[float | None]
+    precision_low: Mapped[float | None]
+    precision_high: Mapped[float | None]
     recall: Mapped[float | None]
+    recall_low: Mapped[float | None]
+    recall_high: Mapped[float | None]
     f1: Mapped[float | None]
+    f1_low: Mapped[float | None]
+    f1_high: Mapped[float | None]
     balanced_accuracy: Mapped[float | None]
+    balanced_accuracy_low: Mapped[float | None]
+    balanced_accuracy_high: Mapped[float | None]
     threshold: Mapped[float | None] = mapped_column(
         comment="chosen on val, for precision, recall, F1, balanced accuracy"
     )
     ece: Mapped[float | None] = mapped_column(comment="expected calibration error")
+    ece_low: Mapped[float | None]
+    ece_high: Mapped[float | None]
     probe_ap: Mapped[float | None] = mapped_column(comment="of the linear probe on the same backbone")
 
 

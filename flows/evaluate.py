@@ -1,7 +1,7 @@
 """The flow `evaluate`: scores of a trained run on any split of any dataset."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.backbones import BackboneError, backbone
 from coconut_attr.checkpoint import load_checkpoint
 from coconut_attr.data import Samples, ViewBatches, loader, plain_views
-from coconut_attr.evaluate import AttributeScore, Evaluation
+from coconut_attr.evaluate import AttributeScore, Evaluation, Score
 from coconut_attr.evaluate import evaluate as score
 from coconut_attr.features import FeatureStore
 from coconut_attr.model import AttributeModel
@@ -130,29 +130,14 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attribute_row(item: AttributeScore) -> dict[str, Any]:
-    return _finite(
-        {
-            "attribute_id": INDEX[item.attribute],
-            "n": item.n,
-            "positives": item.positives,
-            "accuracy": item.accuracy.value,
-            "accuracy_low": item.accuracy.low,
-            "accuracy_high": item.accuracy.high,
-            "all_absent_accuracy": item.all_absent_accuracy,
-            "prior_accuracy": item.prior_accuracy,
-            "ap": item.ap.value,
-            "ap_low": item.ap.low,
-            "ap_high": item.ap.high,
-            "prior_ap": item.prior_ap,
-            "precision": item.precision,
-            "recall": item.recall,
-            "f1": item.f1,
-            "balanced_accuracy": item.balanced_accuracy,
-            "threshold": item.threshold,
-            "ece": item.ece,
-            "probe_ap": item.probe_ap,
-        }
-    )
+    row: dict[str, Any] = {"attribute_id": INDEX[item.attribute]}
+    for field in fields(item):
+        value = getattr(item, field.name)
+        if isinstance(value, Score):
+            row |= {field.name: value.value, f"{field.name}_low": value.low, f"{field.name}_high": value.high}
+        elif field.name != "attribute":
+            row[field.name] = value
+    return _finite(row)
 
 
 def _prediction_rows(image_ids: list[int], probabilities: np.ndarray) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
 
 from coconut_attr import retrieval
 from coconut_attr.attributes import ATTRIBUTES, GROUPS
@@ -156,7 +156,13 @@ def test_thresholds_are_those_of_the_best_f1() -> None:
     best = f1_score(labels[known, 0], scores[known, 0] >= thresholds[0])
     assert best == max(f1_score(labels[known, 0], scores[known, 0] >= t) for t in scores[known, 0])
     result = evaluate(labels, scores, labels, thresholds=thresholds, resamples=5)
-    assert result.attributes[0].f1 == pytest.approx(best)
+    first = result.attributes[0]
+    assert first.f1.value == pytest.approx(best)
+    balanced = balanced_accuracy_score(labels[known, 0], scores[known, 0] >= thresholds[0])
+    assert first.balanced_accuracy.value == pytest.approx(balanced)
+    for score in (first.precision, first.recall, first.f1, first.balanced_accuracy, first.ece):
+        assert score.low <= score.value <= score.high
+    assert first.f1.low < first.f1.high
 
 
 def test_the_linear_probe_learns_and_its_strength_is_chosen_on_val() -> None:
