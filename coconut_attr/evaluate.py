@@ -2,8 +2,8 @@
 
 Formulas are scikit-learn's (average precision), torchmetrics' (precision, recall, F1; balanced accuracy as the mean of
 recall and specificity; expected calibration error, L1 over 10 bins) and SciPy's (Wilson interval). Intervals are of
-95 %: Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, as the decisions about
-one image are not independent. They vary the images scored, not the training: another seed gives another model.
+95 %: Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, as the decisions
+about one image are not independent. They vary the images scored, not the training: another seed gives another model.
 """
 
 import math
