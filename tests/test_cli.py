@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from coconut_attr.backbones import BACKBONES
-from db.engine import open_for_reading
+from db.engine import StoreError, open_for_reading
 from db.queries import sql
 from tests.tiny_mirror import jpeg
 
@@ -134,6 +134,18 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0  # the server that it started is stopped
 
 
+def wait_for_file(path: Path, seconds: float = 60) -> str:
+    """The URL of a SQLite file, once it is there with its schema."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            open_for_reading(f"sqlite:///{path}").dispose()
+            return f"sqlite:///{path}"
+        except StoreError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with log.open("w") as output:
@@ -154,12 +166,36 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
             for dataset in ("val5k", "coconut-s", "coconut-b", "sample"):
                 assert f"{flow}/{dataset}" in names.stdout
 
-        order = ["deployment", "run", "train/sample", "-p", "epochs=1", "-p", "backbone=efficientnet_lite0", "--watch"]
-        queued = subprocess.run([*PREFECT, *order], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+        def prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*PREFECT, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+            )
+
+        order = ("deployment", "run", "train/sample", "-p", "backbone=efficientnet_lite0")
+        for parameter, words in (("epochs=0", "less than the minimum"), ("profile=fast", "'fast' is not one of")):
+            refused = prefect(*order, "-p", parameter)
+            assert refused.returncode == 1
+            assert words in refused.stdout + refused.stderr
+
+        long = prefect(*order, "-p", "epochs=500")
+        engine = open_for_reading(wait_for_file(tmp_path / "data" / "coconut_attr.db"))
+        epochs = "SELECT COUNT(*) AS n, MAX(run_id) AS run FROM epoch_curve WHERE kind = 'trained'"
+        while not (done := sql(engine, epochs)[0])["n"]:
+            assert time.monotonic() < deadline + 120
+            time.sleep(0.5)
+        queued = subprocess.Popen(
+            [*PREFECT, *order, "-p", "epochs=1", "--watch"], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(5)  # long enough for a worker that did not keep to the pool's limit to begin it
+        assert len(sql(engine, "SELECT id FROM run WHERE kind = 'trained'")) == 1
+        assert prefect("flow-run", "cancel", re.search(r"UUID: (\S+)", long.stdout).group(1)).returncode == 0
         logs = tmp_path / "data" / "logs"
-        assert queued.returncode == 0, queued.stdout + (logs / "worker-gpu.log").read_text()
-        engine = open_for_reading(f"sqlite:///{tmp_path / 'data' / 'coconut_attr.db'}")
-        (run,) = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained'")
+        output, _ = queued.communicate(timeout=180)
+        assert queued.returncode == 0, output + (logs / "worker-gpu.log").read_text()
+        (cancelled,) = sql(engine, "SELECT * FROM run WHERE id = :run", run=done["run"])
+        assert (cancelled["status"], cancelled["note"].split(";")[0]) == ("failed", "cancelled")
+        assert (tmp_path / "data" / cancelled["checkpoint"]).is_file()
+        run = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained' ORDER BY run_id DESC")[0]
         assert (run["status"], run["trained_on"]) == ("finished", "sample")
         assert run["accuracy"] is not None
         assert "database is locked" not in (logs / "prefect-server.log").read_text()
