@@ -5,7 +5,7 @@
 Repeats the rows of the mirror's val5k parquet, those with the most segments so that there are 12.7 a row as in
 COCONut-S, into a parquet in a temporary folder, with row groups of --group rows (1,000 is what the hub's files have).
 Each reader passes over it in a process of its own. `decode` only decodes each row group, `rows` makes Python objects
-of it too; both hold a row group at a time. Prints rows a second, the memory that a pass added to its process, and ratios.
+of it too; both hold a row group at a time. Prints rows a second and their ratio, peak memory, and what of it was added.
 """
 
 import argparse

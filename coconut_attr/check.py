@@ -1,6 +1,5 @@
 """Integrity of a dataset: what in its annotations, masks, photos and counts does not fit together."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from coconut_attr.evidence import Problem
+from coconut_attr.files import sha256_of
 from coconut_attr.images import ImageError
 from coconut_attr.panoptic import Measured, decode_mask, measure
 from coconut_attr.registry import Dataset
@@ -101,8 +101,7 @@ def check_annotation(
 def check_photo(photo: Path, sha256: str | None) -> list[Problem]:
     """Whether a downloaded photo is there and has the content that was downloaded."""
     try:
-        with photo.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(photo)
     except OSError as error:
         return [Problem("image file missing", str(error))]
     if found != sha256:

@@ -1,9 +1,10 @@
 """Which state of an annotation file was read: its size and checksums, as its host states them."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from coconut_attr.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ def with_checksum(version: Version, local: Path | None) -> Version:
     """
     if version.sha256 or local is None:
         return version
-    with local.open("rb") as file:
-        return replace(version, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    return replace(version, sha256=sha256_of(local))
 
 
 def differs(before: Version, now: Version, local: Path | None) -> bool:
