@@ -17,6 +17,7 @@ from coconut_attr.sources.version import Version, version_of
 COLUMNS = ("mask", "segments_info", "image_info")
 BATCH = 200  # rows
 BUFFER = 4 * 2**20  # bytes of a column chunk that are read at once: without it Arrow reads each chunk whole
+AHEAD = 2**20  # bytes that are read ahead of it from another host: more would be dropped when the column changes
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list
     filesystem, folder = hub_folder(shard.repo, settings)
     address = f"{folder.rstrip('/')}/{shard.path}"
     try:
-        with filesystem.open(address, "rb") as file:
+        with filesystem.open(address, "rb", block_size=AHEAD) as file:
             parquet = pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
             missing = [name for name in COLUMNS if name not in parquet.schema_arrow.names]
             if missing:
