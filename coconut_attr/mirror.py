@@ -1,9 +1,10 @@
 """An offline mirror made from what is held: a folder under the upstream host names, for COCONUT_ATTR_MIRROR."""
 
+import itertools
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,8 @@ from coconut_attr.sources.upstream import HUB
 
 MARK: Final = "Made by `coconut-attr mirror export`"  # only a folder whose README says so is ever written into
 SUMS: Final = "SHA256SUMS"
-SHARD_ROWS, GROUP_ROWS = 5_000, 500
+GROUP_ROWS = 500
+HUB_HOST: Final = urlsplit(HUB).netloc
 
 _INTEGER, _TEXT = pa.int64(), pa.string()
 _SEGMENT = pa.struct({name: _INTEGER for name in ("id", "category_id", "iscrowd", "isthing", "area")})
@@ -41,13 +43,17 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class MirrorImage:
-    """A downloaded image: its record, its photo and the SHA-256 that it had then, its mask if it has one."""
+    """A downloaded image: its record, its photo and the SHA-256 that it had then, its mask if it has one.
+
+    `annotation_file` is the name of the file that its mask and segments were read from.
+    """
 
     info: ImageInfo
     photo: Path
     sha256: str
     mask: Path | None
     segments: Sequence[SegmentInfo]
+    annotation_file: str
 
 
 @dataclass
@@ -74,7 +80,7 @@ def export_mirror(
     An image whose photo is not the downloaded one any more, or whose mask is missing, is left out.
 
     Args:
-        images: in a fixed order, so that the same store gives the same files.
+        images: in a fixed order, so that the same store gives the same files; those of one annotation file together.
         origins: where the annotations were read, for the README.
         things: ids of the categories that are things.
 
@@ -91,21 +97,15 @@ def export_mirror(
         write_atomically(readme, f"# Unfinished\n\n{MARK}, which did not end: run it again.\n".encode())
     before = _read_sums(to)
     exported = Exported()
-    shards = {repo: _Shards(to, repo, things, exported) for repo, _ in dataset.repos}
-    held = set()
-    for image in images:
-        if reason := _photo(image, dataset, to, exported):
-            exported.left_out[image.info.coco_id] = reason
-            continue
-        held.add(image.info.coco_id)
-        exported.images[image.info.licence] += 1
-        if image.mask:
-            shards[_repo_of(image, dataset)].add(image)
-    for shard in shards.values():
-        shard.close()
+    held: set[int] = set()
+    photos = _photos(images, dataset, to, exported, held)
+    for source, group in itertools.groupby(photos, key=lambda image: _source(image, dataset)):
+        if source:  # of the others, the photos are all that there is; the next step of the loop fetches them
+            _shard(group, source, to, exported, things)
     _captions(dataset, held, to, settings, exported)
 
-    stale = {name for name in before if name not in exported.files and any(s.owns(name) for s in shards.values())}
+    ours = tuple(f"{HUB_HOST}/datasets/{repo}/" for repo, _ in dataset.repos)
+    stale = {name for name in before if name not in exported.files and name.startswith(ours)}
     for name in stale:
         (to / name).unlink(missing_ok=True)
     sums = {name: digest for name, digest in before.items() if name not in stale and (to / name).is_file()}
@@ -141,6 +141,19 @@ def _read_sums(to: Path) -> dict[str, str]:
     return {}
 
 
+def _photos(
+    images: Iterable[MirrorImage], dataset: Dataset, to: Path, exported: Exported, held: set[int]
+) -> Iterator[MirrorImage]:
+    """Put photos into the mirror; yields the images whose photo is there, and adds their COCO ids to `held`."""
+    for image in images:
+        if reason := _photo(image, dataset, to, exported):
+            exported.left_out[image.info.coco_id] = reason
+            continue
+        held.add(image.info.coco_id)
+        exported.images[image.info.licence] += 1
+        yield image
+
+
 def _photo(image: MirrorImage, dataset: Dataset, to: Path, exported: Exported) -> str:
     """Put a photo into the mirror; returns why it cannot be there, or nothing."""
     target = local_path(image.info.url, dataset.image_hosts, to)
@@ -158,41 +171,29 @@ def _photo(image: MirrorImage, dataset: Dataset, to: Path, exported: Exported) -
     return ""
 
 
-def _repo_of(image: MirrorImage, dataset: Dataset) -> str:
-    """The hub repository that an image's annotation belongs to, by the folder of its URL."""
+def _source(image: MirrorImage, dataset: Dataset) -> str:
+    """The hub file that an image's annotation is of, or else the repository that it belongs to by its URL."""
+    if not image.mask:
+        return ""
+    name = PurePosixPath(image.annotation_file)
+    if name.suffix == ".parquet" and ".." not in name.parts:
+        for repo, _ in dataset.repos:
+            if name.is_relative_to(repo):
+                return str(name)
     return next((repo for repo, prefix in dataset.repos if image.info.url.startswith(prefix)), dataset.repos[0][0])
 
 
-class _Shards:
-    """Parquet files of one hub repository, written row by row with bounded memory."""
-
-    def __init__(self, to: Path, repo: str, things: Collection[int], exported: Exported) -> None:
-        self._to, self._things, self._exported = to, things, exported
-        self._folder = PurePosixPath(urlsplit(HUB).netloc, "datasets", repo, "data")
-        self._rows: list[MirrorImage] = []
-        self._number = 0
-
-    def owns(self, name: str) -> bool:
-        return PurePosixPath(name).is_relative_to(self._folder)
-
-    def add(self, image: MirrorImage) -> None:
-        self._rows.append(image)
-        if len(self._rows) == SHARD_ROWS:
-            self.close()
-
-    def close(self) -> None:
-        """Write the rows that there are as a file; one that is there and equal stays."""
-        if not self._rows:
-            return
-        name = str(self._folder / f"train-{self._number:05d}.parquet")
-        with part_of(self._to / name) as part, pq.ParquetWriter(part, SCHEMA, use_dictionary=False) as writer:
-            for start in range(0, len(self._rows), GROUP_ROWS):
-                rows = [_row(image, self._things) for image in self._rows[start : start + GROUP_ROWS]]
-                writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-        self._exported.files[name] = sha256_of(self._to / name)
-        self._exported.masks += len(self._rows)
-        self._rows = []
-        self._number += 1
+def _shard(images: Iterator[MirrorImage], source: str, to: Path, exported: Exported, things: Collection[int]) -> None:
+    """Write a parquet file, a row group at a time, under its name on the hub, or under one of its own."""
+    name = f"{HUB_HOST}/datasets/{source}"
+    if not name.endswith(".parquet"):
+        number = sum(other.startswith(name) for other in exported.files)
+        name += f"/data/train-{number:05d}.parquet"
+    with part_of(to / name) as part, pq.ParquetWriter(part, SCHEMA, use_dictionary=False) as writer:
+        while group := list(itertools.islice(images, GROUP_ROWS)):
+            writer.write_table(pa.Table.from_pylist([_row(image, things) for image in group], schema=SCHEMA))
+            exported.masks += len(group)
+    exported.files[name] = sha256_of(to / name)
 
 
 def _row(image: MirrorImage, things: Collection[int]) -> dict[str, Any]:

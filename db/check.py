@@ -82,14 +82,7 @@ def check_whole(engine: Engine, dataset: Dataset) -> int:
 def check_report(engine: Engine, dataset: str) -> list[dict[str, Any]]:
     """The findings of a dataset by kind: `kind`, `findings`, `images`, `example`, `meaning`, `remedy`."""
     return [
-        {
-            "kind": row["kind"],
-            "findings": row["findings"],
-            "images": row["images"],
-            "example": row["example"] if row["coco_id"] is None else f"image {row['coco_id']}: {row['example']}",
-            "meaning": KINDS[row["kind"]][0],
-            "remedy": KINDS[row["kind"]][1].replace("DATASET", dataset),
-        }
+        {**row, "meaning": KINDS[row["kind"]][0], "remedy": KINDS[row["kind"]][1].replace("DATASET", dataset)}
         for row in queries.findings(engine, dataset, STAGES)
     ]
 

@@ -59,7 +59,7 @@ def export(
 
 
 def mirror_images(engine: Engine, image_ids: list[int]) -> Iterator[MirrorImage]:
-    """The downloaded images among these, read shard by shard."""
+    """The downloaded images among these, in their order, read shard by shard."""
     size, data_dir = settings().shard_size, settings().data_dir
     for start in range(0, len(image_ids), size):
         for item in queries.annotated_images(engine, image_ids[start : start + size]):
@@ -71,6 +71,7 @@ def mirror_images(engine: Engine, image_ids: list[int]) -> Iterator[MirrorImage]
                     photo=data_dir / row["path"],
                     sha256=row["sha256"],
                     mask=data_dir / row["mask_path"] if row["mask_path"] else None,
+                    annotation_file=row["annotation_file"] or "",
                     segments=[
                         SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"])
                         for s in item.segments

@@ -45,9 +45,10 @@ def annotated_ids(engine: Engine, dataset: str) -> set[int]:
 
 
 def image_ids(engine: Engine, dataset: str) -> list[int]:
-    """Ids of the images of a dataset."""
+    """Ids of the images of a dataset: those of one annotation file together, and those of one URL folder in it."""
+    query = select(Image.id).where(Image.dataset == dataset).order_by(Image.annotation_file, Image.url, Image.id)
     with engine.connect() as connection:
-        return list(connection.execute(select(Image.id).where(Image.dataset == dataset).order_by(Image.id)).scalars())
+        return list(connection.execute(query).scalars())
 
 
 def mask_paths(engine: Engine, dataset: str) -> set[str]:
@@ -98,7 +99,7 @@ class Annotated:
 
 
 def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated]:
-    """Images with their segments and captions, in the order of their ids."""
+    """Images with their segments and captions, in the given order."""
     with engine.connect() as connection:
 
         def grouped(model: type, *columns: Any) -> dict[int, list[RowMapping]]:
@@ -111,10 +112,9 @@ def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated
             select(Image.__table__, Download.state, Download.error_class, Download.error)
             .outerjoin(Download)
             .where(Image.id.in_(image_ids))
-            .order_by(Image.id)
         )
-        images = connection.execute(query).mappings().all()
-    return [Annotated(image, segments[image["id"]], captions[image["id"]]) for image in images]
+        images = {image["id"]: image for image in connection.execute(query).mappings()}
+    return [Annotated(images[key], segments[key], captions[key]) for key in image_ids if key in images]
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,9 @@ def findings(engine: Engine, dataset: str, stages: Sequence[str] = STAGES) -> Ro
     return sql(
         engine,
         "SELECT kind, COUNT(*) AS findings, COUNT(DISTINCT image_id) AS images,"
-        " MIN(CASE WHEN place = 1 THEN coco_id END) AS coco_id, MIN(CASE WHEN place = 1 THEN detail END) AS example"
-        " FROM (SELECT f.kind, f.image_id, f.detail, i.coco_id,"
+        " MIN(CASE WHEN place = 1 THEN detail END) AS example"
+        " FROM (SELECT f.kind, f.image_id,"
+        " CASE WHEN i.id IS NULL THEN f.detail ELSE 'image ' || i.coco_id || ': ' || f.detail END AS detail,"
         " ROW_NUMBER() OVER (PARTITION BY f.kind ORDER BY i.coco_id, f.detail) AS place"
         " FROM (SELECT DISTINCT kind, image_id, detail FROM finding WHERE dataset = :dataset AND stage IN :stages) f"
         " LEFT JOIN image i ON i.id = f.image_id) found GROUP BY kind ORDER BY findings DESC, kind",

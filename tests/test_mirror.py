@@ -1,11 +1,14 @@
 """An exported mirror gives the same images, masks, segments and captions as the source that it was made from."""
 
 import hashlib
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ from flows.store import store
 from tests import tiny_mirror as tiny
 
 PHOTOS = "images.cocodataset.org/val2017"
+ZIP = "images.cocodataset.org/annotations/annotations_trainval2017.zip"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,6 +94,8 @@ def test_a_round_trip_through_a_folder_and_a_server(tiny_mirror: Path, tmp_path:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert sums.keys() == files - {"README.md", "SHA256SUMS"}
     assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in sums.items())
+    (shard,) = folder.rglob("*.parquet")
+    assert shard.name == "train-00000-of-00001.parquet"  # as upstream: a store made from the one knows the other's
     readme = (folder / "README.md").read_text()
     assert f"Masks read from: mirror {tiny_mirror}" in readme
     assert "23 x http://creativecommons.org/licenses/by/2.0/" in readme
@@ -128,6 +134,29 @@ def test_an_export_goes_on_and_follows_the_store(tiny_mirror: Path, tmp_path: Pa
         with pytest.raises(UserError, match=message):
             export(target, "--dataset", dataset)
     assert not (tmp_path / "new").exists()
+
+
+def test_datasets_share_a_folder(tiny_mirror: Path, tmp_path: Path, configure) -> None:
+    repos = tiny_mirror / "huggingface.co" / "datasets" / "xdeng77"
+    shutil.copytree(repos / "relabeled_coco_val", repos / "coconut_s")
+    with zipfile.ZipFile(tiny_mirror / ZIP, "a") as archive:
+        archive.writestr("annotations/captions_train2017.json", archive.read(tiny.CAPTIONS))
+    configure(mirror=tiny_mirror)
+    folder = tmp_path / "export"
+    for dataset, limit in (("coconut-s", 3), ("val5k", 20)):
+        download(dataset, limit=limit)
+        export(folder, "--dataset", dataset)
+    assert [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("## ")] == [
+        "## coconut-s", "## val5k",
+    ]  # fmt: skip
+    with zipfile.ZipFile(folder / ZIP) as archive:
+        counts = {name: len(json.loads(archive.read(name))["images"]) for name in archive.namelist()}
+    assert counts == {"annotations/captions_train2017.json": 3, "annotations/captions_val2017.json": 20}
+    sums = (folder / "SHA256SUMS").read_text()
+    assert sums.count(".parquet") == len(list(folder.rglob("*.parquet"))) == 2
+    configure(mirror=folder, data_dir=tmp_path / "other")
+    assert download("coconut-s") == {"images": 3, "downloaded": 3, "failed": 0}
+    assert download("val5k") == {"images": 20, "downloaded": 20, "failed": 0}
 
 
 def test_the_server_serves_ranges_and_listings_and_nothing_else(tmp_path: Path, served) -> None:
