@@ -19,6 +19,7 @@ from coconut_attr.sources.records import Caption, ImageInfo, Panoptic, SegmentIn
 T = TypeVar("T")
 
 AT_SOURCE: Final = "the source has it so: report it upstream; the rest of the image is used"
+FETCH: Final = "to fetch what differs: prefect deployment run download/DATASET -p verify=true"
 READ_ANEW: Final = "to take the new one: prefect deployment run download/DATASET -p refresh=true"
 
 #: What each kind of finding means, and what to do about it.
@@ -30,8 +31,8 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "annotation file gone": ("a file that was read is listed no more", READ_ANEW),
     "image without annotation": ("captions name the image, no mask does", "finish the download; else nothing is lost"),
     "annotation without image": ("the photo has not been fetched", "run download again; it retries what failed"),
-    "image file missing": ("the photo is no longer in the data folder", "restore it from a copy"),
-    "image file changed": ("the photo's SHA-256 is not the downloaded one's", "restore it from a copy"),
+    "image file missing": ("the photo is no longer in the data folder", FETCH),
+    "image file changed": ("the photo's SHA-256 is not the downloaded one's", FETCH),
     "mask without annotation": ("no annotation names the mask file", "it is not used; report it upstream"),
     "mask not read": ("the mask is missing, damaged, or no RGB PNG", "restore it from a copy, or report it upstream"),
     "mask size differs": ("mask and photo differ in width or height", AT_SOURCE),

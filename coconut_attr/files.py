@@ -10,6 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside it, flush it to the disk, and rename it.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 @contextmanager
 def part_of(path: Path) -> Iterator[Path]:
     """The name of a temporary file beside `path`; what is written there takes that name when all went well.
@@ -32,16 +51,6 @@ def part_of(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, flush it to the disk, and rename it.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    with part_of(path) as part:
-        part.write_bytes(content)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

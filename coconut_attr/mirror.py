@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coconut_attr.errors import UserError
-from coconut_attr.files import link_or_copy, part_of, sha256_of, write_atomically
+from coconut_attr.files import link_or_copy, part_of, sha256_of
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from coconut_attr.sources.captions import fetch_member
@@ -94,7 +94,7 @@ def export_mirror(
     readme = to / "README.md"
     sections = _sections(to)
     if not readme.is_file():
-        write_atomically(readme, f"# Unfinished\n\n{MARK}, which did not end: run it again.\n".encode())
+        _write(readme, f"# Unfinished\n\n{MARK}, which did not end: run it again.\n")
     before = _read_sums(to)
     exported = Exported()
     held: set[int] = set()
@@ -111,9 +111,9 @@ def export_mirror(
     sums = {name: digest for name, digest in before.items() if name not in stale and (to / name).is_file()}
     sums |= exported.files
     lines = (f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    write_atomically(to / SUMS, "".join(lines).encode())
+    _write(to / SUMS, "".join(lines))
     sections[dataset.name] = _section(dataset, exported, origins)
-    write_atomically(readme, _readme(sections).encode())
+    _write(readme, _readme(sections))
     return exported
 
 
@@ -132,6 +132,11 @@ def _sections(to: Path) -> dict[str, str]:
     if to.is_dir() and any(to.iterdir()):
         raise UserError(f"{to} holds other files than an earlier mirror export: choose another folder")
     return {}
+
+
+def _write(path: Path, text: str) -> None:
+    with part_of(path) as part:
+        part.write_text(text)
 
 
 def _read_sums(to: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from db import queries
 from db import store as writes
 from db.engine import connect, open_for_reading
 
-STAGES = ("annotations", "captions", "check")  #: extraction's findings that matter here are the check's too
+STAGES = ("annotations", "captions", "check")  #: the check finds itself what extraction leaves out
 
 
 def check_images(engine: Engine, dataset: Dataset, image_ids: Sequence[int]) -> int:
@@ -80,7 +80,7 @@ def check_whole(engine: Engine, dataset: Dataset) -> int:
 
 
 def check_report(engine: Engine, dataset: str) -> list[dict[str, Any]]:
-    """The findings of a dataset by kind: `kind`, `findings`, `images`, `example`, `meaning`, `remedy`."""
+    """The findings of a dataset: `stage`, `kind`, `findings`, `images`, `example`, `meaning`, `remedy`."""
     return [
         {**row, "meaning": KINDS[row["kind"]][0], "remedy": KINDS[row["kind"]][1].replace("DATASET", dataset)}
         for row in queries.findings(engine, dataset, STAGES)

@@ -223,22 +223,21 @@ STAGES = ("annotations", "captions", "extract", "check")
 
 
 def findings(engine: Engine, dataset: str, stages: Sequence[str] = STAGES) -> Rows:
-    """What could not be used or does not fit in a dataset, by kind, with one image's detail as an example.
-
-    What several stages found in the same words counts once.
+    """What could not be used or does not fit in a dataset, by stage and kind, with one image's detail as an example.
 
     Args:
-        stages: whose findings are wanted.
+        stages: whose findings are wanted; extraction and check tell of what both see in the same words.
     """
     return sql(
         engine,
-        "SELECT kind, COUNT(*) AS findings, COUNT(DISTINCT image_id) AS images,"
+        "SELECT stage, kind, COUNT(*) AS findings, COUNT(DISTINCT image_id) AS images,"
         " MIN(CASE WHEN place = 1 THEN detail END) AS example"
-        " FROM (SELECT f.kind, f.image_id,"
+        " FROM (SELECT f.stage, f.kind, f.image_id,"
         " CASE WHEN i.id IS NULL THEN f.detail ELSE 'image ' || i.coco_id || ': ' || f.detail END AS detail,"
-        " ROW_NUMBER() OVER (PARTITION BY f.kind ORDER BY i.coco_id, f.detail) AS place"
-        " FROM (SELECT DISTINCT kind, image_id, detail FROM finding WHERE dataset = :dataset AND stage IN :stages) f"
-        " LEFT JOIN image i ON i.id = f.image_id) found GROUP BY kind ORDER BY findings DESC, kind",
+        " ROW_NUMBER() OVER (PARTITION BY f.stage, f.kind ORDER BY i.coco_id, f.detail) AS place"
+        " FROM finding f LEFT JOIN image i ON i.id = f.image_id"
+        " WHERE f.dataset = :dataset AND f.stage IN :stages) found"
+        " GROUP BY stage, kind ORDER BY findings DESC, kind, stage",
         dataset=dataset,
         stages=list(stages),
     )

@@ -171,9 +171,14 @@ def test_a_stage_replaces_its_own_findings_and_no_others(store: Engine) -> None:
     writes.record_findings(store, "d", "check", [1], [first])
     writes.record_findings(store, "d", "extract", [1], [])
     assert {(row["stage"], row["image_id"]) for row in rows(store, "finding")} == {("check", 1), ("extract", 2)}
-    writes.record_findings(store, "d", "extract", [1], [first])  # found by two stages: counts once
-    (kind,) = queries.findings(store, "d")
-    assert (kind["kind"], kind["findings"], kind["images"], kind["example"]) == ("k", 2, 2, "image 7: a")
+    writes.record_findings(store, "d", "extract", [1], [first])
+    whole = {"image_id": None, "kind": "w", "detail": "c"}
+    for _ in range(2):
+        writes.record_findings(store, "d", "check", None, [whole])
+    assert [tuple(row.values()) for row in queries.findings(store, "d")] == [
+        ("extract", "k", 2, 2, "image 7: a"), ("check", "k", 1, 1, "image 7: a"), ("check", "w", 1, 0, "c"),
+    ]  # fmt: skip
+    assert [row["kind"] for row in queries.findings(store, "d", ["extract"])] == ["k"]
 
 
 def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
