@@ -1,7 +1,7 @@
 """The annotations of a dataset: which files hold them, their masks on disk, and the captions."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +11,30 @@ from coconut_attr.settings import Settings
 from coconut_attr.sources import captions, hub, kaggle, sample
 from coconut_attr.sources.records import Caption, ImageInfo, Panoptic, plain_name
 from coconut_attr.sources.upstream import HUB
+from coconut_attr.sources.version import Version, differs, version_of, with_checksum
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
     """A file of panoptic annotations; `read(skip)` yields batches of them after the first `skip`.
 
-    `origin` says where it is read: a mirror may hold other annotations than COCONut's under the same names.
+    `origin` says where it is read: a mirror may hold other annotations than COCONut's under the same names. `local` is
+    its path if it is on this machine.
     """
 
     name: str
     origin: str
+    version: Version
     read: Callable[[int], Iterator[list[Panoptic]]]
+    local: Path | None = None
+
+    def checksummed(self) -> Version:
+        """Its version with the SHA-256, as the hub states it or computed; empty for a mirror by URL."""
+        return with_checksum(self.version, self.local)
+
+    def changed(self, before: Version, origin: str) -> bool:
+        """Whether it is another file than that version, which was read from that origin, as far as can be told."""
+        return differs(before if origin == self.origin else replace(before, etag=""), self.version, self.local)
 
 
 def annotation_files(dataset: Dataset, settings: Settings) -> list[AnnotationFile]:
@@ -36,10 +48,13 @@ def annotation_files(dataset: Dataset, settings: Settings) -> list[AnnotationFil
     if settings.annotations_dir:
         path = kaggle.annotation_file(settings.annotations_dir, dataset)
         origin = f"folder {settings.annotations_dir.absolute()}"
-        return [AnnotationFile(f"kaggle/{path.name}", origin, partial(_read_kaggle, settings.annotations_dir, dataset))]
+        read = partial(_read_kaggle, settings.annotations_dir, dataset)
+        stat = path.stat()
+        version = version_of({"size": stat.st_size, "mtime": stat.st_mtime})
+        return [AnnotationFile(f"kaggle/{path.name}", origin, version, read, path)]
     origin = f"mirror {settings.mirror}" if settings.mirror else HUB
     return [
-        AnnotationFile(shard.name, origin, partial(hub.read_shard, shard, settings))
+        AnnotationFile(shard.name, origin, shard.version, partial(hub.read_shard, shard, settings), shard.local)
         for shard in hub.list_shards(dataset, settings)
     ]
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from coconut_attr.attributes import ATTRIBUTES, CODES, GROUP_OF, INDEX
 from coconut_attr.errors import UserError
+from coconut_attr.files import link_or_copy, part_of
 from coconut_attr.sources.records import LICENCES
 
 ROWS = 1000  # rows of a Parquet row group
@@ -147,7 +148,7 @@ def write_coco(header: ExportHeader, images: Iterable[ExportImage], to: Path) ->
     annotation_id = 0
     # COCO keeps images and annotations in two lists: the second one is spooled to disk while the first is written.
     with (
-        _part(to) as part,
+        part_of(to) as part,
         part.open("w", encoding="utf-8") as file,
         tempfile.TemporaryFile("w+", encoding="utf-8", dir=to.parent) as spool,
     ):
@@ -220,7 +221,7 @@ def write_parquet(header: ExportHeader, images: Iterable[ExportImage], to: Path)
         "rule_version": header.rule_version, "note": header.note, "attributes": json.dumps(ATTRIBUTES),
     }  # fmt: skip
     plain = [item.name for item in _TABLE[: -2 * len(ATTRIBUTES)]]
-    with _part(to) as part, _Table(part, pa.schema(_TABLE, metadata=metadata)) as table:
+    with part_of(to) as part, _Table(part, pa.schema(_TABLE, metadata=metadata)) as table:
         for image in images:
             counts.add(image)
             sure = {f"{name}_confidence": c for name, c in zip(ATTRIBUTES, image.confidences, strict=True)}
@@ -274,12 +275,7 @@ def _link(image: ExportImage, target: Path) -> None:
             f"the file of image {image.coco_id}, {image.file}, is missing: restore it in the data folder, or use"
             " --format parquet, which needs no image files"
         )
-    try:
-        os.link(image.file.resolve(), target)
-    except FileExistsError:
-        raise
-    except OSError:  # another disk, or one without hard links
-        shutil.copyfile(image.file, target)
+    link_or_copy(image.file, target)
 
 
 def _card(header: ExportHeader, counts: Counts) -> str:
@@ -354,21 +350,6 @@ class _Table:
 
 def _beside(to: Path, ending: str) -> Path:
     return to.with_name(f".{to.name}.{uuid.uuid4().hex}.{ending}")
-
-
-@contextmanager
-def _part(to: Path) -> Iterator[Path]:
-    """A temporary file beside `to`, which takes that name when all went well."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(to, "part")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, to)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES, State
 from coconut_attr.captions import CaptionReader
+from coconut_attr.check import read_mask, unusable
 from coconut_attr.evidence import Evidence, Problem
-from coconut_attr.images import ImageError, decode
-from coconut_attr.panoptic import Measured, Segment, decode_mask, measure, panoptic_evidence
+from coconut_attr.images import decode
+from coconut_attr.panoptic import Measured, Segment, measure, panoptic_evidence
 from coconut_attr.pixels import SegmentColor, measure_pixels, pixel_evidence
 from coconut_attr.rules import Rules
 from coconut_attr.sources.records import Caption, SegmentInfo
@@ -73,16 +74,13 @@ class Extractor:
         ids: np.ndarray | None = None
         measured = Measured([], [])
         if mask is not None:
-            try:
-                ids = self._mask(mask, rgb.shape[:2])
+            found_mask = read_mask(mask, (image.height, image.width))
+            if isinstance(found_mask, Problem):
+                problems.append(found_mask)
+            else:
+                ids = found_mask
                 measured = measure(ids, infos, self._things, rgb)
-            except (ImageError, OSError) as error:
-                problems.append(Problem("mask not used", str(error)))
-        if measured.unnamed:
-            shown = ", ".join(map(str, measured.unnamed[:5]))
-            problems.append(Problem("ids not in segments_info", f"{len(measured.unnamed)} ids of the mask: {shown}"))
-        for category in sorted({info.category_id for info in infos} - self._categories):
-            problems.append(Problem("unknown category", f"category {category} is none of the rules' categories"))
+        problems += unusable(infos, measured, self._categories)
         readable, unread = self._captions.readable(captions)
         problems += unread
 
@@ -91,13 +89,6 @@ class Extractor:
         evidence += pixel_evidence(found, measured.segments, pixels, self.rules)
         evidence += self._captions.evidence(readable)
         return Extraction(measured.segments, found.segments, evidence, combine(evidence), problems)
-
-    @staticmethod
-    def _mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-        ids = decode_mask(path.read_bytes())
-        if ids.shape != shape:
-            raise ImageError(f"{ids.shape[1]} x {ids.shape[0]} pixels, its photo has {shape[1]} x {shape[0]}")
-        return ids
 
 
 def combine(evidence: Sequence[Evidence]) -> list[Label]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
 from coconut_attr.evidence import Evidence, Side
@@ -59,6 +59,8 @@ def decode_mask(png: bytes) -> np.ndarray:
             # Four bytes, as Pillow keeps a pixel of either mode, so that a pixel is one little-endian number.
             packed = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
             size = image.size
+    except UnidentifiedImageError:
+        raise ImageError("panoptic mask: not a PNG") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"panoptic mask: {error}") from error
     return np.frombuffer(packed, "<u4").reshape(size[::-1]) & 0xFFFFFF

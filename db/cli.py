@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from coconut_attr.settings import settings
+from db.check import check
 from db.engine import open_for_reading, open_store
 from db.labels import labels_commands
+from db.mirror import mirror_commands
 from db.queries import sql
 
 db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
@@ -17,8 +19,10 @@ db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
 def register(app: typer.Typer) -> None:
     """Add this layer's commands to the command line."""
     app.command()(status)
+    app.command()(check)
     app.add_typer(db_commands, name="db")
     app.add_typer(labels_commands, name="labels")
+    app.add_typer(mirror_commands, name="mirror")
 
 
 @db_commands.command()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, CheckConstraint, DateTime, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -63,7 +63,10 @@ class Category(Base):
 
 
 class AnnotationFile(Base):
-    """How far the reading of one annotation file (parquet shard, JSON) has come, so that it can go on."""
+    """How far the reading of one annotation file (parquet shard, JSON) has come, so that it can go on.
+
+    `size` (bytes), `sha256` and `etag` are of the file that was read, NULL where its host states none.
+    """
 
     __tablename__ = "annotation_file"
 
@@ -72,6 +75,9 @@ class AnnotationFile(Base):
     origin: Mapped[str] = mapped_column(comment="where it was read: the hub, a mirror, or a Kaggle-layout folder")
     rows_done: Mapped[int] = mapped_column(default=0)
     complete: Mapped[bool] = mapped_column(default=False)
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]
+    etag: Mapped[str | None]
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -97,6 +103,7 @@ class Image(Base):
     sha256: Mapped[str | None]
     bytes: Mapped[int | None]
     mask_path: Mapped[str | None]
+    annotation_file: Mapped[str | None] = mapped_column(comment="name of the file that its mask and segments are of")
     rule_version: Mapped[str | None] = mapped_column(comment="rules its labels were made with; NULL: not labelled yet")
 
 
@@ -118,12 +125,13 @@ class Download(Base):
 class Finding(Base):
     """Something in a dataset that could not be used or does not fit; of one image, or (NULL) of the dataset.
 
-    `stage` found it, and replaces its own findings when it looks again.
+    `stage` found it, and replaces its own findings when it looks again: the reading of annotations or of captions, the
+    extraction of labels, or the check. Extraction and check may both find a thing, in the same words.
     """
 
     __tablename__ = "finding"
     __table_args__ = (
-        CheckConstraint("stage IN ('extract', 'check')", name="stage"),
+        CheckConstraint("stage IN ('annotations', 'captions', 'extract', 'check')", name="stage"),
         Index("ix_finding_dataset_kind", "dataset", "kind"),
         Index("ix_finding_image_id", "image_id"),
     )

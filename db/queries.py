@@ -8,7 +8,7 @@ from sqlalchemy import BindParameter, Connection, Engine, RowMapping, Select, bi
 from sqlalchemy.exc import SQLAlchemyError
 
 from coconut_attr.attributes import CODES
-from db.models import AnnotationFile, Caption, Download, Image, ImageAttribute, Run, Segment
+from db.models import Caption, Download, Image, ImageAttribute, Run, Segment
 
 Rows = Sequence[RowMapping]
 DatabaseError = SQLAlchemyError  #: a query could not be answered: the database is gone, damaged or locked
@@ -31,12 +31,31 @@ def _by_image(connection: Connection, query: Select, image_ids: Sequence[int]) -
     return groups
 
 
-def annotation_files(engine: Engine, dataset: str) -> dict[str, tuple[int, bool]]:
-    """Rows read, and whether it was read to its end, of each annotation file known for a dataset."""
-    query = select(AnnotationFile.name, AnnotationFile.rows_done, AnnotationFile.complete)
+def annotation_files(engine: Engine, dataset: str) -> dict[str, RowMapping]:
+    """Rows of `annotation_file` of a dataset, by name."""
+    query = "SELECT * FROM annotation_file WHERE dataset = :dataset ORDER BY name"
+    return {row["name"]: row for row in sql(engine, query, dataset=dataset)}
+
+
+def annotated_ids(engine: Engine, dataset: str) -> set[int]:
+    """COCO ids of the images of a dataset whose annotation is of a known file."""
+    query = select(Image.coco_id).where(Image.dataset == dataset, Image.annotation_file.is_not(None))
     with engine.connect() as connection:
-        rows = connection.execute(query.where(AnnotationFile.dataset == dataset))
-        return {name: (rows_done, complete) for name, rows_done, complete in rows}
+        return set(connection.execute(query).scalars())
+
+
+def image_ids(engine: Engine, dataset: str) -> list[int]:
+    """Ids of the images of a dataset: those of one annotation file together, and those of one URL folder in it."""
+    query = select(Image.id).where(Image.dataset == dataset).order_by(Image.annotation_file, Image.url, Image.id)
+    with engine.connect() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def mask_paths(engine: Engine, dataset: str) -> set[str]:
+    """Paths, relative to the data folder, of the masks of a dataset."""
+    query = select(Image.mask_path).where(Image.dataset == dataset, Image.mask_path.is_not(None))
+    with engine.connect() as connection:
+        return {path for path in connection.execute(query).scalars() if path}
 
 
 def count_images(engine: Engine, dataset: str) -> int:
@@ -72,7 +91,7 @@ def images_to_label(engine: Engine, dataset: str, rule_version: str) -> list[int
 
 @dataclass(frozen=True)
 class Annotated:
-    """An image with all that its labels are made from."""
+    """An image, what came of its download, and all that its labels are made from."""
 
     image: RowMapping
     segments: Rows
@@ -80,7 +99,7 @@ class Annotated:
 
 
 def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated]:
-    """Images with their segments and captions, in the order of their ids."""
+    """Images with their segments and captions, in the given order."""
     with engine.connect() as connection:
 
         def grouped(model: type, *columns: Any) -> dict[int, list[RowMapping]]:
@@ -90,12 +109,12 @@ def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated
         segments = grouped(Segment, Segment.segment_id, Segment.category_id, Segment.iscrowd, Segment.annotated_area)
         captions = grouped(Caption, Caption.caption_id, Caption.text)
         query = (
-            select(Image.id, Image.coco_id, Image.path, Image.mask_path)
+            select(Image.__table__, Download.state, Download.error_class, Download.error)
+            .outerjoin(Download)
             .where(Image.id.in_(image_ids))
-            .order_by(Image.id)
         )
-        images = connection.execute(query).mappings().all()
-    return [Annotated(image, segments[image["id"]], captions[image["id"]]) for image in images]
+        images = {image["id"]: image for image in connection.execute(query).mappings()}
+    return [Annotated(images[key], segments[key], captions[key]) for key in image_ids if key in images]
 
 
 @dataclass(frozen=True)
@@ -200,13 +219,27 @@ def download_failures(engine: Engine, dataset: str) -> Rows:
     )
 
 
-def findings(engine: Engine, dataset: str) -> Rows:
-    """What could not be used or does not fit in a dataset, by kind, with one detail as an example."""
+STAGES = ("annotations", "captions", "extract", "check")
+
+
+def findings(engine: Engine, dataset: str, stages: Sequence[str] = STAGES) -> Rows:
+    """What could not be used or does not fit in a dataset, by stage and kind, with one image's detail as an example.
+
+    Args:
+        stages: whose findings are wanted; extraction and check tell of what both see in the same words.
+    """
     return sql(
         engine,
-        "SELECT kind, COUNT(*) AS findings, COUNT(DISTINCT image_id) AS images, MIN(detail) AS example"
-        " FROM finding WHERE dataset = :dataset GROUP BY kind ORDER BY findings DESC, kind",
+        "SELECT stage, kind, COUNT(*) AS findings, COUNT(DISTINCT image_id) AS images,"
+        " MIN(CASE WHEN place = 1 THEN detail END) AS example"
+        " FROM (SELECT f.stage, f.kind, f.image_id,"
+        " CASE WHEN i.id IS NULL THEN f.detail ELSE 'image ' || i.coco_id || ': ' || f.detail END AS detail,"
+        " ROW_NUMBER() OVER (PARTITION BY f.stage, f.kind ORDER BY i.coco_id, f.detail) AS place"
+        " FROM finding f LEFT JOIN image i ON i.id = f.image_id"
+        " WHERE f.dataset = :dataset AND f.stage IN :stages) found"
+        " GROUP BY stage, kind ORDER BY findings DESC, kind, stage",
         dataset=dataset,
+        stages=list(stages),
     )
 
 

@@ -96,21 +96,27 @@ def add_panoptic(
     file: str,
     origin: str,
     rows_done: int,
+    version: Row | None = None,
+    findings: Sequence[Row] = (),
 ) -> None:
     """Store a batch of panoptic annotations, and how far their file has been read.
 
     Args:
         images: columns of `image` with `mask_path`; their labels will be extracted again.
         segments: columns of `segment`, with `coco_id` in place of `image_id`.
-        file, origin, rows_done: columns of `annotation_file`.
+        file, origin, rows_done: columns of `annotation_file`; `version` has `size`, `sha256` and `etag`.
+        findings: `coco_id`, `kind`, `detail` of what was left out of the batch.
     """
     with engine.begin() as connection:
-        upsert(connection, Image, [{**row, "rule_version": None} for row in images], ["dataset", "coco_id"])
+        rows = [{**row, "annotation_file": file, "rule_version": None} for row in images]
+        upsert(connection, Image, rows, ["dataset", "coco_id"])
         keys = _image_ids(connection, dataset, [row["coco_id"] for row in images])
+        _delete_findings(connection, "annotations", list(keys.values()))
+        _insert_findings(connection, dataset, "annotations", findings)
         rows = [{**{k: v for k, v in s.items() if k != "coco_id"}, "image_id": keys[s["coco_id"]]} for s in segments]
         replace_rows(connection, Segment, list(keys.values()), rows)
         row = {"dataset": dataset, "name": file, "origin": origin, "rows_done": rows_done, "complete": False}
-        upsert(connection, AnnotationFile, [{**row, "updated_at": now()}])
+        upsert(connection, AnnotationFile, [{**row, **(version or {}), "updated_at": now()}])
 
 
 def finish_file(engine: Engine, dataset: str, file: str) -> None:
@@ -120,12 +126,24 @@ def finish_file(engine: Engine, dataset: str, file: str) -> None:
         connection.execute(update(AnnotationFile).where(*key).values(complete=True, updated_at=now()))
 
 
-def add_captions(engine: Engine, dataset: str, images: Sequence[Row], captions: Sequence[Row]) -> int:
+def forget_file(engine: Engine, dataset: str, file: str) -> None:
+    """Have an annotation file read anew. Its images, masks and segments stay until theirs are read again."""
+    with engine.begin() as connection:
+        key = (AnnotationFile.dataset == dataset, AnnotationFile.name == file)
+        connection.execute(delete(AnnotationFile).where(*key))
+        images = update(Image).where(Image.dataset == dataset, Image.annotation_file == file)
+        connection.execute(images.values(annotation_file=None))
+
+
+def add_captions(
+    engine: Engine, dataset: str, images: Sequence[Row], captions: Sequence[Row], findings: Sequence[Row] = ()
+) -> int:
     """Store images that have only captions, and those captions that are new; returns how many captions were new.
 
     Args:
         images: columns of `image`; those that are there already stay as they are.
         captions: `caption_id`, `text`, and `coco_id` in place of `image_id`; those of unknown images are left out.
+        findings: `coco_id`, `kind`, `detail` of what was left out, in place of what was before.
     """
     with engine.begin() as connection:
         known = _image_ids(connection, dataset, [row["coco_id"] for row in images])
@@ -144,6 +162,8 @@ def add_captions(engine: Engine, dataset: str, images: Sequence[Row], captions: 
         if new:
             insert_rows(connection, _table(Caption), new)
             _set_rule_version(connection, sorted({row["image_id"] for row in new}), None)
+        connection.execute(delete(Finding).where(Finding.dataset == dataset, Finding.stage == "captions"))
+        _insert_findings(connection, dataset, "captions", findings)
         return len(new)
 
 
@@ -198,20 +218,40 @@ def record_labels(
 
 
 def record_findings(
-    engine: Engine, dataset: str, stage: str, image_ids: Sequence[int], findings: Sequence[Row]
+    engine: Engine, dataset: str, stage: str, image_ids: Sequence[int] | None, findings: Sequence[Row]
 ) -> None:
     """Store what a stage found about some images, in place of what it found about them before.
 
     Args:
+        image_ids: None for what was found about the dataset as a whole.
         findings: `image_id`, `kind`, `detail`.
     """
     with engine.begin() as connection:
-        for start in range(0, len(image_ids), BATCH):
-            batch = image_ids[start : start + BATCH]
-            connection.execute(delete(Finding).where(Finding.image_id.in_(batch), Finding.stage == stage))
-        if findings:
-            row = {"dataset": dataset, "stage": stage, "found_at": now()}
-            connection.execute(insert(Finding), [{**row, **finding} for finding in findings])
+        if image_ids is None:
+            whole = (Finding.dataset == dataset, Finding.image_id.is_(None), Finding.stage == stage)
+            connection.execute(delete(Finding).where(*whole))
+        else:
+            _delete_findings(connection, stage, image_ids)
+        _insert_findings(connection, dataset, stage, findings)
+
+
+def _delete_findings(connection: Connection, stage: str, image_ids: Sequence[int]) -> None:
+    for start in range(0, len(image_ids), BATCH):
+        batch = image_ids[start : start + BATCH]
+        connection.execute(delete(Finding).where(Finding.image_id.in_(batch), Finding.stage == stage))
+
+
+def _insert_findings(connection: Connection, dataset: str, stage: str, findings: Sequence[Row]) -> None:
+    """Insert findings; those that have a `coco_id` in place of an `image_id` are left out where it is unknown."""
+    keys = _image_ids(connection, dataset, sorted({row["coco_id"] for row in findings if "coco_id" in row}))
+    rows = [
+        {"dataset": dataset, "stage": stage, "found_at": now(), "kind": row["kind"], "detail": row["detail"],
+         "image_id": keys[row["coco_id"]] if "coco_id" in row else row["image_id"]}
+        for row in findings
+        if "coco_id" not in row or row["coco_id"] in keys
+    ]  # fmt: skip
+    if rows:
+        connection.execute(insert(Finding), rows)
 
 
 def _set_rule_version(connection: Connection, image_ids: Sequence[int], rule_version: str | None) -> None:

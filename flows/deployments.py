@@ -13,6 +13,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 from coconut_attr.registry import DATASETS
+from flows.check import check
 from flows.download import download
 from flows.evaluate import evaluate
 from flows.extract import extract
@@ -22,7 +23,9 @@ from flows.train import train
 
 #: Work pools, and how many runs of each may go on at once. The worker of `gpu` uses the GPU if there is one.
 POOLS: Final = {"cpu": 2, "gpu": 1}
-POOL_OF: Final = {"download": "cpu", "extract": "cpu", "train": "gpu", "evaluate": "gpu", "pipeline": "gpu"}
+POOL_OF: Final = {
+    "download": "cpu", "check": "cpu", "extract": "cpu", "train": "gpu", "evaluate": "gpu", "pipeline": "gpu",
+}  # fmt: skip
 
 
 def register() -> list[str]:
@@ -36,7 +39,7 @@ def register() -> list[str]:
                     WorkPoolCreate(name=pool, type="process", concurrency_limit=limit, base_job_template=template)
                 )
         names = []
-        for flow in (download, extract, train, evaluate, pipeline):
+        for flow in (download, check, extract, train, evaluate, pipeline):
             flow_id = client.create_flow(flow)
             for dataset in DATASETS:
                 client.create_deployment(

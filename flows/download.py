@@ -1,6 +1,7 @@
 """The flow `download`: annotations first, then the images that they name."""
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from prefect import Task, flow, task
@@ -10,13 +11,16 @@ from prefect.logging import get_run_logger
 from prefect.states import State
 
 from coconut_attr.annotations import AnnotationFile, annotation_files, captioned_images, keep_mask
+from coconut_attr.check import unique_annotations, unique_captions
 from coconut_attr.download import Wanted
 from coconut_attr.download import download as fetch
 from coconut_attr.errors import UserError
+from coconut_attr.evidence import Problem
 from coconut_attr.registry import Dataset
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from coconut_attr.sources.records import ImageInfo, SourceError, UnreachableError
+from coconut_attr.sources.version import Version
 from coconut_attr.splits import split_of
 from db import queries
 from db import store as writes
@@ -45,18 +49,21 @@ RETRY: dict[str, Any] = {
 
 
 @flow
-def download(dataset: str = "val5k", limit: int | None = None, retry_failed: bool = True) -> dict[str, int]:
+def download(
+    dataset: str = "val5k", limit: int | None = None, retry_failed: bool = True, refresh: bool = False
+) -> dict[str, int]:
     """Fetch a dataset's annotations, captions and images; what is there and whole is not fetched again.
 
     Args:
         limit: stop at this many images (None: all).
         retry_failed: try those images again that failed before.
+        refresh: read those annotation files anew that upstream has changed since they were read to their end.
 
     Returns:
         How many images the dataset has, and how many of them are `downloaded` and `failed`.
     """
     entry = registered(dataset)
-    read_annotations(entry, limit)
+    read_annotations(entry, limit, refresh)
     read_captions(entry, limit)
 
     rows = queries.images_to_download(store(), dataset, retry_failed=retry_failed)
@@ -68,33 +75,66 @@ def download(dataset: str = "val5k", limit: int | None = None, retry_failed: boo
     return summary(dataset)
 
 
-def read_annotations(entry: Dataset, limit: int | None) -> None:
+def read_annotations(entry: Dataset, limit: int | None, refresh: bool) -> None:
     """Read those annotation files that have not been read to their end; a limit may stop it before."""
     known = queries.annotation_files(store(), entry.name)
     try:
         files = annotation_files(entry, settings())
     except SourceError as error:
-        if not known or not all(complete for _, complete in known.values()):
+        if not known or not all(row["complete"] for row in known.values()):
             raise
         get_run_logger().warning("%s; all annotation files listed before are complete, so those are used", error)
         return
+    note_changes(entry, files, refresh)
+    known = queries.annotation_files(store(), entry.name)
     for file in files:
-        if known.get(file.name, (0, False))[1]:
+        if file.name in known and known[file.name]["complete"]:
             continue
         if limit is not None and queries.count_images(store(), entry.name) >= limit:
             break
         read_annotation_file(entry, file, limit)
 
 
+def note_changes(entry: Dataset, files: list[AnnotationFile], refresh: bool) -> None:
+    """Compare annotation files with what was read of them.
+
+    One that changed when it was half read is begun anew. One that was read to its end is told and kept, for labels and
+    runs rest on it; `refresh` begins it anew.
+    """
+    listed = {file.name: file for file in files}
+    findings = []
+    for name, row in queries.annotation_files(store(), entry.name).items():
+        before = Version(row["size"] or 0, row["sha256"] or "", row["etag"] or "")
+        if name not in listed:
+            kind = "annotation file gone"
+        elif listed[name].changed(before, row["origin"]):
+            kind = "annotation file changed"
+        else:
+            continue
+        if refresh or not row["complete"]:
+            rows = f"{row['rows_done']} rows of it were read"
+            get_run_logger().warning("%s: %s; %s, it is begun anew", kind, name, rows)
+            writes.forget_file(store(), entry.name, name)
+        else:
+            get_run_logger().warning("%s: %s; what was read is kept (refresh=true reads it anew)", kind, name)
+            findings.append({"image_id": None, "kind": kind, "detail": name})
+    writes.record_findings(store(), entry.name, "annotations", None, findings)
+
+
 @task(task_run_name="annotations {file.name}", **RETRY)
 def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None) -> None:
     """Store one annotation file batch by batch, so that an interrupted reading goes on where it was."""
     # Asked for here and not by the caller: a retry must go on where the failed attempt came to.
-    rows_done, _ = queries.annotation_files(store(), entry.name).get(file.name, (0, False))
+    row = queries.annotation_files(store(), entry.name).get(file.name)
+    rows_done = row["rows_done"] if row else 0
+    seen = queries.annotated_ids(store(), entry.name)
+    version = asdict(file.checksummed())
     logger = get_run_logger()
     room = None if limit is None else limit - queries.count_images(store(), entry.name)
     for batch in file.read(rows_done):
-        part = batch if room is None else batch[:room]
+        rows = batch if room is None else batch[:room]
+        rows_done += len(rows)
+        part, problems = unique_annotations(rows, seen, file.name)
         images = [{**_image_row(entry, a.image), "mask_path": keep_mask(entry, a, settings())} for a in part]
         segments = [
             {
@@ -107,10 +147,10 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
             for annotation in part
             for segment in annotation.segments
         ]
-        rows_done += len(part)
         writes.add_panoptic(
-            store(), entry.name, images, segments, file=file.name, origin=file.origin, rows_done=rows_done
-        )
+            store(), entry.name, images, segments, file=file.name, origin=file.origin, rows_done=rows_done,
+            version=version, findings=_finding_rows(problems),
+        )  # fmt: skip
         logger.info("%s: %s annotations", file.name, rows_done)
         if room is not None:
             room -= len(part)
@@ -119,17 +159,21 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
     writes.finish_file(store(), entry.name, file.name)
 
 
+def _finding_rows(problems: list[tuple[int, Problem]]) -> list[dict[str, Any]]:
+    return [{"coco_id": coco_id, "kind": problem.kind, "detail": problem.detail} for coco_id, problem in problems]
+
+
 @task(task_run_name="captions {entry.name}", **RETRY)
 def read_captions(entry: Dataset, limit: int | None) -> None:
     """Store the captions of a dataset's images, and the images that only captions name."""
-    infos, captions = captioned_images(entry, settings())
+    infos, captions, problems = unique_captions(*captioned_images(entry, settings()))
     known = queries.coco_ids(store(), entry.name)
     fresh = [info for info in infos if info.coco_id not in known]
     if limit is not None:
         fresh = fresh[: max(0, limit - len(known))]
     rows = [_image_row(entry, info) for info in fresh]
     texts = [{"coco_id": c.coco_id, "caption_id": c.id, "text": c.text} for c in captions]
-    new = writes.add_captions(store(), entry.name, rows, texts)
+    new = writes.add_captions(store(), entry.name, rows, texts, _finding_rows(problems))
     get_run_logger().info("%s: %s new captions, %s images known by captions alone", entry.name, new, len(rows))
 
 

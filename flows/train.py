@@ -87,7 +87,7 @@ def is_complete(dataset: str) -> bool:
     """Whether all annotation files have been read and every image has been tried."""
     files = queries.annotation_files(store(), dataset)
     counts = summary(dataset)
-    whole = all(complete for _, complete in files.values()) and (files or not registered(dataset).repos)
+    whole = all(row["complete"] for row in files.values()) and (files or not registered(dataset).repos)
     return bool(whole and counts["images"] and counts["images"] == counts["downloaded"] + counts["failed"])
 
 

@@ -1,14 +1,19 @@
 """Annotation readers: hub parquet, COCO captions, Kaggle layout, from a folder and from a real HTTP server."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from coconut_attr.annotations import annotation_files, captioned_images, keep_mask
 from coconut_attr.registry import DATASETS, UnknownDatasetError, dataset
 from coconut_attr.sources.records import SourceError, UnreachableError, local_path, plain_name
 from tests import tiny_mirror
+from tests.hub_server import SHA256, serve_hub
 from tests.web_server import serve
 
 VAL5K = dataset("val5k")
@@ -19,11 +24,11 @@ def read_all(settings, skip: int = 0) -> list:
     return [annotation for batch in file.read(skip) for annotation in batch]
 
 
-def test_the_hub_parquet_is_read_a_row_group_at_a_time(tiny_mirror: Path, configure) -> None:
+def test_the_hub_parquet_is_read_in_batches(tiny_mirror: Path, configure) -> None:
     settings = configure(mirror=tiny_mirror)
     (file,) = annotation_files(VAL5K, settings)
     batches = list(file.read(0))
-    assert [len(batch) for batch in batches] == [5, 5, 5, 1]
+    assert [len(batch) for batch in batches] == [16]
     first = batches[0][0]
     assert first.image.coco_id == 1
     assert first.image.url == "http://images.cocodataset.org/val2017/000000000001.jpg"
@@ -34,6 +39,43 @@ def test_the_hub_parquet_is_read_a_row_group_at_a_time(tiny_mirror: Path, config
 def test_reading_goes_on_after_the_rows_that_are_stored(tiny_mirror: Path, configure) -> None:
     settings = configure(mirror=tiny_mirror)
     assert [a.image.coco_id for a in read_all(settings, skip=7)] == list(range(8, 17))
+
+
+@pytest.mark.parametrize("folder", ["data", "panoptic/train"])
+def test_the_hub_is_listed_page_by_page_in_whatever_folder_its_files_are(folder: str, tmp_path: Path) -> None:
+    for k in range(5):
+        shard = tiny_mirror.write_shard(tmp_path, f"train-{k}.parquet", [tiny_mirror.annotation(n) for n in (k, k + 9)])
+    repo = tmp_path / "hub" / tiny_mirror.REPO
+    (repo / folder).parent.mkdir(parents=True)
+    shard.parent.rename(repo / folder)
+    (repo / "README.md").write_text("x")
+    program = """
+from coconut_attr.annotations import annotation_files
+from coconut_attr.registry import dataset
+from coconut_attr.settings import settings
+for file in annotation_files(dataset("val5k"), settings()):
+    print(file.name, file.checksummed().sha256, [a.image.coco_id for batch in file.read(0) for a in batch])
+"""
+    with serve_hub(tmp_path / "hub") as endpoint:  # huggingface_hub reads its endpoint once, when it is imported
+        env = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path / "hf")}
+        found = subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, cwd=Path(__file__).parent.parent
+        )
+    assert found.stdout.splitlines() == [
+        f"{tiny_mirror.REPO}/{folder}/train-{k}.parquet {SHA256} [{k}, {k + 9}]" for k in range(5)
+    ], found.stderr
+
+
+def test_row_groups_that_were_read_before_are_not_read_again(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror)
+    (path,) = tiny_mirror.rglob("*.parquet")
+    content = bytearray(path.read_bytes())
+    end = pq.ParquetFile(path).metadata.row_group(1).column(0).dictionary_page_offset
+    content[4:end] = bytes(end - 4)  # the first row group of 5 rows is no more
+    path.write_bytes(content)
+    assert [a.image.coco_id for a in read_all(settings, skip=6)] == list(range(7, 17))
+    with pytest.raises(SourceError, match="cannot read"):
+        read_all(settings, skip=4)
 
 
 def test_a_mirror_by_url_serves_annotations_and_one_member_of_the_caption_zip(tiny_mirror: Path, configure) -> None:

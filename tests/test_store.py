@@ -95,9 +95,11 @@ def test_writes_may_be_repeated(store: Engine) -> None:
     before = {name: rows(store, name) for name in ("image", "segment", "caption", "dataset")}
     fill(store)
     assert {name: rows(store, name) for name in before} == before
-    assert queries.annotation_files(store, "d") == {"f": (2, False)}
+    assert [(row["rows_done"], row["complete"]) for row in queries.annotation_files(store, "d").values()] == [
+        (2, False)
+    ]
     writes.finish_file(store, "d", "f")
-    assert queries.annotation_files(store, "d") == {"f": (2, True)}
+    assert queries.annotation_files(store, "d")["f"]["complete"]
 
 
 def outcome(image_id: int, **changes) -> dict:
@@ -169,8 +171,14 @@ def test_a_stage_replaces_its_own_findings_and_no_others(store: Engine) -> None:
     writes.record_findings(store, "d", "check", [1], [first])
     writes.record_findings(store, "d", "extract", [1], [])
     assert {(row["stage"], row["image_id"]) for row in rows(store, "finding")} == {("check", 1), ("extract", 2)}
-    (kind,) = queries.findings(store, "d")
-    assert (kind["kind"], kind["findings"], kind["images"], kind["example"]) == ("k", 2, 2, "a")
+    writes.record_findings(store, "d", "extract", [1], [first])
+    whole = {"image_id": None, "kind": "w", "detail": "c"}
+    for _ in range(2):
+        writes.record_findings(store, "d", "check", None, [whole])
+    assert [tuple(row.values()) for row in queries.findings(store, "d")] == [
+        ("extract", "k", 2, 2, "image 7: a"), ("check", "k", 1, 1, "image 7: a"), ("check", "w", 1, 0, "c"),
+    ]  # fmt: skip
+    assert [row["kind"] for row in queries.findings(store, "d", ["extract"])] == ["k"]
 
 
 def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:

@@ -72,9 +72,13 @@ def write_mirror(folder: Path, images: int = 24, annotated: int = 16) -> Path:
 def write_captions(folder: Path, texts: Mapping[int, str | None]) -> None:
     """Write COCO's annotation zip with a caption an image."""
     captions = [{"id": 10 * n, "image_id": n, "caption": text} for n, text in texts.items()]
-    content = {"images": [image_entry(n) for n in texts], "annotations": captions}
+    write_caption_file(folder, {"images": [image_entry(n) for n in texts], "annotations": captions})
+
+
+def write_caption_file(folder: Path, content: dict) -> None:
+    """Write COCO's annotation zip with this content of its caption file."""
     archive = folder / "images.cocodataset.org" / "annotations" / "annotations_trainval2017.zip"
-    archive.parent.mkdir(exist_ok=True)
+    archive.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("annotations/other.json", "0" * 100_000)
         file.writestr(CAPTIONS, json.dumps(content))

@@ -42,6 +42,21 @@ def read(folder: Path, dataset: Dataset, batch: int = 100, skip: int = 0) -> Ite
         yield [_panoptic(folder, dataset, images, entry) for entry in annotations[start : start + batch]]
 
 
+def unnamed_masks(folder: Path, dataset: Dataset) -> list[str]:
+    """Mask files of a Kaggle-layout folder, relative to it, that no annotation names.
+
+    Raises:
+        SourceError: the annotation file is missing or is not of the layout.
+    """
+    path = annotation_file(folder, dataset)
+    try:
+        named = {entry["file_name"] for entry in json.loads(path.read_bytes())["annotations"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path} is not a COCO panoptic file: {error!r}") from error
+    masks = folder / dataset.kaggle_name / "panoptic"
+    return sorted(str(mask.relative_to(folder)) for mask in masks.glob("*.png") if mask.name not in named)
+
+
 def _panoptic(folder: Path, dataset: Dataset, images: dict, entry: dict) -> Panoptic:
     mask = folder / dataset.kaggle_name / "panoptic" / plain_name(entry["file_name"])
     if entry["image_id"] not in images:

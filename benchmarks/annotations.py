@@ -1,0 +1,126 @@
+"""Reading panoptic annotations at the size of COCONut-S: our reader against pyarrow alone, in time and peak memory.
+
+    COCONUT_ATTR_MIRROR=... python benchmarks/annotations.py [--rows 118000] [--group 1000]
+
+Repeats the rows of the mirror's val5k parquet, those with the most segments so that there are 12.7 a row as in
+COCONut-S, into a parquet in a temporary folder, with row groups of --group rows (1,000 is what the hub's files have).
+Each reader passes over it in a process of its own. `decode` only decodes each row group, `rows` makes Python objects
+of it too; both hold a row group at a time. Prints rows a second and their ratio, peak memory, and what of it was added.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from coconut_attr.registry import dataset
+from coconut_attr.settings import Settings, settings
+from coconut_attr.sources.hub import COLUMNS, list_shards, read_shard
+from coconut_attr.sources.upstream import hub_folder
+
+SEGMENTS_A_ROW = 12.7
+VAL5K = dataset("val5k")
+
+
+def real_rows() -> pa.Table:
+    """The rows with the most segments, as many as have so many segments on average."""
+    (shard,) = list_shards(VAL5K, settings())
+    filesystem, folder = hub_folder(shard.repo, settings())
+    with filesystem.open(f"{folder}/{shard.path}") as file:
+        table = pq.read_table(file)
+    counts = [len(row["segments_info"]) for row in table["segments_info"].to_pylist()]
+    order = sorted(range(len(counts)), key=lambda k: -counts[k])
+    totals = itertools.accumulate(counts[k] for k in order)
+    return table.take(order[: sum(total / k >= SEGMENTS_A_ROW for k, total in enumerate(totals, 1))])
+
+
+def write(path: Path, rows: int, group: int) -> None:
+    """The repeated rows. Without dictionaries: they would store each repeated mask once."""
+    real = real_rows()
+    path.parent.mkdir(parents=True)
+    with pq.ParquetWriter(path, real.schema, use_dictionary=False) as writer:
+        for start in range(0, rows, group):
+            picked = [k % len(real) for k in range(start, min(rows, start + group))]
+            writer.write_table(real.take(picked), row_group_size=group)
+
+
+def ours(mirror: Path) -> Iterator[tuple[int, int]]:
+    local = Settings(mirror=str(mirror))
+    for shard in list_shards(VAL5K, local):
+        for batch in read_shard(shard, local):
+            yield len(batch), sum(len(annotation.segments) for annotation in batch)
+
+
+def tables(mirror: Path) -> Iterator[pa.Table]:
+    (path,) = mirror.rglob("*.parquet")
+    file = pq.ParquetFile(path)
+    for group in range(file.num_row_groups):
+        yield file.read_row_group(group, columns=list(COLUMNS))
+
+
+def decode(mirror: Path) -> Iterator[tuple[int, int]]:
+    for table in tables(mirror):
+        yield len(table), 0
+
+
+def rows(mirror: Path) -> Iterator[tuple[int, int]]:
+    for table in tables(mirror):
+        found = table.to_pylist()
+        yield len(found), sum(len(row["segments_info"]["segments_info"]) for row in found)
+
+
+READERS = {"ours": ours, "rows": rows, "decode": decode}
+
+
+def peak() -> float:
+    """Peak memory of this process in MiB, on Linux (getrusage would count the parent's, too)."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+def child(reader: str, mirror: Path) -> None:
+    before, started, counts, segments = peak(), time.perf_counter(), 0, 0
+    for n, m in READERS[reader](mirror):
+        counts, segments = counts + n, segments + m
+    print(json.dumps({"rows": counts, "segments": segments, "seconds": time.perf_counter() - started,
+                      "peak": peak(), "added": peak() - before}))  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=118_000)
+    parser.add_argument("--group", type=int, default=1_000)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child[0], Path(arguments.child[1]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "huggingface.co" / "datasets" / VAL5K.repos[0][0] / "data" / "train.parquet"
+        write(path, arguments.rows, arguments.group)
+        group = pq.ParquetFile(path).metadata.row_group(0).total_byte_size / 2**20
+        found = {}
+        for reader in READERS:
+            command = [sys.executable, __file__, "--child", reader, folder]
+            found[reader] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        title = f"{path.stat().st_size / 2**20:,.0f} MiB, row groups of {group:,.0f} MiB"
+    title += f", {found['ours']['rows']:,} rows, {found['ours']['segments']:,} segments"
+    table = Table("reader", "rows/s", "of decode", "peak MiB", "added MiB", title=title)
+    for reader, row in found.items():
+        speed, of = row["rows"] / row["seconds"], found["decode"]["seconds"] / row["seconds"]
+        table.add_row(reader, f"{speed:,.0f}", f"{of:.2f}", f"{row['peak']:,.0f}", f"{row['added']:,.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

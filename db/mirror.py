@@ -1,0 +1,95 @@
+"""The commands `mirror export` and `mirror serve`: an offline mirror made from the store and its data folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from sqlalchemy import Engine
+
+from coconut_attr.errors import UserError
+from coconut_attr.mirror import MirrorImage, export_mirror
+from coconut_attr.mirror_server import HOST, mirror_server
+from coconut_attr.registry import DATASETS
+from coconut_attr.registry import dataset as registered
+from coconut_attr.rules import load_rules
+from coconut_attr.settings import settings
+from coconut_attr.sources.records import ImageInfo, SegmentInfo
+from db import queries
+from db.engine import open_for_reading
+
+mirror_commands = typer.Typer(help="Offline mirrors of the upstream data.", no_args_is_help=True)
+
+
+@mirror_commands.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of the mirror.", show_default=False)],
+    dataset: Annotated[str, typer.Option(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
+) -> None:
+    """Write what is downloaded of a dataset as a mirror, for COCONUT_ATTR_MIRROR on machines without internet.
+
+    Run again, it goes on where it was: what is there and equal stays. Several datasets can share a folder.
+    """
+    entry = registered(dataset)
+    engine = open_for_reading(settings().sqlalchemy_url)
+    image_ids = queries.image_ids(engine, dataset)
+    if not image_ids:
+        raise UserError(f"the store holds no image of {dataset}; run: prefect deployment run download/{dataset}")
+    files = queries.annotation_files(engine, dataset)
+    origins = [f"{row['origin']}, {name}, SHA-256 {row['sha256'] or 'not known'}" for name, row in files.items()]
+    things = {category.id for category in load_rules().rules.category.values() if category.thing}
+    watched = Console(stderr=True)
+    images = track(
+        mirror_images(engine, image_ids), f"exporting {dataset}", len(image_ids), console=watched, transient=True,
+        disable=not watched.is_terminal,
+    )  # fmt: skip
+    try:
+        done = export_mirror(entry, images, origins, folder, settings(), things)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error}; mend that and run it again, it goes on") from error
+    total = done.images.total()
+    typer.echo(f"{folder} holds {total:,} photos, {done.masks:,} masks and {done.captions:,} captions of {dataset}")
+    for coco_id, reason in list(done.left_out.items())[:5]:
+        typer.echo(f"left out: image {coco_id}, {reason}")
+    if missing := len(image_ids) - total:
+        typer.echo(f"{missing:,} of {len(image_ids):,} images are left out: not downloaded, or not whole (see check)")
+    typer.echo(f"use it: COCONUT_ATTR_MIRROR={folder.absolute()}")
+
+
+def mirror_images(engine: Engine, image_ids: list[int]) -> Iterator[MirrorImage]:
+    """The downloaded images among these, in their order, read shard by shard."""
+    size, data_dir = settings().shard_size, settings().data_dir
+    for start in range(0, len(image_ids), size):
+        for item in queries.annotated_images(engine, image_ids[start : start + size]):
+            row = item.image
+            if row["state"] == "done":
+                names = ("coco_id", "file_name", "width", "height", "url", "licence")
+                yield MirrorImage(
+                    info=ImageInfo(**{name: row[name] for name in names}),
+                    photo=data_dir / row["path"],
+                    sha256=row["sha256"],
+                    mask=data_dir / row["mask_path"] if row["mask_path"] else None,
+                    annotation_file=row["annotation_file"] or "",
+                    segments=[
+                        SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"])
+                        for s in item.segments
+                    ],
+                )
+
+
+@mirror_commands.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(help="Folder of the mirror.", show_default=False)],
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8000,
+) -> None:
+    """Serve a mirror by HTTP on this machine alone, read-only, until Ctrl-C."""
+    server = mirror_server(folder, port)
+    typer.echo(f"COCONUT_ATTR_MIRROR=http://{HOST}:{server.server_port}  (Ctrl-C stops)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+    finally:
+        server.server_close()

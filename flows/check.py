@@ -1,0 +1,52 @@
+"""The flow `check`: what in a dataset's photos, masks, annotations and counts does not fit together."""
+
+from collections import Counter
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from coconut_attr.registry import Dataset
+from coconut_attr.registry import dataset as registered
+from coconut_attr.settings import settings
+from db import check as checks
+from db import queries
+from flows.extract import RUNNER
+from flows.progress import Progress
+from flows.store import store
+
+
+@flow(task_runner=RUNNER)  # type: ignore[arg-type]  # invariant in Prefect
+def check(dataset: str = "val5k") -> dict[str, int]:
+    """Check a dataset; what is found stands in the table `finding`, in place of what an earlier check found.
+
+    Returns:
+        How many findings there are of each kind.
+    """
+    entry = registered(dataset)
+    image_ids = queries.image_ids(store(), dataset)
+    size = settings().shard_size
+    with Progress(f"{dataset} check", len(image_ids)) as progress:
+        shards = [
+            check_images.submit(entry, image_ids[start : start + size], progress)
+            for start in range(0, len(image_ids), size)
+        ]
+        for shard in shards:
+            shard.result()
+    checks.check_whole(store(), entry)
+    report = checks.check_report(store(), dataset)
+    for row in report:
+        get_run_logger().warning("%s x %s, e.g. %s", row["findings"], row["kind"], row["example"])
+    create_table_artifact(report, key=f"check-{dataset}", description=f"What does not fit together in {dataset}")
+    kinds: Counter[str] = Counter()
+    for row in report:
+        kinds[row["kind"]] += row["findings"]
+    return dict(kinds)
+
+
+@task(task_run_name="check from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)
+def check_images(entry: Dataset, image_ids: list[int], progress: Progress) -> None:
+    """Check one shard of images."""
+    checks.check_images(store(), entry, image_ids)
+    progress.advance(len(image_ids))
