@@ -1,8 +1,8 @@
 """Training speed: images a second from images, from stored features, and from tensors that are in memory already.
 
-    COCONUT_ATTR_MIRROR=... python benchmarks/train.py [--backbone resnet50] [--device cuda]
+    COCONUT_ATTR_MIRROR=... python benchmarks/train.py [--backbone resnet50] [--device cuda] [--compile]
 
-Needs the labelled images of val5k in the store that the settings name. All three train the same model for one epoch
+Needs the labelled images of val5k in the store that the settings name. All of them train the same model for one epoch
 after a warm-up of a few steps, in one run. ResNet50 gets random weights, which do not change the speed.
 """
 
@@ -68,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     config = TrainConfig(backbone=arguments.backbone, batch_size=BATCH, views=VIEWS)
@@ -89,6 +90,10 @@ def main() -> None:
             "stored features": speed(Step(model, config, device, cached=True), cached),
             "bound: tensors in memory": speed(Step(model, config, device, cached=True), resident),
         }
+        if arguments.compile:
+            compiled = Step(model, config, device, cached=True)
+            compiled.forward = torch.compile(model)
+            speeds["stored features, torch.compile"] = speed(compiled, cached)
     table = Table(arguments.backbone, "images/s", "of images", "of bound", title=f"{device}, batch {BATCH}, 224 pixels")
     for name, value in speeds.items():
         ratios = (f"{value / speeds['images']:.2f}", f"{value / speeds['bound: tensors in memory']:.2f}")
