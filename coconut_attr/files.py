@@ -1,8 +1,12 @@
 """Files that are either whole or not there."""
 
+import fcntl
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
+
+SUFFIX = ".part"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -12,13 +16,45 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}")
     try:
         with temporary.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # tells `clear_leftovers` that its writer is alive
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Flush the names in some folders to the disk, so that files renamed into them outlast a loss of power."""
+    for folder in set(folders):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def clear_leftovers(folder: Path) -> int:
+    """Delete the temporary files under a folder whose writers are dead; returns how many there were.
+
+    A writer that lives, be it on another machine that shares the folder, holds a lock on its file.
+    """
+    cleared = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if not (name.startswith(".") and name.endswith(SUFFIX)):
+                continue
+            path = Path(parent, name)
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                    cleared += 1
+            except (BlockingIOError, FileNotFoundError):  # its writer is at work, or has just renamed it
+                continue
+    return cleared
