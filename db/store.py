@@ -48,17 +48,17 @@ def upsert(connection: Connection, model: type[Base], rows: Iterable[Row], keys:
     """
     table = _table(model)
     keys = keys or [column.name for column in table.primary_key]
-    rows = list(rows)
+    rows = [dict(row) for row in rows]
+    if not rows:
+        return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
-        statement = dialect.insert(table).values([dict(row) for row in batch])
-        changed = {name: statement.excluded[name] for name in batch[0] if name not in keys}
-        if changed:
-            statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=keys)
-        connection.execute(statement)
+    statement = dialect.insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    if changed:
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=keys)
+    connection.execute(statement, rows)
 
 
 def replace_rows(connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]) -> None:
