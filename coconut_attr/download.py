@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -266,8 +266,8 @@ class _Fetcher:
         self.session = session = requests.Session()
         # Proxies and certificates of the environment are looked up once, not at each of 100,000 requests.
         address = settings.mirror if is_url(settings.mirror) else f"http://{''.join(dataset.image_hosts[:1])}/"
-        self.environment = session.merge_environment_settings(address, {}, None, None, None)
-        del self.environment["stream"]
+        found = session.merge_environment_settings(address, {}, None, None, None)
+        self.environment: dict[str, Any] = {name: found[name] for name in ("proxies", "verify", "cert")}
         adapter = HTTPAdapter if is_url(settings.mirror) else PublicAdapter
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter(pool_maxsize=settings.download_threads))

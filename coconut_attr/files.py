@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 SUFFIX = ".part"
 
@@ -16,17 +17,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}")
-    try:
-        with temporary.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # tells `clear_leftovers` that its writer is alive
+    with _temporary(path) as file:
+        try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _temporary(path: Path) -> BinaryIO:
+    """A new file beside a path, locked: that tells `clear_leftovers` that its writer is alive."""
+    while True:
+        file = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}").open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # cleared before it was locked
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
