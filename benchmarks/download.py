@@ -3,8 +3,8 @@
     COCONUT_ATTR_MIRROR=... python benchmarks/download.py
 
 The photos of the mirror are served COPIES times under other names, by a process of its own with keep-alive, to THREADS
-threads of one process of each. Both keep the originals without encoding them anew. img2dataset is installed in a virtual
-environment of its own, in the temporary folder of this machine. Two figures of each:
+threads of one process of each. Both keep the originals without encoding them anew. img2dataset is installed in a
+virtual environment of its own, in the temporary folder of this machine. Two figures of each:
 
 - whole: from the start of the process to its end. Ours is one worker of `db.downloads` on a SQLite store that knows the
   URLs, as img2dataset's list does; `coconut-attr download` adds the start of a Prefect server where none runs.

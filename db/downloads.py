@@ -10,7 +10,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -196,27 +197,29 @@ def _fetch_all(
     counts: Counter[str],
     on_done: Callable[[Outcome], None] | None,
 ) -> None:
-    """Fetch all that can be claimed."""
+    """Fetch all that can be claimed. Rows are stored by a thread of its own, so that the next images need not wait."""
     rows: list[dict[str, Any]] = []
+    stored: Future[int] | None = None
     flushed = time.monotonic()
+    with ThreadPoolExecutor(1, thread_name_prefix="rows") as recorder:
+        try:
+            for outcome in download(_claimed(engine, work, settings, worker), entry, settings):
+                rows.append(_row(outcome))
+                counts["kept" if outcome.kept else "fetched" if outcome.ok else "failed"] += 1
+                if on_done:
+                    on_done(outcome)
+                if len(rows) >= settings.shard_size or time.monotonic() - flushed > FLUSH_SECONDS:
+                    counts["replaced"] += stored.result() if stored else 0
+                    stored = recorder.submit(_record, engine, rows, settings.data_dir)
+                    rows, flushed = [], time.monotonic()
+        finally:
+            counts["replaced"] += stored.result() if stored else 0
+            counts["replaced"] += _record(engine, rows, settings.data_dir)
 
-    def flush() -> None:
-        nonlocal flushed
-        sync_folders((settings.data_dir / row["path"]).parent for row in rows if row["path"])
-        counts["replaced"] += record_downloads(engine, rows)
-        rows.clear()
-        flushed = time.monotonic()
 
-    try:
-        for outcome in download(_claimed(engine, work, settings, worker), entry, settings):
-            rows.append(_row(outcome))
-            counts["kept" if outcome.kept else "fetched" if outcome.ok else "failed"] += 1
-            if on_done:
-                on_done(outcome)
-            if len(rows) >= settings.shard_size or time.monotonic() - flushed > FLUSH_SECONDS:
-                flush()
-    finally:
-        flush()
+def _record(engine: Engine, rows: Sequence[dict[str, Any]], data_dir: Path) -> int:
+    sync_folders((data_dir / row["path"]).parent for row in rows if row["path"])
+    return record_downloads(engine, rows)
 
 
 def _claimed(engine: Engine, work: Work, settings: Settings, worker: str) -> Iterator[Wanted]:
