@@ -15,7 +15,7 @@ import requests
 
 from db.engine import open_for_reading
 from db.queries import sql
-from tests.tiny_mirror import jpeg
+from tests.tiny_mirror import jpeg, write_mirror
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "coconut-attr"
@@ -120,6 +120,20 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     port = re.search(r":(\d+)/api", env["PREFECT_API_URL"]).group(1)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0  # the server that it started is stopped
+
+
+def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
+    mirror = write_mirror(tmp_path / "mirror")
+    photo = mirror / "images.cocodataset.org/val2017/000000000003.jpg"
+    content = photo.read_bytes()
+    photo.unlink()
+    env |= {"COCONUT_ATTR_MIRROR": str(mirror)}
+    result = call(env, "download", "val5k")
+    assert result.returncode == 0, result.stderr
+    assert "23 of 24 images are there, 1 failed" in result.stdout
+    assert "not in mirror" in result.stdout and "add the image to the mirror" in result.stdout
+    photo.write_bytes(content)
+    assert "24 of 24 images are there, 0 failed" in call(env, "download", "--retry-failed").stdout
 
 
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
