@@ -4,7 +4,7 @@ import hashlib
 import heapq
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -167,26 +167,22 @@ def download(wanted: Iterable[Wanted], dataset: Dataset, settings: Settings) -> 
     """
     queue = _Queue(wanted, settings.download_threads)
     fetcher = _Fetcher(dataset, settings)
-    done: SimpleQueue[_Job] = SimpleQueue()
-
-    def run(job: _Job) -> None:
-        fetcher.attempt(job)
-        done.put(job)
-
+    done: SimpleQueue[Future[_Job]] = SimpleQueue()
     pool = ThreadPoolExecutor(settings.download_threads, thread_name_prefix="download")
     try:
         while True:
             for job in queue.due():
-                pool.submit(run, job)
+                pool.submit(fetcher.attempt, job).add_done_callback(done.put)
             if queue.is_empty():
                 return
             with suppress(Empty):
-                job = done.get(timeout=queue.pause())
+                tried = done.get(timeout=queue.pause())
                 while True:  # and all that are ready beside it
+                    job = tried.result()
                     queue.back(job)
                     if job.outcome:
                         yield job.outcome
-                    job = done.get_nowait()
+                    tried = done.get_nowait()
     finally:
         pool.shutdown(cancel_futures=True)
         fetcher.session.close()
@@ -272,8 +268,8 @@ class _Fetcher:
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter(pool_maxsize=settings.download_threads))
 
-    def attempt(self, job: _Job) -> None:
-        """Try once; sets `failure`, and `outcome` unless another attempt is due."""
+    def attempt(self, job: _Job) -> _Job:
+        """Try once; sets `failure`, and `outcome` unless another attempt is due. Returns the job."""
         started = time.monotonic()
         job.failure = None
         try:
@@ -282,7 +278,7 @@ class _Fetcher:
             job.failure = failure
             if not failure.final and job.attempts <= self.settings.retries:
                 job.seconds += time.monotonic() - started
-                return
+                return job
             outcome = replace(
                 job.kept or Outcome(job.item.key, job.item.url),
                 error_class=failure.error_class,
@@ -291,6 +287,7 @@ class _Fetcher:
             )
         job.seconds += time.monotonic() - started
         job.outcome = replace(outcome, attempts=job.attempts, seconds=job.seconds)
+        return job
 
     def _attempt(self, job: _Job) -> Outcome:
         item = job.item
@@ -351,15 +348,17 @@ class _Fetcher:
 
     def _body(self, address: str, response: requests.Response) -> bytes:
         deadline = time.monotonic() + self.settings.body_timeout
-        chunks, size = [], int(response.raw.length_remaining or 0)
-        while size <= MAX_BYTES and (chunk := response.raw.read1(CHUNK, decode_content=False)):
+        chunks: list[bytes] = []
+        received, declared = 0, response.raw.length_remaining or 0
+        while max(received, declared) <= MAX_BYTES:
+            chunk = response.raw.read1(CHUNK, decode_content=False)
+            if not chunk:
+                return b"".join(chunks)
             chunks.append(chunk)
-            size = max(size, sum(map(len, chunks)))
+            received += len(chunk)
             if time.monotonic() > deadline:
                 raise _Failure("too slow", f"{address}: no whole body in {self.settings.body_timeout:g} s")
-        if size > MAX_BYTES:
-            raise _Failure("too large", f"{address}: over {MAX_BYTES:,} bytes", permanent=True)
-        return b"".join(chunks)
+        raise _Failure("too large", f"{address}: over {MAX_BYTES:,} bytes", permanent=True)
 
 
 def _answered(address: str, response: requests.Response) -> _Failure:

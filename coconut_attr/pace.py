@@ -17,7 +17,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     A date is read against the answer's own Date, as the two clocks need not agree.
     """
     value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isdecimal():
         return min(MAX_PAUSE, float(value))
     then = _seconds(value)
     now = _seconds(headers.get("Date", ""))

@@ -160,6 +160,21 @@ def test_a_host_that_refuses_is_left_alone_as_long_as_it_asks(site: Site, config
     assert site.requests.total() == 26
 
 
+def test_a_fault_of_ours_ends_it_and_does_not_hang(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coconut_attr.download.write_atomically", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fetch(settings, *[wanted(n) for n in range(1, 25)])
+
+
+def test_a_full_disk_is_told(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("coconut_attr.download.write_atomically", full)
+    outcome = fetch(settings, wanted(1))[1]
+    assert (outcome.error_class, outcome.attempts, outcome.permanent) == ("disk", 1, False)
+
+
 def test_a_waiting_image_holds_up_no_other(site: Site, configure) -> None:
     settings = configure(mirror=site.url, retries=2, download_threads=2)
     site.faults = {path_of(n): [web_server.status(500)] * 2 for n in (1, 2)}
