@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Engine, Select, delete, func, or_, select, text, update
+from sqlalchemy import Engine, Select, delete, func, or_, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from coconut_attr.download import Outcome, Wanted, download
@@ -27,7 +27,7 @@ from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from db.models import Download, DownloadClaim, Image, now
 from db.queries import Rows
-from db.store import forget_downloads, record_downloads, upsert
+from db.store import clock, forget_downloads, record_downloads, upsert
 
 #: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
 Mode = Literal["new", "failed", "verify"]
@@ -59,7 +59,7 @@ def plan(engine: Engine, dataset: str, data_dir: Path, mode: Mode = "new", limit
         _forget_lost_files(engine, dataset, data_dir)
     query = select(Image.id).where(Image.dataset == dataset).order_by(Image.id).offset((limit or 1) - 1).limit(1)
     with engine.connect() as connection:
-        return Work(dataset, mode, _clock(connection), connection.execute(query).scalar() if limit else None)
+        return Work(dataset, mode, clock(connection), connection.execute(query).scalar() if limit else None)
 
 
 def pending(engine: Engine, work: Work) -> int:
@@ -80,11 +80,6 @@ def _pending(work: Work) -> Select:
     return query if work.last_id is None else query.where(Image.id <= work.last_id)
 
 
-def _clock(connection: Connection) -> datetime:
-    """The time by the database server's clock: those of the workers need not agree."""
-    return connection.execute(select(func.now())).scalar_one() if connection.dialect.name == "postgresql" else now()
-
-
 def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, after: int = 0) -> Rows:
     """Claim images for a worker for `lease` seconds: the first pending ones that nobody holds, by id after `after`.
 
@@ -94,16 +89,16 @@ def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, af
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})
-        clock = _clock(connection)
+        time_now = clock(connection)
         query = (
             _pending(work)
             .outerjoin(DownloadClaim, DownloadClaim.image_id == Image.id)
-            .where(Image.id > after, or_(DownloadClaim.image_id.is_(None), DownloadClaim.expires_at < clock))
+            .where(Image.id > after, or_(DownloadClaim.image_id.is_(None), DownloadClaim.expires_at < time_now))
             .order_by(Image.id)
             .limit(images)
         )
         rows = connection.execute(query).mappings().all()
-        until = clock + timedelta(seconds=lease)
+        until = time_now + timedelta(seconds=lease)
         claims = [{"image_id": row["id"], "worker": worker, "expires_at": until} for row in rows]
         upsert(connection, DownloadClaim, claims)
     return rows
@@ -112,7 +107,7 @@ def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, af
 def renew(engine: Engine, worker: str, lease: float) -> None:
     """Let the leases of a worker run for `lease` seconds from now."""
     with engine.begin() as connection:
-        until = _clock(connection) + timedelta(seconds=lease)
+        until = clock(connection) + timedelta(seconds=lease)
         connection.execute(update(DownloadClaim).where(DownloadClaim.worker == worker).values(expires_at=until))
 
 

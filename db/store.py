@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.bulk import Row, insert_rows, update_rows
@@ -67,6 +68,11 @@ def replace_rows(connection: Connection, model: type[Base], image_ids: Sequence[
     for start in range(0, len(image_ids), BATCH):
         connection.execute(delete(table).where(table.c.image_id.in_(image_ids[start : start + BATCH])))
     insert_rows(connection, table, rows)
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by the database server's clock: those of several workers need not agree."""
+    return connection.execute(select(func.now())).scalar_one() if connection.dialect.name == "postgresql" else now()
 
 
 def sync_reference(
@@ -165,7 +171,8 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
     lost = [{"id": row["image_id"], "path": None, "bytes": None} for row in outcomes if row["state"] != "done"]
     keys = [row["image_id"] for row in outcomes]
     with engine.begin() as connection:
-        upsert(connection, Download, [{**row, "updated_at": now()} for row in rows])
+        time_now = clock(connection)
+        upsert(connection, Download, [{**row, "updated_at": time_now} for row in rows])
         before: dict[int, str | None] = {}
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
