@@ -4,6 +4,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +33,8 @@ def _temporary(path: Path) -> BinaryIO:
     """A new file beside a path, locked: that tells `clear_leftovers` that its writer is alive."""
     while True:
         file = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}").open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a filesystem without locks: its leftovers stay
+            fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()  # cleared before it was locked
@@ -49,7 +51,7 @@ def sync_folders(folders: Iterable[Path]) -> None:
 
 
 def clear_leftovers(folder: Path) -> int:
-    """Delete the temporary files under a folder whose writers are dead; returns how many there were.
+    """Delete the temporary files under a folder whose writers are dead; returns how many it deleted.
 
     A writer that lives, be it on another machine that shares the folder, holds a lock on its file.
     """
@@ -64,6 +66,6 @@ def clear_leftovers(folder: Path) -> int:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
                     cleared += 1
-            except (BlockingIOError, FileNotFoundError):  # its writer is at work, or has just renamed it
+            except OSError:  # its writer is at work or has just renamed it, or it is another user's
                 continue
     return cleared

@@ -103,6 +103,7 @@ def show_downloads(dataset: str) -> None:
             cells = (row["error_class"], f"{row['images']:,}", f"{row['permanent']:,}", hint(row["error_class"]))
             table.add_row(*cells, row["example"])
         console.print(table)
+        console.print(f"to try all of them again: coconut-attr download {dataset} --retry-failed", highlight=False)
 
 
 NOT_COCONUT = (
