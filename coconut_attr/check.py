@@ -19,8 +19,8 @@ from coconut_attr.sources.records import Caption, ImageInfo, Panoptic, SegmentIn
 T = TypeVar("T")
 
 AT_SOURCE: Final = "the source has it so: report it upstream; the rest of the image is used"
-FETCH: Final = "to fetch what differs: prefect deployment run download/DATASET -p verify=true"
-READ_ANEW: Final = "to take the new one: prefect deployment run download/DATASET -p refresh=true"
+FETCH: Final = "to fetch what differs: coconut-attr download DATASET --verify"
+READ_ANEW: Final = "to take the new one: coconut-attr download DATASET --refresh"
 
 #: What each kind of finding means, and what to do about it.
 KINDS: Final[dict[str, tuple[str, str]]] = {

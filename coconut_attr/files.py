@@ -1,13 +1,17 @@
 """Files that are either whole or not there."""
 
+import fcntl
 import filecmp
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+SUFFIX = ".part"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -17,16 +21,57 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with temporary.open("xb") as file:
+    with _temporary(path) as file:
+        try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _temporary(path: Path) -> BinaryIO:
+    """A new file beside a path, locked: that tells `clear_leftovers` that its writer is alive."""
+    while True:
+        file = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}").open("xb")
+        with suppress(OSError):  # a filesystem without locks: its leftovers stay
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # cleared before it was locked
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Flush the names in some folders to the disk, so that files renamed into them outlast a loss of power."""
+    for folder in set(folders):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def clear_leftovers(folder: Path) -> int:
+    """Delete the temporary files under a folder whose writers are dead; returns how many it deleted.
+
+    A writer that lives, be it on another machine that shares the folder, holds a lock on its file.
+    """
+    cleared = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if not (name.startswith(".") and name.endswith(SUFFIX)):
+                continue
+            path = Path(parent, name)
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                    cleared += 1
+            except OSError:  # its writer is at work or has just renamed it, or it is another user's
+                continue
+    return cleared
 
 
 @contextmanager
@@ -39,7 +84,7 @@ def part_of(path: Path) -> Iterator[Path]:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}")
     try:
         yield temporary
         if path.is_file() and filecmp.cmp(temporary, path, shallow=False):

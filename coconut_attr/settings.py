@@ -20,10 +20,12 @@ class Settings(BaseSettings):
     rules_file: Path | None = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train and predict")
     processes: int = Field(0, ge=0, description="Training processes (torchrun); 0: one for each GPU, else one")
-    download_threads: int = Field(8, ge=1, le=64, description="Simultaneous image requests of one download task")
+    download_threads: int = Field(16, ge=1, le=64, description="Simultaneous image requests of one download task")
     shard_size: int = Field(250, ge=1, description="Images of one download or extraction task")
     connect_timeout: float = Field(10, gt=0, description="Seconds to wait for a connection")
     read_timeout: float = Field(30, gt=0, description="Seconds to wait between two bytes of an answer")
+    body_timeout: float = Field(120, gt=0, description="Seconds that the body of an image may take in all")
+    lease: float = Field(300, gt=0, description="Seconds after which a dead worker's images are given to others")
     retries: int = Field(5, ge=0, description="Further attempts at an image after a passing failure")
     dashboard_port: int = Field(8501, ge=1, le=65535, description="Port of the dashboard, on 127.0.0.1")
 

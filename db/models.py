@@ -108,7 +108,12 @@ class Image(Base):
 
 
 class Download(Base):
-    """The last attempt to fetch an image. `error_class` names the cause of a failure."""
+    """The last attempts to fetch an image. `error_class` names the cause of a failure.
+
+    A file that is there has been checked by its length, structure and pixel size; `verified_at` is when it was last
+    read again, found to have its SHA-256, and decoded. `error_class` beside state `done`: it is whole, but upstream
+    did not answer as it should when it was compared.
+    """
 
     __tablename__ = "download"
     __table_args__ = (CheckConstraint("state IN ('done', 'failed')", name="state"),)
@@ -120,6 +125,21 @@ class Download(Base):
     error_class: Mapped[str | None]
     error: Mapped[str | None]
     updated_at: Mapped[datetime] = mapped_column(default=now)
+    permanent: Mapped[bool | None] = mapped_column(comment="of a failure: there is no use in another attempt")
+    url: Mapped[str | None]
+    etag: Mapped[str | None]
+    bytes: Mapped[int | None]
+    verified_at: Mapped[datetime | None]
+
+
+class DownloadClaim(Base):
+    """An image that a worker is fetching; when the lease has run out, another may take it."""
+
+    __tablename__ = "download_claim"
+
+    image_id: Mapped[int] = _image_key()
+    worker: Mapped[str] = mapped_column(index=True, comment="host/process/random")
+    expires_at: Mapped[datetime]
 
 
 class Finding(Base):

@@ -63,20 +63,6 @@ def count_images(engine: Engine, dataset: str) -> int:
         return connection.execute(select(func.count()).where(Image.dataset == dataset)).scalar_one()
 
 
-def images_to_download(engine: Engine, dataset: str, *, retry_failed: bool) -> Rows:
-    """Images (`id`, `url`, `width`, `height`) that are not there; failed ones among them only if wanted."""
-    query = (
-        select(Image.id, Image.url, Image.width, Image.height)
-        .outerjoin(Download)
-        .where(Image.dataset == dataset, Download.state.is_distinct_from("done"))
-        .order_by(Image.id)
-    )
-    if not retry_failed:
-        query = query.where(Download.state.is_(None))
-    with engine.connect() as connection:
-        return connection.execute(query).mappings().all()
-
-
 def images_to_label(engine: Engine, dataset: str, rule_version: str) -> list[int]:
     """Ids of the images that are there and have no labels by these rules."""
     query = (
@@ -209,10 +195,11 @@ def split_sizes(engine: Engine, dataset: str) -> Rows:
 
 
 def download_failures(engine: Engine, dataset: str) -> Rows:
-    """Images that could not be fetched, by cause, with one message as an example."""
+    """Images that could not be fetched, by cause, with one message as an example; `permanent`: not tried again."""
     return sql(
         engine,
-        "SELECT w.error_class, COUNT(*) AS images, MAX(w.attempts) AS attempts, MIN(w.error) AS example"
+        "SELECT w.error_class, COUNT(*) AS images, MAX(w.attempts) AS attempts, MIN(w.error) AS example,"
+        " SUM(CASE WHEN w.permanent THEN 1 ELSE 0 END) AS permanent"
         " FROM download w JOIN image i ON i.id = w.image_id WHERE i.dataset = :dataset AND w.state = 'failed'"
         " GROUP BY w.error_class ORDER BY images DESC, w.error_class",
         dataset=dataset,

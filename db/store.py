@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.bulk import Row, insert_rows, update_rows
@@ -19,6 +20,7 @@ from db.models import (
     Category,
     Dataset,
     Download,
+    DownloadClaim,
     EpochMetric,
     Finding,
     Image,
@@ -30,6 +32,7 @@ from db.models import (
     now,
 )
 
+_FILE = ("path", "sha256", "bytes")  # columns of an image that tell of its file
 BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
 
 
@@ -46,17 +49,17 @@ def upsert(connection: Connection, model: type[Base], rows: Iterable[Row], keys:
     """
     table = _table(model)
     keys = keys or [column.name for column in table.primary_key]
-    rows = list(rows)
+    rows = [dict(row) for row in rows]
+    if not rows:
+        return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
-        statement = dialect.insert(table).values([dict(row) for row in batch])
-        changed = {name: statement.excluded[name] for name in batch[0] if name not in keys}
-        if changed:
-            statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=keys)
-        connection.execute(statement)
+    statement = dialect.insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    if changed:
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=keys)
+    connection.execute(statement, rows)
 
 
 def replace_rows(connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]) -> None:
@@ -65,6 +68,11 @@ def replace_rows(connection: Connection, model: type[Base], image_ids: Sequence[
     for start in range(0, len(image_ids), BATCH):
         connection.execute(delete(table).where(table.c.image_id.in_(image_ids[start : start + BATCH])))
     insert_rows(connection, table, rows)
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by the database server's clock: those of several workers need not agree."""
+    return connection.execute(select(func.now())).scalar_one() if connection.dialect.name == "postgresql" else now()
 
 
 def sync_reference(
@@ -167,22 +175,44 @@ def add_captions(
         return len(new)
 
 
-def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> None:
-    """Store what came of some downloads.
+def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
+    """Store what came of some downloads, and give back their claims; returns how many files replaced other ones.
+
+    An image whose file has changed will be labelled again. One that has failed has no file.
 
     Args:
-        outcomes: `image_id`, `state`, `attempts`, `seconds`, `error_class`, `error`, and for those that are done
-            `path`, `sha256`, `bytes`.
+        outcomes: columns of `download`, and for those that are done `path` and `sha256`. `attempts`, `seconds`,
+            `error_class` and `error` must be there, the other columns may be missing.
     """
+    optional = ("permanent", "url", "etag", "bytes", "verified_at")
+    columns = ("image_id", "state", "attempts", "seconds", "error_class", "error")
+    rows = [{**{c: row[c] for c in columns}, **{c: row.get(c) for c in optional}} for row in outcomes]
+    files = [{"id": row["image_id"], **{c: row[c] for c in _FILE}} for row in outcomes if row["state"] == "done"]
+    lost = [{"id": row["image_id"], "path": None, "bytes": None} for row in outcomes if row["state"] != "done"]
+    keys = [row["image_id"] for row in outcomes]
     with engine.begin() as connection:
-        columns = ("image_id", "state", "attempts", "seconds", "error_class", "error")
-        upsert(connection, Download, [{**{c: row[c] for c in columns}, "updated_at": now()} for row in outcomes])
-        done = [
-            {"id": row["image_id"], **{c: row[c] for c in ("path", "sha256", "bytes")}}
-            for row in outcomes
-            if row["state"] == "done"
-        ]
-        update_rows(connection, _table(Image), done)
+        time_now = clock(connection)
+        upsert(connection, Download, [{**row, "updated_at": time_now} for row in rows])
+        before: dict[int, str | None] = {}
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            query = select(Image.id, Image.sha256).where(Image.id.in_(batch), Image.sha256.is_not(None))
+            before.update(connection.execute(query).tuples().all())
+            connection.execute(delete(DownloadClaim).where(DownloadClaim.image_id.in_(batch)))
+        replaced = [row["id"] for row in files if before.get(row["id"], row["sha256"]) != row["sha256"]]
+        _set_rule_version(connection, replaced, None)
+        update_rows(connection, _table(Image), files)
+        update_rows(connection, _table(Image), lost)
+    return len(replaced)
+
+
+def forget_downloads(engine: Engine, image_ids: Sequence[int]) -> None:
+    """Take images for not downloaded, as their files are gone."""
+    with engine.begin() as connection:
+        for start in range(0, len(image_ids), BATCH):
+            batch = image_ids[start : start + BATCH]
+            connection.execute(delete(Download).where(Download.image_id.in_(batch)))
+            connection.execute(update(Image).where(Image.id.in_(batch)).values(path=None, bytes=None))
 
 
 def record_labels(

@@ -1,4 +1,7 @@
-"""The commands `run`, `train` and `up`, added to `coconut-attr`. Prefect and torch are imported when one is given."""
+"""The commands `run`, `download`, `train` and `up`, added to `coconut-attr`.
+
+Prefect and torch are imported when one is given.
+"""
 
 import os
 import sys
@@ -25,6 +28,7 @@ QUICK_IMAGES = 300
 def register(app: typer.Typer) -> None:
     """Add this layer's commands to the command line."""
     app.command()(run)
+    app.command()(download)
     app.command()(train)
     app.command()(up)
 
@@ -46,6 +50,32 @@ def run(
 
         show(chosen, pipeline(chosen, limit=limit, backbone=backbone, epochs=epochs, reuse=not retrain))
     console.print("next: make up (Prefect UI, workers, dashboard)", highlight=False)
+
+
+def download(
+    dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
+    limit: Annotated[int | None, typer.Option(help="Stop at this many images.", min=1)] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try just the failed images, all of them.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Just read every file again, compare it, and fetch what differs.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Read annotation files anew that upstream has changed.")
+    ] = False,
+) -> None:
+    """Fetch a dataset's annotations, captions and images, and tell what failed and what to do about it.
+
+    Without options: images that have not been tried or have lost their file, and those that failed for a cause that
+    may pass (a silent host, 503); not those with a permanent answer (404, a wrong size), which --retry-failed tries.
+    """
+    with local_prefect(Console()):
+        from flows.download import download as download_flow
+        from flows.summary import show_downloads
+
+        download_flow(dataset, limit=limit, retry_failed=retry_failed, verify=verify, refresh=refresh)
+        show_downloads(dataset)
 
 
 def train(

@@ -1,6 +1,5 @@
 """The flow `download`: annotations first, then the images that they name."""
 
-from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +11,7 @@ from prefect.states import State
 
 from coconut_attr.annotations import AnnotationFile, annotation_files, captioned_images, keep_mask
 from coconut_attr.check import unique_annotations, unique_captions
-from coconut_attr.download import Wanted
-from coconut_attr.download import download as fetch
+from coconut_attr.download import hint
 from coconut_attr.errors import UserError
 from coconut_attr.evidence import Problem
 from coconut_attr.registry import Dataset
@@ -24,6 +22,7 @@ from coconut_attr.sources.version import Version
 from coconut_attr.splits import split_of
 from db import queries
 from db import store as writes
+from db.downloads import Work, fetch_claimed, pending, plan
 from flows.progress import Progress
 from flows.store import store
 
@@ -50,28 +49,38 @@ RETRY: dict[str, Any] = {
 
 @flow
 def download(
-    dataset: str = "val5k", limit: int | None = None, retry_failed: bool = True, refresh: bool = False
+    dataset: str = "val5k",
+    limit: int | None = None,
+    retry_failed: bool = False,
+    verify: bool = False,
+    refresh: bool = False,
 ) -> dict[str, int]:
     """Fetch a dataset's annotations, captions and images; what is there and whole is not fetched again.
 
+    Images that failed before are tried again if the cause may pass. Several runs, on one machine or many, share the
+    work where they share the store and the data folder.
+
     Args:
         limit: stop at this many images (None: all).
-        retry_failed: try those images again that failed before.
+        retry_failed: try just those images that failed before, whatever the cause.
+        verify: just read every file again, compare it with its SHA-256 and with upstream, and fetch what differs.
         refresh: read those annotation files anew that upstream has changed since they were read to their end.
 
     Returns:
         How many images the dataset has, and how many of them are `downloaded` and `failed`.
     """
     entry = registered(dataset)
-    read_annotations(entry, limit, refresh)
-    read_captions(entry, limit)
+    if retry_failed and verify:
+        raise UserError("retry_failed and verify exclude each other: a failed image has no file to verify")
+    if not (retry_failed or verify):
+        read_annotations(entry, limit, refresh)
+        read_captions(entry, limit)
 
-    rows = queries.images_to_download(store(), dataset, retry_failed=retry_failed)
-    wanted = [Wanted(row["id"], row["url"], row["width"], row["height"]) for row in rows]
-    size = settings().shard_size
-    with Progress(f"{dataset} images", len(wanted)) as progress:
-        for start in range(0, len(wanted), size):
-            fetch_images(entry, wanted[start : start + size], progress)
+    work = plan(
+        store(), dataset, settings().data_dir, "failed" if retry_failed else "verify" if verify else "new", limit
+    )
+    with Progress(f"{dataset} images", pending(store(), work)) as progress:
+        fetch_images(entry, work, progress)
     return summary(dataset)
 
 
@@ -190,30 +199,15 @@ def _image_row(entry: Dataset, info: ImageInfo) -> dict[str, Any]:
     }
 
 
-@task(task_run_name="images {entry.name} from {wanted[0].key}", **RETRY)
-def fetch_images(entry: Dataset, wanted: list[Wanted], progress: Progress) -> None:
-    """Fetch one shard of images; their rows are written together when the shard ends."""
-    rows = []
-    for outcome in fetch(wanted, entry, settings()):
-        rows.append(
-            {
-                "image_id": outcome.key,
-                "state": "done" if outcome.ok else "failed",
-                "attempts": outcome.attempts,
-                "seconds": outcome.seconds,
-                "error_class": outcome.error_class or None,
-                "error": outcome.error or None,
-                "path": outcome.path,
-                "sha256": outcome.sha256,
-                "bytes": outcome.bytes,
-            }
+@task(task_run_name="images {entry.name}", **RETRY)
+def fetch_images(entry: Dataset, work: Work, progress: Progress) -> None:
+    """Fetch images, a claimed shard after the other without a pause between them; rows are stored as it goes."""
+    counts = fetch_claimed(store(), entry, work, settings(), on_done=lambda _outcome: progress.advance())
+    get_run_logger().info("%s: %s", entry.name, ", ".join(f"{n} {what}" for what, n in sorted(counts.items()) if n))
+    for row in queries.download_failures(store(), entry.name):
+        get_run_logger().warning(
+            "%s: %s x %s: %s", entry.name, row["images"], row["error_class"], hint(row["error_class"])
         )
-        progress.advance()
-    writes.record_downloads(store(), rows)
-    failures = Counter(row["error_class"] for row in rows if row["state"] == "failed")
-    if failures:
-        causes = ", ".join(f"{count} x {cause}" for cause, count in failures.most_common())
-        get_run_logger().warning("%s of %s images failed: %s", failures.total(), len(rows), causes)
 
 
 def summary(dataset: str) -> dict[str, int]:

@@ -5,9 +5,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from coconut_attr.download import hint
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
-from db.queries import sql
+from db.queries import download_failures, sql
 from flows.store import store
 
 Line = tuple[str, ...]
@@ -86,6 +87,23 @@ def show(dataset: str, run_id: int) -> None:
         console.print(f"[bold]{name:<12}[/]{value}", soft_wrap=True, highlight=False)
     if not registered(dataset).is_coconut:
         console.print(NOT_COCONUT, style="bold red")
+
+
+def show_downloads(dataset: str) -> None:
+    """Print how much of a dataset is there, and why images failed."""
+    console = Console()
+    data = sql(store(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[0]
+    console.print(
+        f"{dataset}: {data['downloaded']:,} of {data['images']:,} images are there, {data['failed']:,} failed"
+    )
+    failures = download_failures(store(), dataset)
+    if failures:
+        table = Table("cause", "images", "of them permanent", "what to do", "example", title="Failed downloads")
+        for row in failures:
+            cells = (row["error_class"], f"{row['images']:,}", f"{row['permanent']:,}", hint(row["error_class"]))
+            table.add_row(*cells, row["example"])
+        console.print(table)
+        console.print(f"to try all of them again: coconut-attr download {dataset} --retry-failed", highlight=False)
 
 
 NOT_COCONUT = (

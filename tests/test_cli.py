@@ -16,7 +16,7 @@ import requests
 from coconut_attr.backbones import BACKBONES
 from db.engine import StoreError, open_for_reading
 from db.queries import sql
-from tests.tiny_mirror import jpeg
+from tests.tiny_mirror import jpeg, write_mirror
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "coconut-attr"
@@ -144,6 +144,20 @@ def wait_for_file(path: Path, seconds: float = 60) -> str:
         except StoreError:
             assert time.monotonic() < deadline
             time.sleep(0.5)
+
+
+def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
+    mirror = write_mirror(tmp_path / "mirror")
+    photo = mirror / "images.cocodataset.org/val2017/000000000003.jpg"
+    content = photo.read_bytes()
+    photo.unlink()
+    env |= {"COCONUT_ATTR_MIRROR": str(mirror)}
+    result = call(env, "download", "val5k")
+    assert result.returncode == 0, result.stderr
+    assert "23 of 24 images are there, 1 failed" in result.stdout
+    assert "not in mirror" in result.stdout and "add the image to the mirror" in result.stdout
+    photo.write_bytes(content)
+    assert "24 of 24 images are there, 0 failed" in call(env, "download", "--retry-failed").stdout
 
 
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:

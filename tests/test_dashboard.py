@@ -71,7 +71,9 @@ def fill_images(engine: Engine, dataset: str, count: int = 20) -> None:
         engine, dataset, images, [], file="unit-test.parquet", origin="mirror of unit tests", rows_done=count
     )
     store.finish_file(engine, dataset, "unit-test.parquet")
-    ids = [row["id"] for row in queries.images_to_download(engine, dataset, retry_failed=False)]
+    ids = [
+        row["id"] for row in queries.sql(engine, "SELECT id FROM image WHERE dataset = :name ORDER BY id", name=dataset)
+    ]
     done = {"state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None}
     failed = {"state": "failed", "attempts": 5, "seconds": 9.0, "error_class": "timeout", "error": "unit-test failure"}
     store.record_downloads(
@@ -103,7 +105,9 @@ def fill_gold(engine: Engine) -> None:
         for k in GOLD
     ]  # fmt: skip
     store.add_panoptic(engine, "gold", images, [], file="unit-test.parquet", origin="mirror of unit tests", rows_done=2)
-    ids = [row["id"] for row in queries.images_to_download(engine, "gold", retry_failed=False)]
+    ids = [
+        row["id"] for row in queries.sql(engine, "SELECT id FROM image WHERE dataset = :name ORDER BY id", name="gold")
+    ]
     done = {"state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None, "bytes": 1_000}
     store.record_downloads(
         engine, [{"image_id": key, **done, "path": f"missing/{key}.jpg", "sha256": f"{key}"} for key in ids]

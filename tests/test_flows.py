@@ -59,8 +59,20 @@ def test_failed_images_are_named_and_can_be_retried(tiny_mirror: Path, configure
     (failure,) = sql("SELECT * FROM download WHERE state = 'failed'")
     assert failure["error_class"] == "not in mirror"
     photo.write_bytes(content)
-    assert download("val5k", retry_failed=False)["failed"] == 1
-    assert download("val5k") == {"images": 24, "downloaded": 24, "failed": 0}
+    assert download("val5k")["failed"] == 1  # a mirror that lacks it will lack it: not tried again unless told to
+    assert download("val5k", retry_failed=True) == {"images": 24, "downloaded": 24, "failed": 0}
+
+
+def test_verify_notices_a_damaged_file(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror)
+    download("val5k")
+    photo = settings.data_dir / "images.cocodataset.org/val2017/000000000006.jpg"
+    whole = photo.read_bytes()
+    photo.write_bytes(bytes(len(whole)))
+    assert download("val5k", verify=True)["downloaded"] == 24
+    assert photo.read_bytes() == whole
+    with pytest.raises(UserError, match="exclude each other"):
+        download("val5k", verify=True, retry_failed=True)
 
 
 def test_complete_annotations_do_without_their_host(tiny_mirror: Path, configure) -> None:

@@ -1,7 +1,9 @@
 """A real HTTP server for tests: serves a folder with ranges and listings, and misbehaves as it is told."""
 
+import hashlib
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +16,27 @@ Fault = Callable[[SimpleHTTPRequestHandler, bytes], bool]
 
 @dataclass
 class Site:
-    """A served folder. `faults[path]` is a list of what goes wrong at the first requests for that path, in turn."""
+    """A served folder.
+
+    Attributes:
+        requests: GET requests by path.
+        faults: what goes wrong at the first requests for a path, in turn.
+        fault: what goes wrong at a request for a path otherwise.
+        delay: seconds before each answer.
+    """
 
     url: str
     requests: Counter = field(default_factory=Counter)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
+    fault: Callable[[str], Fault | None] = lambda _path: None
+    delay: float = 0.0
 
 
 def status(code: int, **headers: str) -> Fault:
     """Answer with an error status."""
 
     def act(handler: SimpleHTTPRequestHandler, _content: bytes) -> bool:
-        handler.send_response(code)
+        handler.send_response_only(code)  # with no header of its own
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.send_header("Content-Length", "0")
@@ -72,12 +83,45 @@ def stall(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
     return True
 
 
-def _body(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+def trickle(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
+    """Send a byte every 50 ms."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
+    try:
+        for byte in content:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.05)
+    except OSError:
+        handler.close_connection = True
+    return True
+
+
+def answer(content: bytes, **headers: str) -> Fault:
+    """Answer with other content, or with headers that do not fit."""
+
+    def act(handler: SimpleHTTPRequestHandler, _content: bytes) -> bool:
+        return _body(handler, content, **headers)
+
+    return act
+
+
+def _body(handler: SimpleHTTPRequestHandler, content: bytes, **headers: str) -> bool:
+    handler.send_response(200)
+    for name, value in ({"Content_Length": str(len(content)), "ETag": _etag(content)} | headers).items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
     handler.wfile.write(content)
     return True
+
+
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.md5(content).hexdigest()}"'
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
 
 
 @contextmanager
@@ -99,8 +143,14 @@ def serve(folder: Path) -> Iterator[Site]:
             if path.is_dir() or not path.is_file():
                 return super().do_GET()
             content = path.read_bytes()
+            time.sleep(site.delay)
             faults = site.faults.get(self.path)
-            if faults and faults.pop(0)(self, content):
+            fault = faults.pop(0) if faults else site.fault(self.path)
+            if fault and fault(self, content):
+                return None
+            if self.headers.get("If-None-Match") == _etag(content):
+                self.send_response(304)
+                self.end_headers()
                 return None
             span = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
             if not span:
@@ -116,8 +166,7 @@ def serve(folder: Path) -> Iterator[Site]:
             self.wfile.write(content[start:stop])
             return None
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     site = Site(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,0 +1,270 @@
+"""Downloads that several workers share: images are claimed in the store, fetched, and recorded there.
+
+A claim is a lease: a worker that dies gives its images back when the lease has run out, or, on the same machine, when
+the next worker starts.
+"""
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from sqlalchemy import Engine, Select, delete, func, or_, select, text, update
+from sqlalchemy.exc import OperationalError
+
+from coconut_attr.download import Outcome, Wanted, download
+from coconut_attr.files import clear_leftovers, sync_folders
+from coconut_attr.registry import Dataset
+from coconut_attr.settings import Settings
+from db.models import Download, DownloadClaim, Image, now
+from db.queries import Rows
+from db.store import clock, forget_downloads, record_downloads, upsert
+
+#: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
+Mode = Literal["new", "failed", "verify"]
+FLUSH_SECONDS = 2.0
+_CLAIMS = 0x636C61696D  # key of the lock under which PostgreSQL's workers claim, one after the other
+
+
+@dataclass(frozen=True)
+class Work:
+    """Which images of a dataset are to be fetched: those of a mode whose last attempt was before `since`.
+
+    Attributes:
+        last_id: no image after this one (None: all).
+    """
+
+    dataset: str
+    mode: Mode
+    since: datetime
+    last_id: int | None = None
+
+
+def plan(engine: Engine, dataset: str, data_dir: Path, mode: Mode = "new", limit: int | None = None) -> Work:
+    """The work that there is now; images whose files have gone or changed their length are new again.
+
+    Args:
+        limit: only the first so many images of the dataset.
+    """
+    if mode == "new":
+        _forget_lost_files(engine, dataset, data_dir)
+    query = select(Image.id).where(Image.dataset == dataset).order_by(Image.id).offset((limit or 1) - 1).limit(1)
+    with engine.connect() as connection:
+        return Work(dataset, mode, clock(connection), connection.execute(query).scalar() if limit else None)
+
+
+def pending(engine: Engine, work: Work) -> int:
+    """How many images are still to be fetched, by whichever worker."""
+    with engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(_pending(work).subquery())).scalar_one()
+
+
+def _pending(work: Work) -> Select:
+    wanted = {
+        "new": or_(Download.state.is_(None), (Download.state == "failed") & Download.permanent.is_not(True)),
+        "failed": Download.state == "failed",
+        "verify": Download.state == "done",
+    }
+    query = select(Image.id, Image.url, Image.width, Image.height, Image.sha256, Download.etag).outerjoin(Download)
+    earlier = or_(Download.updated_at.is_(None), Download.updated_at < work.since)
+    query = query.where(Image.dataset == work.dataset, wanted[work.mode], earlier)
+    return query if work.last_id is None else query.where(Image.id <= work.last_id)
+
+
+def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, after: int = 0) -> Rows:
+    """Claim images for a worker for `lease` seconds: the first pending ones that nobody holds, by id after `after`.
+
+    Workers claim one after the other (SQLite has one writer, PostgreSQL a lock), and each sees what those before it
+    have claimed and recorded: no image is claimed twice.
+    """
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})
+        time_now = clock(connection)
+        query = (
+            _pending(work)
+            .outerjoin(DownloadClaim, DownloadClaim.image_id == Image.id)
+            .where(Image.id > after, or_(DownloadClaim.image_id.is_(None), DownloadClaim.expires_at < time_now))
+            .order_by(Image.id)
+            .limit(images)
+        )
+        rows = connection.execute(query).mappings().all()
+        until = time_now + timedelta(seconds=lease)
+        claims = [{"image_id": row["id"], "worker": worker, "expires_at": until} for row in rows]
+        upsert(connection, DownloadClaim, claims)
+    return rows
+
+
+def renew(engine: Engine, worker: str, lease: float) -> None:
+    """Let the leases of a worker run for `lease` seconds from now."""
+    with engine.begin() as connection:
+        until = clock(connection) + timedelta(seconds=lease)
+        connection.execute(update(DownloadClaim).where(DownloadClaim.worker == worker).values(expires_at=until))
+
+
+def release(engine: Engine, worker: str) -> None:
+    """Give back what a worker holds."""
+    with engine.begin() as connection:
+        connection.execute(delete(DownloadClaim).where(DownloadClaim.worker == worker))
+
+
+def worker_name() -> str:
+    """A new name for a worker of this process."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+
+def release_dead(engine: Engine) -> None:
+    """Give back what workers of this machine hold whose processes are gone."""
+    with engine.connect() as connection:
+        workers = connection.execute(select(DownloadClaim.worker).distinct()).scalars().all()
+    for worker in workers:
+        host, process, _ = worker.split("/")
+        if host == socket.gethostname() and not _runs(int(process)):
+            release(engine, worker)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def _forget_lost_files(engine: Engine, dataset: str, data_dir: Path) -> None:
+    query = select(Image.id, Image.path, Image.bytes).where(Image.dataset == dataset, Image.path.is_not(None))
+    with engine.connect() as connection:
+        rows = connection.execute(query)
+        lost = [key for key, path, size in rows if _length(data_dir / cast(str, path)) != size]
+    forget_downloads(engine, lost)
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def fetch_claimed(
+    engine: Engine, entry: Dataset, work: Work, settings: Settings, on_done: Callable[[Outcome], None] | None = None
+) -> Counter[str]:
+    """Be one of the workers that fetch a dataset's images, until none is left that nobody has fetched.
+
+    At the end it waits for what other workers hold: they record it, or their leases run out and it is taken over.
+
+    Args:
+        on_done: called with what came of each image.
+
+    Returns:
+        How many images this worker `fetched`, `kept` (their files were there and whole) and `failed`, and how many of
+        the files `replaced` others.
+    """
+    clear_leftovers(settings.data_dir)
+    release_dead(engine)
+    worker = worker_name()
+    counts: Counter[str] = Counter()
+    with _renewed(engine, worker, settings.lease):
+        while True:
+            _fetch_all(engine, entry, work, settings, worker, counts, on_done)
+            if not pending(engine, work):
+                return counts
+            time.sleep(min(5.0, settings.lease / 4))
+
+
+def _fetch_all(
+    engine: Engine,
+    entry: Dataset,
+    work: Work,
+    settings: Settings,
+    worker: str,
+    counts: Counter[str],
+    on_done: Callable[[Outcome], None] | None,
+) -> None:
+    """Fetch all that can be claimed. Rows are stored by a thread of its own, so that the next images need not wait."""
+    rows: list[dict[str, Any]] = []
+    stored: Future[int] | None = None
+    flushed = time.monotonic()
+    with ThreadPoolExecutor(1, thread_name_prefix="rows") as recorder:
+        try:
+            for outcome in download(_claimed(engine, work, settings, worker), entry, settings):
+                rows.append(_row(outcome))
+                counts["kept" if outcome.kept else "fetched" if outcome.ok else "failed"] += 1
+                if on_done:
+                    on_done(outcome)
+                if len(rows) >= settings.shard_size or time.monotonic() - flushed > FLUSH_SECONDS:
+                    counts["replaced"] += stored.result() if stored else 0
+                    stored = recorder.submit(_record, engine, rows, settings.data_dir)
+                    rows, flushed = [], time.monotonic()
+        finally:
+            counts["replaced"] += stored.result() if stored else 0
+            counts["replaced"] += _record(engine, rows, settings.data_dir)
+
+
+def _record(engine: Engine, rows: Sequence[dict[str, Any]], data_dir: Path) -> int:
+    sync_folders((data_dir / row["path"]).parent for row in rows if row["path"])
+    return record_downloads(engine, rows)
+
+
+def _claimed(engine: Engine, work: Work, settings: Settings, worker: str) -> Iterator[Wanted]:
+    """Wanted images, claimed a shard at a time when they are asked for."""
+    after = 0
+    while True:
+        rows = claim(engine, work, worker, settings.shard_size, settings.lease, after)
+        if not rows:
+            return
+        after = rows[-1]["id"]
+        for row in rows:
+            sha256, etag = (row["sha256"], row["etag"] or "") if work.mode == "verify" else ("", "")
+            yield Wanted(row["id"], row["url"], row["width"], row["height"], sha256, etag)
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "image_id": outcome.key,
+        "state": "done" if outcome.ok else "failed",
+        "attempts": outcome.attempts,
+        "seconds": outcome.seconds,
+        "error_class": outcome.error_class or None,
+        "error": outcome.error or None,
+        "permanent": outcome.permanent if outcome.error_class else None,
+        "path": outcome.path or None,
+        "sha256": outcome.sha256 or None,
+        "bytes": outcome.bytes or None,
+        "url": outcome.url,
+        "etag": outcome.etag or None,
+        "verified_at": now() if outcome.decoded else None,
+    }
+
+
+@contextmanager
+def _renewed(engine: Engine, worker: str, lease: float) -> Iterator[None]:
+    """Keep the leases of a worker from running out, and give back at the end what it still holds."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(lease / 3):
+            try:
+                renew(engine, worker, lease)
+            except OperationalError:  # the server is away: the next time may be in time
+                continue
+
+    thread = threading.Thread(target=keep, name="leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        release(engine, worker)
