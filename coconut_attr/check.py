@@ -30,7 +30,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "annotation file changed": ("upstream replaced a file after it was read", READ_ANEW),
     "annotation file gone": ("a file that was read is listed no more", READ_ANEW),
     "image without annotation": ("captions name the image, no mask does", "finish the download; else nothing is lost"),
-    "annotation without image": ("the photo has not been fetched", "run download again; it retries what failed"),
+    "annotation without image": ("the photo has not been fetched", "coconut-attr download DATASET --retry-failed"),
     "image file missing": ("the photo is no longer in the data folder", FETCH),
     "image file changed": ("the photo's SHA-256 is not the downloaded one's", FETCH),
     "mask without annotation": ("no annotation names the mask file", "it is not used; report it upstream"),

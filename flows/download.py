@@ -125,7 +125,7 @@ def note_changes(entry: Dataset, files: list[AnnotationFile], refresh: bool) -> 
             get_run_logger().warning("%s: %s; %s, it is begun anew", kind, name, rows)
             writes.forget_file(store(), entry.name, name)
         else:
-            get_run_logger().warning("%s: %s; what was read is kept (refresh=true reads it anew)", kind, name)
+            get_run_logger().warning("%s: %s; what was read is kept (download --refresh reads it anew)", kind, name)
             findings.append({"image_id": None, "kind": kind, "detail": name})
     writes.record_findings(store(), entry.name, "annotations", None, findings)
 

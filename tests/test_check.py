@@ -123,6 +123,7 @@ def test_each_defect_is_found_once(database: str, mirror: Path, configure, reque
             (folder / f"{number:012d}.jpg").write_bytes(tiny.jpeg(number))
     (masks / "000000000099.png").unlink()
     download("val5k", refresh=True)
+    download("val5k", retry_failed=True)
     assert check("val5k") == COUNTS
     assert queries.sql(store(), "SELECT COUNT(*) AS n FROM segment")[0]["n"] == 24
 
