@@ -37,7 +37,8 @@ class TrainConfig:
     """Hyper-parameters of a run. The learning rate is AdamW's peak value; backbone `auto` is settled by `resolved`.
 
     `views`: augmented views an image from which each epoch draws one, so that the frozen prefix's features of them can
-    be kept; 0: new ones in every epoch.
+    be kept; 0: new ones in every epoch. `mixup`: alpha of the Beta distribution by which pairs of images are mixed,
+    after the frozen prefix (manifold mixup, Verma et al. 2019); 0: none are.
     """
 
     backbone: str = "auto"
@@ -49,12 +50,15 @@ class TrainConfig:
     clip_norm: float = 1.0
     contrastive_weight: float = 0.1
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     views: int = 8
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.backbone != AUTO:
             backbone(self.backbone)
+        if self.mixup < 0:
+            raise TrainingError(f"mixup ({self.mixup}) must not be negative")
         if self.epochs < 1 or self.batch_size < 1:
             raise TrainingError(f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1")
 
@@ -70,7 +74,7 @@ class TrainConfig:
 
 #: Named settings. `report` is the earlier one-off run's: ResNet50, 10 epochs, cosine annealing, clipping, weight decay.
 PROFILES: dict[str, TrainConfig] = {
-    "default": TrainConfig(learning_rate=3e-4, label_smoothing=0.2),
+    "default": TrainConfig(epochs=20, learning_rate=3e-4, label_smoothing=0.2, mixup=0.4),
     "report": TrainConfig(backbone="resnet50", views=0),
 }
 
@@ -236,26 +240,43 @@ class Step:
             The loss, on the device: reading it here would wait for the device.
         """
         targets = labels.to(self.device, non_blocking=True)
+        mix = Mix.drawn(self.config.mixup, len(labels), self.device)
         while True:
             try:
-                return self._in_parts(inputs, targets)
+                return self._in_parts(inputs, targets, mix)
             except torch.OutOfMemoryError as error:
                 self.model.zero_grad(set_to_none=True)
                 self._take_less(error)
 
-    def _in_parts(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _in_parts(self, inputs: Tensor, targets: Tensor, mix: "Mix | None") -> Tensor:
         # Means over what all processes have of the batch: each part's loss is its share of the whole.
         cells, anchors = processes.mean(torch.stack([count_cells(targets), count_anchors(targets)]).float())
+        parts = [slice(start, start + self.part) for start in range(0, len(targets), self.part)]
+        features = torch.cat([self._features(inputs[rows]) for rows in parts])
+        if mix:
+            features = mix.own * features + (1 - mix.own) * features[mix.partner]
         total = torch.zeros((), device=self.device)
-        for start in range(0, len(targets), self.part):
-            rows = slice(start, start + self.part)
+        for rows in parts:
             with autocast(self.device):
-                output = self.forward(to_device(inputs[rows], self.device), cached=self.cached)
+                output = self.forward(features[rows], cached=True)
                 loss = known_bce(output.logits, targets[rows], self.config.label_smoothing, cells)
+                if mix:
+                    partner = targets[mix.partner[rows]]
+                    other = known_bce(output.logits, partner, self.config.label_smoothing, cells)
+                    loss = mix.own * loss + (1 - mix.own) * other
                 loss = loss + self.config.contrastive_weight * contrastive(output, targets[rows], anchors)
             loss.backward()
             total += loss.detach()
         return total
+
+    @torch.no_grad()
+    def _features(self, inputs: Tensor) -> Tensor:
+        """What the frozen prefix makes of images, float32 on the device; of stored features, those."""
+        batch = to_device(inputs, self.device)
+        if self.cached:
+            return batch
+        with autocast(self.device):
+            return self.model.prefix(batch).float()
 
     def _take_less(self, error: torch.OutOfMemoryError) -> None:
         if self.part == 1 or processes.count() > 1:  # alone, a process would wait for the others' gradients
@@ -270,6 +291,22 @@ class Step:
             f"{self.device} is out of memory: batches of {self.config.batch_size} go through in parts of {self.part} "
             "from now on, to the same gradients; batch_size is better set to what fits"
         )
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How the images of a batch are mixed: `own` is the share of each itself, the rest is of its `partner`, int [n]."""
+
+    own: float
+    partner: Tensor
+
+    @classmethod
+    def drawn(cls, alpha: float, images: int, device: torch.device) -> "Mix | None":
+        """A share of one half to one, by Beta(alpha, alpha), and a permutation; None where alpha is 0."""
+        if not alpha:
+            return None
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
+        return cls(max(share, 1 - share), torch.randperm(images).to(device, non_blocking=True))
 
 
 def train_one_epoch(
