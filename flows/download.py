@@ -20,6 +20,7 @@ from coconut_attr.sources.records import ImageInfo, SourceError, UnreachableErro
 from coconut_attr.splits import split_of
 from db import queries
 from db import store as writes
+from db.counts import refresh_counts
 from flows.progress import Progress
 from flows.store import store
 
@@ -58,6 +59,7 @@ def download(dataset: str = "val5k", limit: int | None = None, retry_failed: boo
     entry = registered(dataset)
     read_annotations(entry, limit)
     read_captions(entry, limit)
+    refresh_counts(store(), dataset)
 
     rows = queries.images_to_download(store(), dataset, retry_failed=retry_failed)
     wanted = [Wanted(row["id"], row["url"], row["width"], row["height"]) for row in rows]
@@ -65,6 +67,7 @@ def download(dataset: str = "val5k", limit: int | None = None, retry_failed: boo
     with Progress(f"{dataset} images", len(wanted)) as progress:
         for start in range(0, len(wanted), size):
             fetch_images(entry, wanted[start : start + size], progress)
+    refresh_counts(store(), dataset)
     return summary(dataset)
 
 
