@@ -1,6 +1,6 @@
 """Reads for people who look at images: by label, by prediction, by a set of attributes, and one in full.
 
-An image comes as `id`, `coco_id`, `path`; each list is read from an index as far as it is shown.
+An image comes as `id`, `coco_id`, `path`, `mask_path`; each list is read from an index as far as it is shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,13 @@ from sqlalchemy import Engine, RowMapping
 
 from db.queries import Rows, sql
 
-Kind = Literal["present", "absent", "false present", "false absent"]
-IMAGE = "i.id, i.coco_id, i.path"
+Kind = Literal["present", "absent", "true present", "false present", "false absent"]
+IMAGE = "i.id, i.coco_id, i.path, i.mask_path"
 #: Predictions of a kind: which, and in what order. The model is surest of the first; of the wrong ones, too.
 PREDICTED: dict[Kind, tuple[str, str]] = {
     "present": ("p.probability >= :threshold", "p.probability DESC"),
     "absent": ("p.probability < :threshold", "p.probability"),
+    "true present": ("p.probability >= :threshold AND l.state = 'present'", "p.probability DESC"),
     "false present": ("p.probability >= :threshold AND l.state = 'absent'", "p.probability DESC"),
     "false absent": ("p.probability < :threshold AND l.state = 'present'", "p.probability"),
 }

@@ -289,6 +289,18 @@ def attribute_scores(engine: Engine, run_id: int, dataset: str, split: str) -> R
     )
 
 
+def run_scores(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
+    """`run_metric` of a run on a split."""
+    return sql(
+        engine,
+        "SELECT name, value, low, high, n, images FROM run_metric"
+        " WHERE run_id = :run AND dataset = :dataset AND split = :split",
+        run=run_id,
+        dataset=dataset,
+        split=split,
+    )
+
+
 def epoch_curves(engine: Engine) -> Rows:
     """`epoch_curve` of all runs, with the number of val images behind its scores."""
     return sql(
