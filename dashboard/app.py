@@ -24,6 +24,7 @@ def main() -> None:
         st.Page(predict.page, title=_("Predict"), icon=":material/photo_camera:", url_path="predict"),
         st.Page(query.page, title=_("SQL"), icon=":material/database:", url_path="sql"),
     ]
+    st.session_state[ui.PAGES] = {page.url_path: page for page in pages}
     # Streamlit gives its default page no address of its own, so that page is one which only leads on.
     start = st.Page(
         lambda: st.switch_page(pages[0], query_params=st.query_params.to_dict()),

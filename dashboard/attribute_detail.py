@@ -66,13 +66,13 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
         alt.Tooltip("threshold:Q", title=_("threshold"), format=".3f"),
     ]
     line = alt.Chart(curve).mark_line(strokeWidth=2, color=charts.ACCENT, interpolate="step-after")
-    layers: list[Any] = [_level(prior, _("prior {value}", value=ui.percent(prior)), "precision"),
+    layers: list[Any] = [_level(prior, _("prior {value}", value=ui.percent(prior))),
                          line.encode(x=x, y=y, order="order:Q", tooltip=tooltip)]  # fmt: skip
     chosen = pd.DataFrame([{name: scores[name] for name in ("precision", "recall", "threshold")}])
     if chosen.notna().all(axis=None):
         point = alt.Chart(chosen).mark_point(filled=True, size=90, color=charts.ACCENT, opacity=1)
         layers.append(point.encode(x=x, y=y, tooltip=tooltip))
-    st.markdown(f"**{_('Precision and recall')}**")
+    st.markdown("**" + _("Precision and recall") + "**")
     charts.show(alt.layer(*layers), 280, _("Precision-recall curve"), "precision-recall chart")
     st.caption(
         _(
@@ -89,10 +89,10 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
     )
 
 
-def _level(value: float, label: str, column: str) -> Any:
+def _level(value: float, label: str) -> Any:
     """A horizontal line to compare with."""
     at = pd.DataFrame({"at": [value], "x": [1.0], "label": [label]})
-    y = alt.Y("at:Q", title=None)
+    y = alt.Y("at:Q", title=_("precision"))
     rule = alt.Chart(at).mark_rule(color=charts.AMBER, strokeDash=[2, 3]).encode(y=y)
     text = alt.Chart(at).mark_text(align="right", baseline="bottom", dy=-3, fontSize=11, color=charts.AMBER)
     return rule + text.encode(x="x:Q", y=y, text="label:N")
@@ -124,7 +124,7 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
             size=alt.Size("n:Q", legend=None, scale=alt.Scale(range=[30, 300]))
         ),
     ]
-    st.markdown(f"**{_('Reliability')}**")
+    st.markdown("**" + _("Reliability") + "**")
     charts.show(alt.layer(*layers), 280, _("Reliability curve"), "reliability chart")
     st.caption(
         _(
@@ -147,7 +147,4 @@ def _images(run: Row, attribute: str, where: tuple[Any, ...], threshold: float) 
         evidence = read(queries.evidence_of, run["evaluated_on"], ids)
         if len(evidence):
             evidence = evidence[evidence["attribute"] == attribute]
-        for column, row in zip(st.columns(IMAGES), found.to_dict("records"), strict=False):
-            with column:
-                of_image = evidence[evidence["coco_id"] == row["coco_id"]] if len(evidence) else evidence
-                photos.card(run["evaluated_on"], row, of_image, masks=masks)
+        photos.gallery(run["evaluated_on"], found, evidence, f"{kind} images", across=IMAGES, masks=masks)

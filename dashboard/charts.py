@@ -78,9 +78,7 @@ def figures(table: pd.DataFrame, column: str, heading: str, rows: Sequence[str],
 def show(chart: Layered, height: int, description: str, key: str) -> None:
     """Draw a chart as wide as its column."""
     # SVG stays sharp at any zoom, and screen readers find the description in it.
-    menu = {"export": {"png": True, "svg": True}, "source": False, "compiled": False, "editor": False}
-    padding = {"left": 0, "right": 4, "top": 4, "bottom": 8}
-    embed = {"embedOptions": {"renderer": "svg", "padding": padding, "actions": menu}}
+    embed = {"embedOptions": {"renderer": "svg", "padding": {"left": 0, "right": 4, "top": 4, "bottom": 8}}}
     finished = chart.properties(height=height, description=description, usermeta=embed)
     st.altair_chart(finished.configure_view(strokeWidth=0), width="stretch", key=key)
 
@@ -94,6 +92,7 @@ SYMBOLS = {
     "triangle": '<path d="M13 1.5L19 12.5H7Z" stroke="{0}" stroke-width="1.8" fill="none"/>',
     "hollow": '<rect x="7" y="1.5" width="11" height="11" stroke="{0}" stroke-width="1.8" fill="none"/>',
     "cross": '<path d="M11 1.5H15V5H18.5V9H15V12.5H11V9H7.5V5H11Z" stroke="{0}" stroke-width="1.5" fill="none"/>',
+    "tick": '<path d="M13 0V14" stroke="{0}" stroke-width="2.5"/>',
     "square": '<rect x="12" width="14" height="14" rx="2" fill="{0}"/>',
     "pale": '<rect x="12" width="14" height="14" rx="2" fill="{0}" fill-opacity="0.3"/>',
 }

@@ -1,5 +1,6 @@
 """Photos, with the masks over them, their captions, and the evidence behind their labels."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from skimage.segmentation import mark_boundaries
 from coconut_attr.images import ImageError, decode
 from coconut_attr.panoptic import decode_mask
 from coconut_attr.settings import settings
+from dashboard import ui
 from dashboard.i18n import _
 
 THUMBNAIL = 320  # pixels of the longer side
@@ -75,28 +77,53 @@ def _overlaid(path: str, mask_path: str, segments: tuple[int, ...], size: int) -
     return overlaid(path, mask_path, segments, size)
 
 
-def card(dataset: str, row: Mapping[Any, Any], evidence: pd.DataFrame, *, masks: bool) -> None:
-    """A found image: its photo, what the model says of it, and the evidence behind its label."""
+def gallery(
+    dataset: str, found: pd.DataFrame, evidence: pd.DataFrame, key: str, *, across: int = 6, masks: bool = False
+) -> None:
+    """Found images, so many in a row: the photo, what the model says, and the evidence behind the label in question.
+
+    Args:
+        found: rows of a query of `db.browse`.
+        evidence: rows of the view `evidence` of these images, for one attribute.
+        key: of its own on the page.
+        masks: darken what the evidence does not rest on.
+    """
+    with st.container(key=key.replace(" ", "-")):
+        st.html(f"<style>.st-key-{key.replace(' ', '-')} img {{aspect-ratio: 4 / 3; object-fit: contain}}</style>")
+        for start in range(0, len(found), across):
+            rows = found.iloc[start : start + across].to_dict("records")
+            for column, row in zip(st.columns(across), rows, strict=False):
+                with column:
+                    of_image = evidence[evidence["coco_id"] == row["coco_id"]] if len(evidence) else evidence
+                    _card(row.get("dataset", dataset), row, of_image, masks)
+
+
+def _card(dataset: str, row: Mapping[Any, Any], evidence: pd.DataFrame, masks: bool) -> None:
     name = _("COCO image {id}", id=row["coco_id"])
     segments = tuple(int(key) for key in evidence["segment_id"].dropna()) if len(evidence) else ()
     shown = False
     if masks and segments and isinstance(row["path"], str) and isinstance(row["mask_path"], str):
         try:
-            drawn = _overlaid(row["path"], row["mask_path"], segments, THUMBNAIL)
-            st.image(drawn, width="stretch", alt=name)
+            st.image(_overlaid(row["path"], row["mask_path"], segments, THUMBNAIL), width="stretch", alt=name)
             shown = True
         except (ImageError, OSError):
             pass  # the photo alone is shown, or why it cannot be
     if not shown:
         show(row["path"], name)
-    told = [f"[{name}](explore?dataset={dataset}&image={row['coco_id']})"]
+    ui.link(name, "explore", dataset=dataset, image=str(row["coco_id"]))
+    told = []
     if "probability" in row:
         told.append(_("probability {p}", p=f"{row['probability']:.3f}"))
+    if "distance" in row:
+        told.append(_("distance {d}", d=f"{math.sqrt(row['distance']):.3f}"))
     if isinstance(row.get("state"), str):
         told.append(_("label: {state}", state=_(row["state"])))
-    st.caption(" · ".join(told))
-    for piece in evidence.to_dict("records"):
-        st.caption(f"{_(piece['source'])}: {_(piece['state'])}, {piece['detail']} ({piece['confidence']:.2f})")
+    told += [
+        f"{_(piece['source'])}: {_(piece['state'])}, {piece['detail']} ({piece['confidence']:.2f})"
+        for piece in evidence.to_dict("records")
+    ]
+    if told:
+        st.caption("  \n".join(told))
 
 
 def _nearest(old: int, new: int) -> np.ndarray:

@@ -51,7 +51,9 @@ def runs_table(summaries: pd.DataFrame) -> None:
         "duration": _("duration"),
         "note": st.column_config.TextColumn(_("note"), width="large"),
     }
-    st.dataframe(shown, hide_index=True, placeholder=ui.DASH, alt=_("Runs"), column_order=list(config), column_config=config)
+    st.dataframe(
+        shown, hide_index=True, placeholder=ui.DASH, alt=_("Runs"), column_order=list(config), column_config=config
+    )
 
 
 def details(run_id: int, name: str) -> None:

@@ -15,6 +15,8 @@ from db.queries import DatabaseError
 
 DASH = "–"
 ADDRESS: Final = "address"
+PAGES: Final = "pages"  # of this session, by their path
+
 
 def header(title: str, *widths: float) -> list[Any]:
     """The heading of a page; returns the columns for its pickers, of these widths beside the heading's 4."""
@@ -235,3 +237,12 @@ def describe_dataset(summaries: dict[str, data.Row]) -> Callable[[str], str]:
 def counted(summary: data.Row) -> str:
     """As of when the counts of a dataset are."""
     return _("as of {time}", time=time_of(summary["counted_at"]))
+
+
+def link(label: str, page: str, **parameters: str) -> None:
+    """A link to one of our pages."""
+    known = st.session_state.get(PAGES, {})
+    if page in known:
+        st.page_link(known[page], label=label, query_params=parameters)
+    else:  # a page that is run alone
+        st.caption(label)

@@ -201,7 +201,16 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
             "ap_interval": ui.intervals(table, "ap", ui.number),
             **{
                 name: table[name]
-                for name in ("prior_ap", "probe_ap", "precision", "recall", "f1", "balanced_accuracy", "threshold", "ece")
+                for name in (
+                    "prior_ap",
+                    "probe_ap",
+                    "precision",
+                    "recall",
+                    "f1",
+                    "balanced_accuracy",
+                    "threshold",
+                    "ece",
+                )
             },
         }
     )
@@ -255,7 +264,5 @@ def _one(run: Row, scores: pd.DataFrame, picked: str | None) -> None:
     st.session_state["picked attribute"] = picked
     which, _rest = st.columns([1, 3])
     with which:
-        attribute = ui.choose(
-            _("Attribute (or click a row of the table)"), names, "attribute", _
-        )
+        attribute = ui.choose(_("Attribute (or click a row of the table)"), names, "attribute", _)
     detail(run, by(scores, "attribute")[attribute])

@@ -247,9 +247,7 @@ def _confusions(dataset: str, part: str, wrong: Sequence[Wrong]) -> None:
             _("Attribute"),
             list(counts),
             "attribute",
-            lambda name: _(
-                "{name} · {n} wrong", name=_("all attributes") if name == ALL else _(name), n=counts[name]
-            ),
+            lambda name: _("{name} · {n} wrong", name=_("all attributes") if name == ALL else _(name), n=counts[name]),
         )
     chosen = [cell for cell in wrong if attribute in (ALL, cell.attribute)]
     with where:

@@ -42,9 +42,7 @@ def page() -> None:
         with right:
             _extremes(run)
     elif filled:
-        ui.empty(
-            _("No scores yet"), _("No run of this project has been evaluated. To train and evaluate one:")
-        )
+        ui.empty(_("No scores yet"), _("No run of this project has been evaluated. To train and evaluate one:"))
     if filled:
         _datasets(summaries)
     ui.watch(REFRESH)

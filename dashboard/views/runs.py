@@ -162,6 +162,5 @@ def _baseline_lines(drawn: pd.DataFrame) -> tuple[dict[str, list[Line]], str]:
 
 def _download(curves: pd.DataFrame) -> None:
     text = curves.drop(columns="name").to_csv(index=False)
-    st.download_button(
-        _("Download the curves (CSV)"), text, "epoch_curves.csv", "text/csv", icon=":material/download:"
-    )
+    st.caption(_("The toolbar of a chart, which appears when it is pointed at, saves it as PNG."))
+    st.download_button(_("Download the curves (CSV)"), text, "epoch_curves.csv", "text/csv", icon=":material/download:")
