@@ -13,6 +13,7 @@ def main() -> None:
     """Show the page that the address names; without a store, say how to make one."""
     st.set_page_config(page_title="COCONut attributes", page_icon=logo.MARK, layout="wide")
     st.logo(logo.FULL)
+    ui.style()
     i18n.switch()
     pages = [
         st.Page(overview.page, title=_("Overview"), icon=":material/dashboard:", url_path="overview"),

@@ -91,10 +91,10 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
 
 def _level(value: float, label: str) -> Any:
     """A horizontal line to compare with."""
-    at = pd.DataFrame({"at": [value], "x": [1.0], "label": [label]})
+    at = pd.DataFrame({"at": [value], "x": [0.0], "label": [label]})
     y = alt.Y("at:Q", title=_("precision"))
     rule = alt.Chart(at).mark_rule(color=charts.AMBER, strokeDash=[2, 3]).encode(y=y)
-    text = alt.Chart(at).mark_text(align="right", baseline="bottom", dy=-3, fontSize=11, color=charts.AMBER)
+    text = alt.Chart(at).mark_text(align="left", baseline="bottom", dx=4, dy=-3, fontSize=11, color=charts.AMBER)
     return rule + text.encode(x="x:Q", y=y, text="label:N")
 
 
@@ -147,4 +147,4 @@ def _images(run: Row, attribute: str, where: tuple[Any, ...], threshold: float) 
         evidence = read(queries.evidence_of, run["evaluated_on"], ids)
         if len(evidence):
             evidence = evidence[evidence["attribute"] == attribute]
-        photos.gallery(run["evaluated_on"], found, evidence, f"{kind} images", across=IMAGES, masks=masks)
+        photos.gallery(run["evaluated_on"], found, evidence, f"{kind} images", width=290, masks=masks)

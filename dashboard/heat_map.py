@@ -10,6 +10,7 @@ from dashboard.i18n import _
 
 GROUP_ORDER = tuple(GROUPS)
 CELL = 19  # pixels
+FEW = 10  # images below which a share says little
 
 
 def cooccurrence(table: pd.DataFrame) -> None:
@@ -31,12 +32,16 @@ def cooccurrence(table: pd.DataFrame) -> None:
         .encode(
             x=alt.X("other:N", scale=alt.Scale(domain=names), axis=alt.Axis(labelAngle=-60, **axis)),
             y=alt.Y("attribute:N", scale=alt.Scale(domain=names), axis=alt.Axis(**axis)),
-            color=alt.Color(
-                "share:Q",
-                scale=alt.Scale(domain=[0, 1], range=["#eef3f5", charts.ACCENT, "#123746"]),
-                legend=alt.Legend(title=_("share"), format=".0%", orient="right", gradientLength=200),
+            color=alt.condition(
+                f"datum.n < {FEW}",
+                alt.value("rgba(139, 149, 161, 0.3)"),
+                alt.Color(
+                    "share:Q",
+                    # Of one colour, more and less of it: reads on light ground and on dark.
+                    scale=alt.Scale(domain=[0, 1], range=["rgba(47, 134, 166, 0.04)", "rgba(47, 134, 166, 1)"]),
+                    legend=alt.Legend(title=_("share"), format=".0%", orient="right", gradientLength=200),
+                ),
             ),
-            opacity=alt.condition("datum.n < 10", alt.value(0.35), alt.value(1)),
             tooltip=[
                 alt.Tooltip("attribute:N", title=_("of images with")),
                 alt.Tooltip("other:N", title=_("these have")),
@@ -51,7 +56,8 @@ def cooccurrence(table: pd.DataFrame) -> None:
     st.caption(
         _(
             "Row: of the images in which this attribute is present; column: the share that has this one too, of those "
-            "that know it. n is {low} to {high} images a cell (the tooltip has each); pale: n under 10.",
+            "that know it. n is {low} to {high} images a cell (the tooltip has each); grey: n under {few}.",
+            few=FEW,
             low=ui.count(table["n"].min()),
             high=ui.count(table["n"].max()),
         )

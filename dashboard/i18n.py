@@ -10,13 +10,9 @@ from babel.messages.pofile import read_po
 LANGUAGES: Final = {"en": "English", "zh": "中文"}
 FOLDER: Final = Path(__file__).parent / "locale"
 KEY: Final = "language"
-STYLE: Final = """<style>
-.st-key-language-switch {position: fixed; top: .7rem; right: 3.5rem; width: auto; z-index: 1000000}
-.st-key-language-switch button {padding: .1rem .6rem; min-height: 1.9rem}
-</style>"""
 
 
-def N_(message: str) -> str:  # noqa: N802  # gettext's name for it
+def N_(message: str) -> str:  # gettext's name for it
     """Marks a message that is translated where it is shown."""
     return message
 
@@ -55,7 +51,6 @@ def switch() -> None:
         wanted = st.query_params.get("lang", "en")
         st.session_state[KEY] = wanted if wanted in LANGUAGES else "en"
     with st.container(key="language-switch", gap=None):
-        st.html(STYLE)
         st.segmented_control(
             "Language / 语言",
             list(LANGUAGES),

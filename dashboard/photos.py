@@ -78,24 +78,24 @@ def _overlaid(path: str, mask_path: str, segments: tuple[int, ...], size: int) -
 
 
 def gallery(
-    dataset: str, found: pd.DataFrame, evidence: pd.DataFrame, key: str, *, across: int = 6, masks: bool = False
+    dataset: str, found: pd.DataFrame, evidence: pd.DataFrame, key: str, *, width: int = 176, masks: bool = False
 ) -> None:
-    """Found images, so many in a row: the photo, what the model says, and the evidence behind the label in question.
+    """Found images, as many in a row as there is room for: photo, what the model says, evidence behind the label.
 
     Args:
         found: rows of a query of `db.browse`.
         evidence: rows of the view `evidence` of these images, for one attribute.
         key: of its own on the page.
+        width: of each, in pixels.
         masks: darken what the evidence does not rest on.
     """
-    with st.container(key=key.replace(" ", "-")):
-        st.html(f"<style>.st-key-{key.replace(' ', '-')} img {{aspect-ratio: 4 / 3; object-fit: contain}}</style>")
-        for start in range(0, len(found), across):
-            rows = found.iloc[start : start + across].to_dict("records")
-            for column, row in zip(st.columns(across), rows, strict=False):
-                with column:
-                    of_image = evidence[evidence["coco_id"] == row["coco_id"]] if len(evidence) else evidence
-                    _card(row.get("dataset", dataset), row, of_image, masks)
+    name = key.replace(" ", "-")
+    with st.container(key=name, horizontal=True):
+        st.html(f"<style>.st-key-{name} img {{aspect-ratio: 4 / 3; object-fit: contain}}</style>")
+        for row in found.to_dict("records"):
+            of_image = evidence[evidence["coco_id"] == row["coco_id"]] if len(evidence) else evidence
+            with st.container(width=width, gap="small"):
+                _card(row.get("dataset", dataset), row, of_image, masks)
 
 
 def _card(dataset: str, row: Mapping[Any, Any], evidence: pd.DataFrame, masks: bool) -> None:

@@ -77,7 +77,7 @@ def score_chart(table: pd.DataFrame, score: Scored, *, grouped: bool = True) -> 
             of another run in a column of that name and ` of other`, if that is to be drawn too.
         grouped: rows under headings of groups; else in the order of the table.
     """
-    rows = charts.grouped(table["attribute"].tolist()) if grouped else table["attribute"].map(_).tolist()
+    rows = charts.grouped(table["attribute"].tolist()) if grouped else [" ", *table["attribute"].map(_)]
     baselines = score.baselines
     if f"{score.column} of other" in table:
         baselines = {OTHER: f"{score.column} of other", **baselines}

@@ -16,6 +16,19 @@ from db.queries import DatabaseError
 DASH = "–"
 ADDRESS: Final = "address"
 PAGES: Final = "pages"  # of this session, by their path
+STYLE: Final = """<style>
+.st-key-language-switch {position: fixed; top: .7rem; right: 3.5rem; width: auto; z-index: 1000000}
+.st-key-language-switch button {padding: .1rem .6rem; min-height: 1.9rem}
+@media (max-width: 1150px) {.st-key-language-switch {position: static}}
+[data-testid=stCaptionContainer] {color: inherit; opacity: .8}
+[data-testid=stCaptionContainer] a {color: inherit}
+[data-testid=stMultiSelect] [data-tag] {background: transparent; color: inherit; outline: 1px solid}
+</style>"""
+
+
+def style() -> None:
+    """What the theme cannot say: where the language switch stands, and colours of enough contrast to read."""
+    st.html(STYLE)
 
 
 def header(title: str, *widths: float) -> list[Any]:

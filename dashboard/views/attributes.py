@@ -14,6 +14,7 @@ from db import queries
 
 REFRESH = 10
 NONE = "none"
+SCORES = ("prior_ap", "probe_ap", "precision", "recall", "f1", "balanced_accuracy", "threshold", "ece")
 #: Orders of the attributes: by which column, and whether the highest comes first.
 ORDERS = {
     "label": N_("label order"), "ap": N_("average precision"), "gain": N_("gain over prior"),
@@ -153,7 +154,7 @@ def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
 
 def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
     names = table["attribute"].tolist()
-    height = charts.height(charts.grouped(names) if grouped else names)
+    height = charts.height(charts.grouped(names) if grouped else ["", *names])
     score_chart.legend(other)
     accuracy, precision = st.columns(2, gap="medium")
     with accuracy:

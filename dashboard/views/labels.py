@@ -191,7 +191,8 @@ def _by_attribute(table: pd.DataFrame) -> None:
             charts.show(chart, height, description, f"{state} labels chart")
     st.caption(
         _(
-            "n: labels of that state in cells that gold knows. Wilson 95 % intervals. Pale, †: fewer than {few} labels.",
+            "n: labels of that state in cells that gold knows. Wilson 95 % intervals. Pale, †: fewer than {few} "
+            "labels.",
             few=score_chart.FEW,
         )
     )

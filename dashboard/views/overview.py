@@ -201,8 +201,8 @@ def _extremes(run: Row) -> None:
     )
     st.caption(
         _(
-            "The {count} attributes with the largest gain in average precision over the prior, and the {count} with the "
-            "smallest, of those with {few} known cells or more. The page Attributes has all, with intervals.",
+            "The {count} attributes with the largest gain in average precision over the prior, and the {count} with "
+            "the smallest, of those with {few} known cells or more. The page Attributes has all, with intervals.",
             count=count,
             few=score_chart.FEW,
         )

@@ -215,4 +215,4 @@ def _nearest(run: Row, probabilities: np.ndarray) -> None:
             dataset=run["dataset"],
         )
     )
-    photos.gallery(run["dataset"], found, pd.DataFrame(), "nearest", across=NEAREST)
+    photos.gallery(run["dataset"], found, pd.DataFrame(), "nearest")

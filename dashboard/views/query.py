@@ -98,7 +98,7 @@ def _box() -> str:
         st.session_state[TEXT] = asked or EXAMPLES[names[0]]
     with st.form("sql form", border=False):
         text = st.text_area(_("Query"), key=TEXT, height=190)
-        if st.form_submit_button(_("Ask"), type="primary", icon=":material/play_arrow:"):
+        if st.form_submit_button(_("Ask"), icon=":material/play_arrow:"):
             return text
     return asked
 
