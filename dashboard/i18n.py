@@ -39,7 +39,7 @@ def language() -> str:
     return st.session_state.get(KEY, "en")
 
 
-def _(message: str, **values: Any) -> str:
+def _(message: str, /, **values: Any) -> str:
     """A message in the language of this session, with values in its braces."""
     found = catalogue(language()).get(message, message)
     return found.format(**values) if values else found

@@ -23,7 +23,7 @@ from db import browse, queries
 
 MEGABYTES = 20
 NEAREST = 6
-RESULT = "predicted"
+FETCHED, RESULT = "fetched photo", "predicted"  # of this session
 
 
 def page() -> None:
@@ -65,23 +65,28 @@ def _checkpoint(run: Row) -> Path | None:
 
 
 def _photo() -> bytes | None:
-    """The photo that is given, as bytes."""
+    """The photo that was given last, as bytes."""
     upload, named = st.columns(2, gap="medium")
     with upload:
-        file = st.file_uploader(_("Upload a photo"), ["jpg", "jpeg", "png"], max_upload_size=MEGABYTES, key="photo")
+        file = st.file_uploader(
+            _("Upload a photo"),
+            ["jpg", "jpeg", "png"],
+            max_upload_size=MEGABYTES,
+            key="photo",
+            on_change=lambda: st.session_state.pop(FETCHED, None),
+        )
     with named, st.form("url form", border=False):
         url = st.text_input(_("Or the URL of one"), placeholder="https://", key="photo url")
         asked = st.form_submit_button(_("Fetch it"), icon=":material/link:")
-    if file is not None:
-        return file.getvalue()
     if asked and url:
         try:
             with st.spinner(_("Fetching")):
-                st.session_state["fetched"] = fetch(url.strip(), max_bytes=MEGABYTES * 2**20)
+                st.session_state[FETCHED] = fetch(url.strip(), max_bytes=MEGABYTES * 2**20)
         except UserError as error:
-            st.session_state.pop("fetched", None)
+            st.session_state.pop(FETCHED, None)
             st.error(str(error), icon=":material/link_off:")
-    return st.session_state.get("fetched") if url else None
+            return None
+    return st.session_state.get(FETCHED) or (file.getvalue() if file else None)
 
 
 def upright(content: bytes) -> Image.Image:
