@@ -9,6 +9,15 @@ from dashboard.views import attributes, coverage, explore, labels, overview, pre
 from db.queries import DatabaseError
 
 
+def may_see() -> bool:
+    """Whether the visitor may see the pages: everybody, unless `.streamlit/secrets.toml` asks for a login."""
+    try:
+        asked = "auth" in st.secrets
+    except FileNotFoundError:  # there is no such file
+        return True
+    return not asked or bool(st.user.get("is_logged_in"))
+
+
 def main() -> None:
     """Show the page that the address names; without a store, say how to make one."""
     st.set_page_config(page_title="COCONut attributes", page_icon=logo.MARK, layout="wide")
@@ -35,6 +44,10 @@ def main() -> None:
         visibility="hidden",
     )
     page = st.navigation([start, *pages], position="top")
+    if not may_see():
+        ui.empty(_("Please log in"), _("This dashboard is for people whom its owner knows."), None)
+        st.button(_("Log in"), on_click=st.login, icon=":material/login:")
+        return
     try:
         data.refresh()
         page.run()

@@ -114,6 +114,8 @@ def _card(dataset: str, row: Mapping[Any, Any], evidence: pd.DataFrame, masks: b
     told = []
     if "probability" in row:
         told.append(_("probability {p}", p=f"{row['probability']:.3f}"))
+    if "product" in row:
+        told.append(_("product {p}", p=f"{row['product']:.3f}"))
     if "distance" in row:
         told.append(_("distance {d}", d=f"{math.sqrt(row['distance']):.3f}"))
     if isinstance(row.get("state"), str):

@@ -64,7 +64,7 @@ def images_by_prediction(
 def images_with_all(
     engine: Engine, run: int, dataset: str, split: str, attributes: Sequence[int], size: int, start: int = 0
 ) -> Rows:
-    """Images of a split by the product (`probability`) of a run's probabilities of some attributes, highest first."""
+    """Images of a split by the `product` of a run's probabilities of some attributes, highest first."""
     parameters = {f"attribute{place}": attribute for place, attribute in enumerate(attributes)}
     tables = ["prediction p0"] + [
         f"prediction p{place} ON p{place}.image_id = p0.image_id AND p{place}.run_id = :run"
@@ -74,9 +74,9 @@ def images_with_all(
     product = " * ".join(f"p{place}.probability" for place in range(len(attributes)))
     return sql(
         engine,
-        f"SELECT {IMAGE}, {product} AS probability FROM {' JOIN '.join(tables)} JOIN image i ON i.id = p0.image_id"  # noqa: S608
+        f"SELECT {IMAGE}, {product} AS product FROM {' JOIN '.join(tables)} JOIN image i ON i.id = p0.image_id"  # noqa: S608
         " WHERE p0.run_id = :run AND p0.attribute_id = :attribute0 AND i.dataset = :dataset AND i.split = :split"
-        " ORDER BY probability DESC, i.id LIMIT :size OFFSET :start",
+        " ORDER BY product DESC, i.id LIMIT :size OFFSET :start",
         run=run, dataset=dataset, split=split, size=size, start=start, **parameters,
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from babel.messages.extract import extract_from_dir
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
 from coconut_attr.checkpoint import FILE_NAME, save_checkpoint
@@ -433,7 +434,7 @@ def test_a_new_epoch_of_a_running_run_appears_without_reload(page: Page, address
 def test_without_a_database_it_says_what_to_run_until_there_is_one(page: Page, tmp_path: Path):
     data = tmp_path / "data"
     with serving(data) as address:
-        for name in PAGES:
+        for name in ("overview", "sql"):
             page.goto(f"{address}/{name}")
             expect(page.get_by_test_id("stCode")).to_have_text("make run", timeout=WAIT)
             assert_no_error(page)
@@ -583,6 +584,15 @@ def test_every_message_has_a_chinese_translation_with_the_same_values():
     assert len(names) == len(set(names))  # rows of charts are told apart by them
 
 
+def test_where_a_login_is_asked_for_nothing_is_shown_before_it(engine: Engine, data_dir: Path, configure):
+    configure(data_dir=data_dir)
+    app = AppTest.from_file(ROOT / "dashboard" / "app.py", default_timeout=60)
+    app.secrets["auth"] = {"client_id": "unit test"}
+    app.run()
+    assert [button.label for button in app.button] == ["Log in"]
+    assert not app.title and not app.metric and not app.exception
+
+
 def test_pages_read_a_postgresql_store(page: Page, postgres_url: str, tmp_path: Path):
     opened = open_store(postgres_url)
     fill_reference(opened)
@@ -602,23 +612,19 @@ def test_pages_read_a_postgresql_store(page: Page, postgres_url: str, tmp_path: 
 def test_pages_show_what_the_real_pipeline_made(page: Page, real_mirror: Path, configure, tmp_path: Path):
     settings = configure(mirror=real_mirror)
     with prefect_test_harness(server_startup_timeout=120):
-        pipeline("val5k", limit=80, backbone="efficientnet_lite0", epochs=1)
+        pipeline("val5k", limit=40, backbone="efficientnet_lite0", epochs=1)
     with serving(settings.data_dir) as address:
-        for name, title in PAGES.items():
-            visit(page, f"{address}/{name}", title)
-            for place in range(page.get_by_test_id("stVegaLiteChart").count()):
-                expect(page.get_by_test_id("stVegaLiteChart").nth(place).locator(MARK).first).to_be_attached()
+        for name in ("coverage", "attributes", "overview"):
+            visit(page, f"{address}/{name}", PAGES[name])
+            charts = page.get_by_test_id("stVegaLiteChart")
+            for place in range(charts.count()):
+                expect(charts.nth(place).locator(MARK).first).to_be_attached()
             assert_no_error(page)
-        visit(page, f"{address}/overview", PAGES["overview"])
-        for text in (
-            "val5k training: finished at",
-            "val5k labels: finished at",
-            "linear probe",
-            "n = 80 labelled images",
-        ):
-            assert text in page.inner_text("body") or page.locator("svg text", has_text=text).count()
+        for text in ("val5k training: finished at", "val5k labels: finished at", "n = 40 labelled images"):
+            assert text in page.inner_text("body")
         visit(page, f"{address}/explore?by=predictions&attribute=person&kind=present", PAGES["explore"])
         expect(page.get_by_role("img", name="COCO image").first).to_be_visible(timeout=WAIT)
+        assert_no_error(page)
 
 
 def test_val_baselines_are_those_of_the_training_labels():
