@@ -33,19 +33,25 @@ def page() -> None:
             if not row["is_coconut"]:
                 ui.not_coconut(name, row["title"])
         _cards(next(iter(filled.values())), run)
-    st.subheader(_("Now running"), anchor=False)
-    progress.live()
     if run:
         left, right = st.columns(2, gap="medium")
         with left:
             _model(run)
+            _running()
         with right:
             _extremes(run)
-    elif filled:
-        ui.empty(_("No scores yet"), _("No run of this project has been evaluated. To train and evaluate one:"))
+    else:
+        _running()
+        if filled:
+            ui.empty(_("No scores yet"), _("No run of this project has been evaluated. To train and evaluate one:"))
     if filled:
         _datasets(summaries)
     ui.watch(REFRESH)
+
+
+def _running() -> None:
+    st.subheader(_("Now running"), anchor=False)
+    progress.live()
 
 
 def _latest_run() -> Row | None:
