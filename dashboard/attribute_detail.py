@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import precision_recall_curve
+from sklearn.metrics import f1_score, precision_recall_curve
 
 from coconut_attr.attributes import INDEX
 from dashboard import charts, photos, ui
@@ -18,6 +18,7 @@ from db import browse, queries
 BINS = 10  # as for the expected calibration error
 POINTS = 300  # of a drawn curve
 IMAGES = 4  # of a kind
+RESAMPLES, DRAWS = 300, 2_000_000  # of the bootstrap: so many, but no more cells than this are drawn in all
 KINDS: dict[browse.Kind, str] = {
     "true present": N_("Surest, and right: label and model say present"),
     "false present": N_("Surest, and wrong: the label says absent"),
@@ -47,6 +48,23 @@ def detail(run: Row, scores: Row) -> None:
     else:
         st.caption(_("The known cells are all of one state: there are no curves to draw."))
     threshold = 0.5 if pd.isna(scores["threshold"]) else float(scores["threshold"])
+    if states.any():
+        low, high = f1_interval(states, (probabilities >= threshold).astype(int))
+        st.caption(
+            _(
+                "At the threshold {threshold}: precision {precision}, recall {recall}, F1 {f1} (95 % interval "
+                "{interval}, bootstrap over images), balanced accuracy {balanced}; n = {n}. Calling every cell present "
+                "has an F1 of {baseline}.",
+                threshold=ui.number(threshold),
+                precision=ui.number(scores["precision"]),
+                recall=ui.number(scores["recall"]),
+                f1=ui.number(scores["f1"]),
+                interval=ui.interval(low, high),
+                balanced=ui.number(scores["balanced_accuracy"]),
+                n=ui.count(len(states)),
+                baseline=ui.number(2 * states.mean() / (1 + states.mean())),
+            )
+        )
     _images(run, attribute, where, threshold)
 
 
@@ -133,6 +151,20 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
             bins=BINS,
         )
     )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def f1_interval(states: np.ndarray, decided: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of F1: percentile bootstrap over images, of which each has one cell.
+
+    Args:
+        states, decided: int [n], 1 present, 0 absent.
+    """
+    resamples = min(RESAMPLES, max(100, DRAWS // len(states)))
+    rows = np.random.default_rng(0).integers(len(states), size=(len(states), resamples))
+    drawn = f1_score(states[rows], decided[rows], average=None, zero_division=np.nan)  # a column is a resample
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _images(run: Row, attribute: str, where: tuple[Any, ...], threshold: float) -> None:

@@ -38,7 +38,7 @@ def photo(path: str, size: int = THUMBNAIL) -> Image.Image:
     return _photo(path, size, (settings().data_dir / path).stat().st_mtime)
 
 
-def show(path: object, description: str, size: int = THUMBNAIL, caption: str | None = None) -> None:
+def show(path: object, description: str, size: int = THUMBNAIL) -> None:
     """A photo, or why there is none."""
     if not isinstance(path, str):
         st.caption(_("The photo has not been downloaded."))
@@ -48,7 +48,7 @@ def show(path: object, description: str, size: int = THUMBNAIL, caption: str | N
     except (ImageError, OSError):
         st.caption(_("The photo cannot be read: {path}", path=path))
         return
-    st.image(image, caption=caption, width="stretch", alt=description)
+    st.image(image, width="stretch", alt=description)
 
 
 def overlaid(path: str, mask_path: str, segments: Sequence[int] = (), size: int = 800) -> Image.Image:

@@ -194,25 +194,15 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
         {
             "attribute": few.where(table["n"] >= score_chart.FEW, few + score_chart.FEW_MARK),
             "group_name": table["group_name"].map(_),
-            **{name: table[name] for name in ("n", "positives")},
-            **{name: 100 * table[name] for name in ("accuracy",)},
+            "n": table["n"],
+            "positives": table["positives"],
+            "accuracy": 100 * table["accuracy"],
             "accuracy_interval": ui.intervals(table, "accuracy", ui.percent),
-            **{name: 100 * table[name] for name in ("prior_accuracy", "all_absent_accuracy")},
+            "prior_accuracy": 100 * table["prior_accuracy"],
+            "all_absent_accuracy": 100 * table["all_absent_accuracy"],
             "ap": table["ap"],
             "ap_interval": ui.intervals(table, "ap", ui.number),
-            **{
-                name: table[name]
-                for name in (
-                    "prior_ap",
-                    "probe_ap",
-                    "precision",
-                    "recall",
-                    "f1",
-                    "balanced_accuracy",
-                    "threshold",
-                    "ece",
-                )
-            },
+            **{name: table[name] for name in SCORES},
         }
     )
     config = {

@@ -12,6 +12,7 @@ from dashboard import data, photos, ui
 from dashboard.data import Row, by, read, read_counts
 from dashboard.i18n import N_, _
 from db import browse, queries
+from db.counts import COMBINED
 
 SIZE = 18  # images of a page
 ALL = "all"
@@ -69,7 +70,7 @@ def _by_label(dataset: str) -> None:
     found = read(_labelled, dataset, None if split == ALL else split, states, start)
     if len(present) + len(absent) == 1:
         counts = read_counts(queries.coverage, dataset)
-        chosen = counts[(counts["source"] == "combined") & (counts["attribute"] == (present + absent)[0])]
+        chosen = counts[(counts["source"] == COMBINED) & (counts["attribute"] == (present + absent)[0])]
         chosen = chosen if split == ALL else chosen[chosen["split"] == split]
         n = int(chosen["present" if present else "absent"].sum())
         st.caption(_("n = {n} images, in the order of the store.", n=ui.count(n)))
