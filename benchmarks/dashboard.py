@@ -13,6 +13,7 @@ large to small.
 """
 
 import argparse
+import logging
 import os
 import sqlite3
 import statistics
@@ -120,6 +121,7 @@ def milliseconds(page: str, query: str) -> float:
 
 def main() -> None:
     sys.path[0] = str(Path(__file__).parent.parent)  # this file is not the package that the pages import
+    logging.disable(logging.WARNING)  # Streamlit says at every element that there is no server
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", type=Path, required=True, help="the large store; made if it is not there")
     parser.add_argument("--images", type=int, default=118_000)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import f1_score, precision_recall_curve
+from sklearn.metrics import confusion_matrix, precision_recall_curve
 
 from coconut_attr.attributes import INDEX
 from dashboard import charts, photos, ui
@@ -18,7 +18,7 @@ from db import browse, queries
 BINS = 10  # as for the expected calibration error
 POINTS = 300  # of a drawn curve
 IMAGES = 4  # of a kind
-RESAMPLES, DRAWS = 300, 2_000_000  # of the bootstrap: so many, but no more cells than this are drawn in all
+RESAMPLES = 1000  # of the bootstrap
 KINDS: dict[browse.Kind, str] = {
     "true present": N_("Surest, and right: label and model say present"),
     "false present": N_("Surest, and wrong: the label says absent"),
@@ -153,17 +153,20 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
     )
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
 def f1_interval(states: np.ndarray, decided: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of F1: percentile bootstrap over images, of which each has one cell.
+
+    To draw cells with replacement is to draw how many of them are of each outcome, from a multinomial distribution.
 
     Args:
         states, decided: int [n], 1 present, 0 absent.
     """
-    resamples = min(RESAMPLES, max(100, DRAWS // len(states)))
-    rows = np.random.default_rng(0).integers(len(states), size=(len(states), resamples))
-    drawn = f1_score(states[rows], decided[rows], average=None, zero_division=np.nan)  # a column is a resample
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    outcomes = confusion_matrix(states, decided, labels=[0, 1]).ravel()
+    drawn = np.random.default_rng(0).multinomial(len(states), outcomes / len(states), size=RESAMPLES)
+    _right, false_present, false_absent, true_present = drawn.T
+    wanted = 2 * true_present + false_present + false_absent
+    f1 = 2 * true_present[wanted > 0] / wanted[wanted > 0]
+    low, high = np.quantile(f1, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import cast
 from uuid import UUID
@@ -14,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from db import store as writes
 from db.models import now
+from db.queries import DatabaseError
 from flows.store import store
 
 UPDATE_SECONDS = 5.0
@@ -70,7 +72,10 @@ class Progress:
         self._bar.stop()
         if kind is None:
             self._publish()
-        self._record("failed" if kind else "finished", str(error or "")[:200])
+            self._record("finished")
+        else:
+            with suppress(DatabaseError):  # the error that ended the work is the one to tell
+                self._record("failed", next(iter(str(error).splitlines()), "")[:200])
 
     def _record(self, state: str, note: str = "") -> None:
         """Leave a row for readers of the store; of one piece of work there is one row."""
