@@ -11,9 +11,9 @@ from scipy.stats import binomtest
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
 from coconut_attr.gold import Agreement, Overall, agree, overall
 from dashboard import data
+from db.counts import COMBINED
 from db.labels import SOURCES, combined_labels, source_labels
 
-COMBINED = "combined"
 CHOICES = (COMBINED, *SOURCES)
 STATE_OF = {1: "present", 0: "absent"}
 States = Mapping[int, Sequence[int]]

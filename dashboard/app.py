@@ -3,21 +3,38 @@
 import streamlit as st
 
 from coconut_attr.errors import UserError
-from dashboard import data, logo, ui
-from dashboard.views import attributes, coverage, labels, runs
+from dashboard import data, i18n, logo, ui
+from dashboard.i18n import _
+from dashboard.views import attributes, coverage, explore, labels, overview, predict, query, runs
 from db.queries import DatabaseError
+
+
+def may_see() -> bool:
+    """Whether the visitor may see the pages: everybody, unless `.streamlit/secrets.toml` asks for a login."""
+    try:
+        asked = "auth" in st.secrets
+    except FileNotFoundError:  # there is no such file
+        return True
+    return not asked or bool(st.user.get("is_logged_in"))
 
 
 def main() -> None:
     """Show the page that the address names; without a store, say how to make one."""
     st.set_page_config(page_title="COCONut attributes", page_icon=logo.MARK, layout="wide")
     st.logo(logo.FULL)
+    ui.style()
+    i18n.switch()
     pages = [
-        st.Page(coverage.page, title="Coverage", icon=":material/grid_on:", url_path="coverage"),
-        st.Page(labels.page, title="Labels", icon=":material/fact_check:", url_path="labels"),
-        st.Page(attributes.page, title="Attributes", icon=":material/label:", url_path="attributes"),
-        st.Page(runs.page, title="Epoch curves", icon=":material/show_chart:", url_path="runs"),
+        st.Page(overview.page, title=_("Overview"), icon=":material/dashboard:", url_path="overview"),
+        st.Page(coverage.page, title=_("Coverage"), icon=":material/grid_on:", url_path="coverage"),
+        st.Page(labels.page, title=_("Labels"), icon=":material/fact_check:", url_path="labels"),
+        st.Page(attributes.page, title=_("Attributes"), icon=":material/label:", url_path="attributes"),
+        st.Page(runs.page, title=_("Runs"), icon=":material/show_chart:", url_path="runs"),
+        st.Page(explore.page, title=_("Explore"), icon=":material/image_search:", url_path="explore"),
+        st.Page(predict.page, title=_("Predict"), icon=":material/photo_camera:", url_path="predict"),
+        st.Page(query.page, title=_("SQL"), icon=":material/database:", url_path="sql"),
     ]
+    st.session_state[ui.PAGES] = {page.url_path: page for page in pages}
     # Streamlit gives its default page no address of its own, so that page is one which only leads on.
     start = st.Page(
         lambda: st.switch_page(pages[0], query_params=st.query_params.to_dict()),
@@ -27,13 +44,18 @@ def main() -> None:
         visibility="hidden",
     )
     page = st.navigation([start, *pages], position="top")
+    if not may_see():
+        ui.empty(_("Please log in"), _("This dashboard is for people whom its owner knows."), None)
+        st.button(_("Log in"), on_click=st.login, icon=":material/login:")
+        return
     try:
         data.refresh()
         page.run()
     except UserError as error:
         ui.no_store(str(error))
     except DatabaseError as error:
-        ui.no_store(f"the database cannot be read: {getattr(error, 'orig', None) or error}")
+        reason = getattr(error, "orig", None) or error
+        ui.no_store(_("the database cannot be read: {reason}", reason=reason))
 
 
 main()

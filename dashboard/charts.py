@@ -10,7 +10,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from coconut_attr.attributes import GROUP_OF
+from coconut_attr.attributes import GROUP_OF, GROUPS
+from dashboard.i18n import _
 
 ACCENT = "#2f86a6"
 AMBER = "#c98a2b"
@@ -24,20 +25,28 @@ ROW = 19  # pixels of one attribute
 RIGHT = 1.14  # the scale goes on beyond its last tick by this factor: room for a column of figures
 
 
+def heading(group: str) -> str:
+    return _(group).upper()
+
+
 def grouped(attributes: Sequence[str]) -> list[str]:
-    """The rows of a chart: attributes in their order, each group below a row that names it in capitals."""
+    """The rows of a chart, as they are shown: attributes in their order, each group below a row that names it."""
     rows: list[str] = []
     for name in attributes:
-        heading = GROUP_OF[name].upper()
-        if heading not in rows:
-            rows.append(heading)
-        rows.append(name)
+        if heading(GROUP_OF[name]) not in rows:
+            rows.append(heading(GROUP_OF[name]))
+        rows.append(_(name))
     return rows
+
+
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose column `attribute` holds the names that are shown."""
+    return table.assign(attribute=table["attribute"].map(_))
 
 
 def attribute_axis(rows: Sequence[str]) -> alt.Y:
     """The vertical axis over such rows."""
-    heading = "upper(datum.label) === datum.label"
+    of_group = f"indexof({[heading(group) for group in GROUPS]}, datum.label) >= 0"
     axis = alt.Axis(
         title=None,
         ticks=False,
@@ -46,8 +55,8 @@ def attribute_axis(rows: Sequence[str]) -> alt.Y:
         labelLimit=110,
         labelOverlap=False,
         labelPadding=12,
-        labelFontWeight={"condition": {"test": heading, "value": "bold"}, "value": "normal"},
-        labelFontSize={"condition": {"test": heading, "value": 10}, "value": 12},
+        labelFontWeight={"condition": {"test": of_group, "value": "bold"}, "value": "normal"},
+        labelFontSize={"condition": {"test": of_group, "value": 10}, "value": 12},
     )
     return alt.Y("attribute:N", sort=None, scale=alt.Scale(domain=list(rows)), axis=axis)
 
@@ -81,6 +90,9 @@ SYMBOLS = {
     "interval": '<path d="M0 7H26" stroke="{0}" stroke-width="2"/><circle cx="13" cy="7" r="4" fill="{0}"/>',
     "diamond": '<path d="M13 1L19 7L13 13L7 7Z" stroke="{0}" stroke-width="1.8" fill="none"/>',
     "triangle": '<path d="M13 1.5L19 12.5H7Z" stroke="{0}" stroke-width="1.8" fill="none"/>',
+    "hollow": '<rect x="7" y="1.5" width="11" height="11" stroke="{0}" stroke-width="1.8" fill="none"/>',
+    "cross": '<path d="M11 1.5H15V5H18.5V9H15V12.5H11V9H7.5V5H11Z" stroke="{0}" stroke-width="1.5" fill="none"/>',
+    "tick": '<path d="M13 0V14" stroke="{0}" stroke-width="2.5"/>',
     "square": '<rect x="12" width="14" height="14" rx="2" fill="{0}"/>',
     "pale": '<rect x="12" width="14" height="14" rx="2" fill="{0}" fill-opacity="0.3"/>',
 }

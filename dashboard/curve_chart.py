@@ -7,6 +7,7 @@ import altair as alt
 import pandas as pd
 
 from dashboard import charts
+from dashboard.i18n import _
 
 REPORT_DASH = [6, 4]
 
@@ -48,7 +49,7 @@ def curve_chart(
         report: those of the reported run, empty if it is not to be drawn.
     """
     epochs = int(max([*curves["epoch"], *report["epoch"], 1]))
-    ticks = alt.Axis(title="epoch", format="d", values=_whole(epochs), grid=False)
+    ticks = alt.Axis(title=_("epoch"), format="d", values=_whole(epochs), grid=False)
     x = alt.X("epoch:Q", scale=alt.Scale(domain=[1, max(2, epochs)], nice=False, padding=12), axis=ticks)
     # A share is drawn from 0 to 1, so that no small change looks large; a loss has no such ends.
     scale = alt.Scale(domain=[0, 1]) if figure.share else alt.Scale(zero=figure.zero, nice=True, padding=figure.padding)
@@ -84,11 +85,11 @@ def curve_chart(
 
 def _report(report: pd.DataFrame, figure: Figure, x: alt.X, y: alt.Y, label: str) -> list[Any]:
     tooltip = [
-        alt.Tooltip("name:N", title="run"),
-        alt.Tooltip("epoch:Q", title="epoch"),
-        alt.Tooltip("loss:Q", title="loss", format=".4f"),
-        alt.Tooltip("accuracy:Q", title="accuracy", format=".2%"),
-        alt.Tooltip("decisions:Q", title="decisions"),
+        alt.Tooltip("name:N", title=_("run")),
+        alt.Tooltip("epoch:Q", title=_("epoch")),
+        alt.Tooltip("loss:Q", title=_("loss"), format=".4f"),
+        alt.Tooltip("accuracy:Q", title=_("accuracy"), format=".2%"),
+        alt.Tooltip("decisions:Q", title=_("decisions")),
     ]
     base = alt.Chart(report).encode(x=x, y=y, tooltip=tooltip)
     column = figure.reported or ""
@@ -104,18 +105,18 @@ def _report(report: pd.DataFrame, figure: Figure, x: alt.X, y: alt.Y, label: str
 
 def _tooltip(known: pd.DataFrame) -> list[alt.Tooltip]:
     fields = [
-        ("loss", "training loss", ".4f"),
-        ("val_loss", "val loss", ".4f"),
-        ("accuracy", "val accuracy", ".1%"),
-        ("map", "val mAP", ".3f"),
-        ("decisions", "known val cells", ","),
-        ("val_images", "val images", ","),
-        ("learning_rate", "learning rate", ".2e"),
-        ("images_per_second", "images a second", ".1f"),
+        ("loss", _("training loss"), ".4f"),
+        ("val_loss", _("val loss"), ".4f"),
+        ("accuracy", _("val accuracy"), ".1%"),
+        ("map", _("val mAP"), ".3f"),
+        ("decisions", _("known val cells"), ","),
+        ("val_images", _("val images"), ","),
+        ("learning_rate", _("learning rate"), ".2e"),
+        ("images_per_second", _("images a second"), ".1f"),
     ]
     fields = [field for field in fields if known[field[0]].notna().any()]
     shown = [alt.Tooltip(f"{name}:Q", title=title, format=form) for name, title, form in fields]
-    return [alt.Tooltip("name:N", title="run"), alt.Tooltip("epoch:Q", title="epoch"), *shown]
+    return [alt.Tooltip("name:N", title=_("run")), alt.Tooltip("epoch:Q", title=_("epoch")), *shown]
 
 
 def _whole(epochs: int) -> list[int]:

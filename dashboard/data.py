@@ -1,5 +1,6 @@
-"""What the pages read: rows of the store as data frames, through `db.queries` alone."""
+"""What the pages read: rows of the store as data frames, through the queries of `db` alone."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from db.queries import Engine
 Row = dict[str, Any]
 
 VERSION, LABEL_VERSION = "store version", "label version"
-TIMES = ("started_at", "finished_at")
+TIMES = ("started_at", "finished_at", "updated_at", "counted_at")
+Query = Callable[..., queries.Rows]
 
 
 def _url() -> str:
@@ -52,7 +54,7 @@ def refresh() -> None:
     """Look how new the store is: what is read after this is no older."""
     counts = _counts()
     st.session_state[VERSION] = repr(counts)
-    st.session_state[LABEL_VERSION] = repr([counts[name] for name in ("file", "images", "labelled", "rules")])
+    st.session_state[LABEL_VERSION] = repr([counts[name] for name in ("file", "counted")])
 
 
 def is_stale() -> bool:
@@ -70,24 +72,29 @@ def _counts() -> Row:
 
 
 # The version is part of the key, so that a page that was rerun because there is something new does read it.
-@st.cache_data(ttl=5, max_entries=128, show_spinner=False)
-def _read(url: str, version: str, query: str, arguments: tuple[Any, ...]) -> pd.DataFrame:
-    return frame(getattr(queries, query)(engine(), *arguments))
+@st.cache_data(ttl=5, max_entries=256, show_spinner=False)
+def _read(url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query) -> pd.DataFrame:
+    return frame(_query(engine(), *arguments))
 
 
-@st.cache_data(ttl=60, max_entries=16, show_spinner="Counting labels")
-def _read_large(url: str, version: str, query: str, arguments: tuple[Any, ...]) -> pd.DataFrame:
-    return frame(getattr(queries, query)(engine(), *arguments))
+@st.cache_data(ttl=3600, max_entries=64, show_spinner=False)
+def _read_counts(url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query) -> pd.DataFrame:
+    return frame(_query(engine(), *arguments))
 
 
-def read(query: str, *arguments: Any) -> pd.DataFrame:
-    """The rows of a query of `db.queries`."""
-    return _read(_url(), st.session_state[VERSION], query, arguments)
+def read(query: Query, *arguments: Any) -> pd.DataFrame:
+    """The rows of a query of `db`."""
+    return _read(_url(), st.session_state[VERSION], query.__name__, arguments, query)
 
 
-def read_labels(query: str, *arguments: Any) -> pd.DataFrame:
-    """The rows of a query that counts every label: it is not repeated at every epoch."""
-    return _read_large(_url(), st.session_state[LABEL_VERSION], query, arguments)
+def read_counts(query: Query, *arguments: Any) -> pd.DataFrame:
+    """The rows of a query of kept counts: it is not repeated at every epoch."""
+    return _read_counts(_url(), st.session_state[LABEL_VERSION], query.__name__, arguments, query)
+
+
+def progress() -> pd.DataFrame:
+    """The table `progress` as it is now."""
+    return frame(queries.progress(engine()))
 
 
 def run(run_id: int) -> dict[str, Any]:

@@ -6,16 +6,20 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import data, ui
+from dashboard.i18n import _
 
 
 def runs_table(summaries: pd.DataFrame) -> None:
     """All runs, newest first, with the scores of each split that they were evaluated on."""
-    st.subheader("Runs", anchor=False)
+    st.subheader(_("Runs"), anchor=False)
     shown = summaries.assign(
         seconds=(summaries["finished_at"] - summaries["started_at"]).dt.total_seconds(),
         map_interval=ui.intervals(summaries, "map", ui.number),
         accuracy_interval=ui.intervals(summaries, "accuracy", ui.percent),
-        duration=lambda t: t["seconds"].map(_duration),
+        duration=lambda t: t["seconds"].map(ui.duration),
+        kind=summaries["kind"].map(_),
+        status=summaries["status"].map(_),
+        split=summaries["split"].map(_, na_action="ignore"),
     )
     for name in ("accuracy", "prior_accuracy", "all_absent_accuracy"):
         shown[name] *= 100
@@ -23,69 +27,65 @@ def runs_table(summaries: pd.DataFrame) -> None:
     score: dict[str, Any] = {"format": "%.3f"}
     whole: dict[str, Any] = {"format": "localized"}
     config: dict[str, Any] = {
-        "run_id": "run",
-        "kind": "kind",
-        "status": "status",
-        "backbone": "backbone",
-        "trained_on": "trained on",
-        "epochs": st.column_config.NumberColumn("epochs"),
-        "best_epoch": st.column_config.NumberColumn("best epoch"),
-        "evaluated_on": "scored on",
-        "split": "split",
-        "images": st.column_config.NumberColumn("images", **whole),
-        "decisions": st.column_config.NumberColumn("n", help="known cells", **whole),
-        "map": st.column_config.NumberColumn("mAP", **score),
-        "map_interval": "95 % interval of mAP",
-        "prior_map": st.column_config.NumberColumn("prior mAP", **score),
-        "accuracy": st.column_config.NumberColumn("accuracy", **share),
-        "accuracy_interval": "95 % interval of accuracy",
-        "prior_accuracy": st.column_config.NumberColumn("prior", **share),
-        "all_absent_accuracy": st.column_config.NumberColumn("all absent", **share),
-        "train_images": st.column_config.NumberColumn("train images", **whole),
-        "val_images": st.column_config.NumberColumn("val images", **whole),
-        "started_at": st.column_config.DatetimeColumn("started (UTC)", format="YYYY-MM-DD HH:mm"),
-        "duration": "duration",
-        "note": st.column_config.TextColumn("note", width="large"),
+        "run_id": _("run"),
+        "kind": _("kind"),
+        "status": _("status"),
+        "backbone": _("backbone"),
+        "trained_on": _("trained on"),
+        "epochs": st.column_config.NumberColumn(_("epochs")),
+        "best_epoch": st.column_config.NumberColumn(_("best epoch")),
+        "evaluated_on": _("scored on"),
+        "split": _("split"),
+        "images": st.column_config.NumberColumn(_("images"), **whole),
+        "decisions": st.column_config.NumberColumn(_("n"), help=_("known cells"), **whole),
+        "map": st.column_config.NumberColumn(_("mAP"), **score),
+        "map_interval": _("95 % interval of mAP"),
+        "prior_map": st.column_config.NumberColumn(_("prior mAP"), **score),
+        "accuracy": st.column_config.NumberColumn(_("accuracy"), **share),
+        "accuracy_interval": _("95 % interval of accuracy"),
+        "prior_accuracy": st.column_config.NumberColumn(_("prior"), **share),
+        "all_absent_accuracy": st.column_config.NumberColumn(_("all absent"), **share),
+        "train_images": st.column_config.NumberColumn(_("train images"), **whole),
+        "val_images": st.column_config.NumberColumn(_("val images"), **whole),
+        "started_at": st.column_config.DatetimeColumn(_("started (UTC)"), format="YYYY-MM-DD HH:mm"),
+        "duration": _("duration"),
+        "note": st.column_config.TextColumn(_("note"), width="large"),
     }
-    st.dataframe(shown, hide_index=True, placeholder=ui.DASH, column_order=list(config), column_config=config)
-
-
-def _duration(seconds: float) -> str | None:
-    if pd.isna(seconds):
-        return None
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+    st.dataframe(
+        shown, hide_index=True, placeholder=ui.DASH, alt=_("Runs"), column_order=list(config), column_config=config
+    )
 
 
 def details(run_id: int, name: str) -> None:
     """What a run was made from: data, settings, code and machine."""
-    with st.expander(f"Provenance of {name}"):
+    with st.expander(_("Hyper-parameters and provenance of {name}", name=name)):
         run = data.run(run_id)
         if run.get("note"):
             (st.warning if run["status"] == "failed" else st.info)(run["note"])
         total, trainable = run["total_parameters"], run["trainable_parameters"]
         facts = {
-            "parameters": f"{total:,}",
-            "trainable": f"{trainable:,}",
-            "frozen": f"{total - trainable:,}",
-            "seed": run["seed"],
-            "label rules": run["rule_version"],
-            "data fingerprint": run["data_fingerprint"],
-            "checkpoint": run["checkpoint"],
-            "Prefect flow run": run["flow_run_id"],
+            _("parameters"): f"{total:,}",
+            _("trainable"): f"{trainable:,}",
+            _("frozen"): f"{total - trainable:,}",
+            _("seed"): run["seed"],
+            _("label rules"): run["rule_version"],
+            _("data fingerprint"): run["data_fingerprint"],
+            _("checkpoint"): run["checkpoint"],
+            _("Prefect flow run"): run["flow_run_id"],
         }
-        for column, (title, values) in zip(
-            st.columns(3, gap="medium"),
-            {"Model and data": facts, "Settings": run["config"], "Code and machine": run["environment"]}.items(),
-            strict=True,
-        ):
+        parts = {
+            _("Model and data"): facts,
+            _("Settings"): run["config"],
+            _("Code and machine"): run["environment"],
+        }
+        for column, (title, values) in zip(st.columns(3, gap="medium"), parts.items(), strict=True):
             column.markdown(f"**{title}**")
             rows = pd.DataFrame({"fact": list(values), "value": [_text(value) for value in values.values()]})
             if len(rows):
-                column.dataframe(rows, hide_index=True)
+                config = {"fact": _("fact"), "value": _("value")}
+                column.dataframe(rows, hide_index=True, alt=title, column_config=config)
             else:
-                column.caption("Not stated.")
+                column.caption(_("Not stated."))
 
 
 def _text(value: object) -> str:

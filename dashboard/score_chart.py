@@ -9,39 +9,54 @@ import pandas as pd
 
 from dashboard import charts, ui
 from dashboard.data import Row, by
+from dashboard.i18n import N_, _
 
 FEW = 10  # known cells below which an attribute's scores say little
 FEW_MARK = " †"
-MODEL = "model, 95 % interval"
-COLORS = {MODEL: charts.ACCENT, "prior": charts.AMBER, "all present": charts.AMBER, "all absent": charts.GREY}
-SHAPES = {MODEL: "circle", "prior": "diamond", "all present": "diamond", "all absent": "triangle-up"}
-LEGEND = (
-    charts.Entry("interval", charts.ACCENT, MODEL),
-    charts.Entry("diamond", charts.AMBER, "prior baseline"),
-    charts.Entry("triangle", charts.GREY, "all-absent baseline", "accuracy only"),
-)
+MODEL, OTHER = "model", N_("other run")
+PRIOR, ALL_PRESENT, ALL_ABSENT, PROBE = N_("prior"), N_("all present"), N_("all absent"), N_("linear probe")
+COLORS = {MODEL: charts.ACCENT, OTHER: charts.SERIES[1], PRIOR: charts.AMBER, ALL_PRESENT: charts.AMBER,
+          ALL_ABSENT: charts.GREY, PROBE: charts.SERIES[3]}  # fmt: skip
+SHAPES = {MODEL: "circle", OTHER: "square", PRIOR: "diamond", ALL_PRESENT: "diamond", ALL_ABSENT: "triangle-up",
+          PROBE: "cross"}  # fmt: skip
+
+
+def legend(other: str = "") -> None:
+    """The legend of the charts of a run, and of another run beside it."""
+    entries = [charts.Entry("interval", charts.ACCENT, _("model, 95 % interval"))]
+    if other:
+        entries.append(charts.Entry("hollow", charts.SERIES[1], other))
+    entries += [
+        charts.Entry("diamond", charts.AMBER, _("prior baseline")),
+        charts.Entry("triangle", charts.GREY, _("all-absent baseline"), _("accuracy only")),
+        charts.Entry("cross", charts.SERIES[3], _("linear probe"), _("average precision only")),
+    ]
+    charts.legend(entries)
 
 
 def why_undefined(row: Row) -> str:
     """Why a score of an attribute has no value."""
     if not row["n"]:
-        return "undefined: no known cell"
+        return _("undefined: no known cell")
     if row["positives"] == row["n"]:
-        return f"undefined: all {ui.count(row['n'])} present"
+        return _("undefined: all {n} present", n=ui.count(row["n"]))
     if not row["positives"]:
-        return f"undefined: all {ui.count(row['n'])} absent"
-    return "undefined"
+        return _("undefined: all {n} absent", n=ui.count(row["n"]))
+    return _("undefined")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A score to draw: its column, the columns of its baselines by their names, and how its counts are called."""
+    """A score to draw: its column, the columns of its baselines by their names, and how its counts are called.
+
+    Title, names and counts are messages, translated where they are shown.
+    """
 
     title: str
     column: str
     baselines: dict[str, str]
     tick_format: str
-    counts: dict[str, str] = field(default_factory=lambda: {"n": "known cells", "positives": "of them present"})
+    counts: dict[str, str] = field(default_factory=lambda: {"n": N_("known cells"), "positives": N_("of them present")})
     why: Callable[[Row], str] = why_undefined
 
     def show(self, value: float) -> str:
@@ -49,39 +64,45 @@ class Scored:
 
 
 ACCURACY = Scored(
-    "accuracy", "accuracy", {"prior": "prior_accuracy", "all absent": "all_absent_accuracy"}, tick_format=".0%"
+    N_("accuracy"), "accuracy", {PRIOR: "prior_accuracy", ALL_ABSENT: "all_absent_accuracy"}, tick_format=".0%"
 )
-PRECISION = Scored("average precision", "ap", {"prior": "prior_ap"}, tick_format=".2~f")
+PRECISION = Scored(N_("average precision"), "ap", {PRIOR: "prior_ap", PROBE: "probe_ap"}, tick_format=".2~f")
 
 
-def score_chart(table: pd.DataFrame, score: Scored) -> charts.Layered:
+def score_chart(table: pd.DataFrame, score: Scored, *, grouped: bool = True) -> charts.Layered:
     """The chart.
 
     Args:
-        table: rows of `attribute_accuracy`, or others with the columns that the score names, in label order.
+        table: rows of `attribute_accuracy`, or others with the columns that the score names, in label order; the score
+            of another run in a column of that name and ` of other`, if that is to be drawn too.
+        grouped: rows under headings of groups; else in the order of the table.
     """
-    rows = charts.grouped(table["attribute"].tolist())
+    rows = charts.grouped(table["attribute"].tolist()) if grouped else [" ", *table["attribute"].map(_)]
+    baselines = score.baselines
+    if f"{score.column} of other" in table:
+        baselines = {OTHER: f"{score.column} of other", **baselines}
     low, high = f"{score.column}_low", f"{score.column}_high"
     table = table.assign(
         few=table["n"] < FEW,
         cells=[f"{ui.count(n)}{FEW_MARK if n < FEW else ''}" for n in table["n"]],
         value=table[score.column].map(score.show),
         interval=[ui.interval(*pair, score.show) for pair in zip(table[low], table[high], strict=True)],
-        **{f"of {name}": table[column].map(score.show) for name, column in score.baselines.items()},
+        **{f"of {name}": table[column].map(score.show) for name, column in baselines.items()},
     )
+    table = charts.named(table)
     defined, undefined = table[table[score.column].notna()], table[table[score.column].isna()]
     undefined = undefined.assign(why=[score.why(row) for row in by(undefined, "attribute").values()])
     tooltip = [
-        alt.Tooltip("attribute:N", title="attribute"),
-        alt.Tooltip("value:N", title=score.title),
-        alt.Tooltip("interval:N", title="95 % interval"),
-        *(alt.Tooltip(f"of {name}:N", title=f"{name} baseline") for name in score.baselines),
-        *(alt.Tooltip(f"{column}:Q", title=title) for column, title in score.counts.items()),
+        alt.Tooltip("attribute:N", title=_("attribute")),
+        alt.Tooltip("value:N", title=_(score.title)),
+        alt.Tooltip("interval:N", title=_("95 % interval")),
+        *(alt.Tooltip(f"of {name}:N", title=_(name)) for name in baselines),
+        *(alt.Tooltip(f"{column}:Q", title=_(title)) for column, title in score.counts.items()),
     ]
-    columns = {MODEL: score.column, **score.baselines}
+    columns = {MODEL: score.column, **baselines}
     points = pd.concat([defined.assign(series=name, at=defined[column]) for name, column in columns.items()])
     x_scale = alt.Scale(domain=[0, charts.RIGHT], nice=False)
-    axis = alt.Axis(title=score.title, format=score.tick_format, values=[0, 0.25, 0.5, 0.75, 1], domain=False)
+    axis = alt.Axis(title=_(score.title), format=score.tick_format, values=[0, 0.25, 0.5, 0.75, 1], domain=False)
     y = charts.attribute_axis(rows)
     pale = alt.condition("datum.few", alt.value(0.4), alt.value(1))
     bars = (

@@ -119,6 +119,10 @@ def open_store(url: str) -> Engine:
     if current is not None and current not in {script.revision for script in _scripts().walk_revisions()}:
         raise StoreError(f"{_shown(engine)} has schema {current}, newer than this program: upgrade the program")
     upgrade(engine)
+    if current is not None and current != head_revision():
+        from db.counts import refresh_all  # knows the tables, as this module does not
+
+        refresh_all(engine)
     return engine
 
 

@@ -3,7 +3,17 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, DateTime, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -116,7 +126,15 @@ class Download(Base):
     """
 
     __tablename__ = "download"
-    __table_args__ = (CheckConstraint("state IN ('done', 'failed')", name="state"),)
+    __table_args__ = (
+        CheckConstraint("state IN ('done', 'failed')", name="state"),
+        Index(
+            "ix_download_failed",
+            "error_class",
+            sqlite_where=text("state = 'failed'"),
+            postgresql_where=text("state = 'failed'"),
+        ),
+    )
 
     image_id: Mapped[int] = _image_key()
     state: Mapped[str]
@@ -209,7 +227,7 @@ class ImageAttribute(Base):
     __tablename__ = "image_attribute"
     __table_args__ = (
         CheckConstraint("state IN ('present', 'absent', 'unknown')", name="state"),
-        Index("ix_image_attribute_attribute_id_state", "attribute_id", "state"),
+        Index("ix_image_attribute_browse", "attribute_id", "state", "image_id"),
     )
 
     image_id: Mapped[int] = _image_key()
@@ -347,8 +365,69 @@ class Prediction(Base):
     """The probability that a run gives to one attribute of one image of the split that it was evaluated on."""
 
     __tablename__ = "prediction"
+    __table_args__ = (Index("ix_prediction_browse", "run_id", "attribute_id", "probability", "image_id"),)
 
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[int] = _image_key()
     attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
     probability: Mapped[float]
+
+
+class Progress(Base):
+    """How far a long piece of work has come, written every few seconds; `what` names it, its next start replaces it."""
+
+    __tablename__ = "progress"
+    __table_args__ = (CheckConstraint("state IN ('running', 'finished', 'failed')", name="state"),)
+
+    what: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    done: Mapped[int]
+    total: Mapped[int]
+    note: Mapped[str]
+    started_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class DatasetCount(Base):
+    """Counts of a split of a dataset, made at the end of each stage: readers of large stores cannot wait for them."""
+
+    __tablename__ = "dataset_count"
+
+    dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"), primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    images: Mapped[int] = mapped_column(BigInteger)
+    downloaded: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+    with_mask: Mapped[int] = mapped_column(BigInteger)
+    labelled: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    segments: Mapped[int] = mapped_column(BigInteger)
+    captions: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[datetime]
+
+
+class LabelCount(Base):
+    """Images of a split in which an attribute is present, absent, unknown: by all sources (`combined`), and by each."""
+
+    __tablename__ = "label_count"
+
+    dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"), primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    present: Mapped[int]
+    absent: Mapped[int]
+    unknown: Mapped[int]
+    conflicts: Mapped[int]
+
+
+class CooccurrenceCount(Base):
+    """Of the images in which one attribute is present: those that know another (`n`), and that have it too."""
+
+    __tablename__ = "cooccurrence_count"
+
+    dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"), primary_key=True)
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    other_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    both_present: Mapped[int]
+    n: Mapped[int]

@@ -163,25 +163,57 @@ def coco_ids(engine: Engine, dataset: str) -> set[int]:
 
 
 def store_counts(engine: Engine) -> RowMapping:
-    """Counts of which at least one changes when there is something new: downloads, labels, epochs, scores, runs."""
+    """What changes when there is something new to show; asked for often, so nothing large is counted for it."""
     return sql(
         engine,
-        "SELECT (SELECT COUNT(*) FROM image) AS images, (SELECT COUNT(*) FROM download) AS downloads,"
-        " (SELECT COUNT(rule_version) FROM image) AS labelled, (SELECT MAX(rule_version) FROM image) AS rules,"
-        " (SELECT COUNT(*) FROM epoch_metric) AS epochs,"
-        " (SELECT COUNT(*) FROM run_metric) AS scores, (SELECT COUNT(*) FROM run) AS runs,"
-        " (SELECT COUNT(*) FROM run WHERE status = 'running') AS running",
+        "SELECT (SELECT MAX(counted_at) FROM dataset_count) AS counted, (SELECT MAX(id) FROM image) AS images,"
+        " (SELECT COUNT(*) FROM epoch_metric) AS epochs, (SELECT COUNT(*) FROM run_metric) AS scores,"
+        " (SELECT COUNT(*) FROM run) AS runs, (SELECT COUNT(*) FROM run WHERE status = 'running') AS running,"
+        " (SELECT COUNT(*) FROM finding) AS findings",
     )[0]
 
 
+def progress(engine: Engine) -> Rows:
+    """The table `progress`, what was heard of last first."""
+    return sql(engine, "SELECT * FROM progress ORDER BY updated_at DESC")
+
+
+COUNTED = ("images", "downloaded", "failed", "with_mask", "labelled", "bytes", "segments", "captions")
+_SUMS = ", ".join(f"COALESCE(SUM(c.{name}), 0) AS {name}" for name in COUNTED)
+
+
 def dataset_summaries(engine: Engine) -> Rows:
-    """`dataset_summary` of every dataset, those with most images first, stand-ins for COCONut last."""
-    return sql(engine, "SELECT * FROM dataset_summary ORDER BY is_coconut DESC, images DESC, dataset")
+    """`dataset_summary` as it was last counted; datasets with most images first, stand-ins for COCONut last."""
+    return sql(
+        engine,
+        f"SELECT d.name AS dataset, d.title, d.is_coconut, d.expected_images, d.expected_segments, {_SUMS},"  # noqa: S608
+        " MAX(c.counted_at) AS counted_at, COALESCE((SELECT SUM(l.present + l.absent) FROM label_count l"
+        " WHERE l.dataset = d.name AND l.source = 'combined'), 0) AS known"
+        " FROM dataset d LEFT JOIN dataset_count c ON c.dataset = d.name"
+        " GROUP BY d.name, d.title, d.is_coconut, d.expected_images, d.expected_segments"
+        " ORDER BY d.is_coconut DESC, images DESC, d.name",
+    )
 
 
 def coverage(engine: Engine, dataset: str) -> Rows:
-    """`dataset_coverage` of a dataset."""
-    return sql(engine, "SELECT * FROM dataset_coverage WHERE dataset = :dataset", dataset=dataset)
+    """`dataset_coverage` of each split, by all sources (`combined`) and by each, as it was last counted."""
+    return sql(
+        engine,
+        "SELECT c.split, c.source, a.name AS attribute, a.group_name, c.present, c.absent, c.unknown, c.conflicts"
+        " FROM label_count c JOIN attribute a ON a.id = c.attribute_id WHERE c.dataset = :dataset",
+        dataset=dataset,
+    )
+
+
+def cooccurrence(engine: Engine, dataset: str) -> Rows:
+    """`attribute_cooccurrence` of a dataset, as it was last counted."""
+    return sql(
+        engine,
+        "SELECT a.name AS attribute, b.name AS other, c.both_present, c.n, 1.0 * c.both_present / c.n AS share"
+        " FROM cooccurrence_count c JOIN attribute a ON a.id = c.attribute_id JOIN attribute b ON b.id = c.other_id"
+        " WHERE c.dataset = :dataset",
+        dataset=dataset,
+    )
 
 
 def split_sizes(engine: Engine, dataset: str) -> Rows:
@@ -192,6 +224,11 @@ def split_sizes(engine: Engine, dataset: str) -> Rows:
         " FROM image WHERE dataset = :dataset GROUP BY split",
         dataset=dataset,
     )
+
+
+def counted_splits(engine: Engine, dataset: str) -> Rows:
+    """`dataset_count` of a dataset: its splits as they were last counted."""
+    return sql(engine, "SELECT * FROM dataset_count WHERE dataset = :dataset", dataset=dataset)
 
 
 def download_failures(engine: Engine, dataset: str) -> Rows:
@@ -240,12 +277,11 @@ def annotation_progress(engine: Engine, dataset: str) -> Rows:
 
 
 def label_counts(engine: Engine, dataset: str) -> Rows:
-    """Present and absent cells of each attribute in each split."""
+    """Present and absent cells of each attribute in each split, as they were last counted."""
     return sql(
         engine,
-        "SELECT split, attribute, SUM(CASE WHEN state = 'present' THEN 1 ELSE 0 END) AS present,"
-        " SUM(CASE WHEN state = 'absent' THEN 1 ELSE 0 END) AS absent"
-        " FROM label WHERE dataset = :dataset GROUP BY split, attribute",
+        "SELECT c.split, a.name AS attribute, c.present, c.absent FROM label_count c"
+        " JOIN attribute a ON a.id = c.attribute_id WHERE c.dataset = :dataset AND c.source = 'combined'",
         dataset=dataset,
     )
 
@@ -267,6 +303,18 @@ def attribute_scores(engine: Engine, run_id: int, dataset: str, split: str) -> R
     return sql(
         engine,
         "SELECT * FROM attribute_accuracy WHERE run_id = :run AND dataset = :dataset AND split = :split",
+        run=run_id,
+        dataset=dataset,
+        split=split,
+    )
+
+
+def run_scores(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
+    """`run_metric` of a run on a split."""
+    return sql(
+        engine,
+        "SELECT name, value, low, high, n, images FROM run_metric"
+        " WHERE run_id = :run AND dataset = :dataset AND split = :split",
         run=run_id,
         dataset=dataset,
         split=split,

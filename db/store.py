@@ -26,6 +26,7 @@ from db.models import (
     Image,
     ImageAttribute,
     Prediction,
+    Progress,
     Run,
     RunMetric,
     Segment,
@@ -353,3 +354,13 @@ def record_evaluation(
         upsert(connection, RunMetric, [{**key, **row} for row in overall])
         upsert(connection, AttributeMetric, [{**key, **row} for row in attributes])
         upsert(connection, Prediction, [{"run_id": run_id, **row} for row in predictions])
+
+
+def record_progress(engine: Engine, **columns: Any) -> None:
+    """Store how far a piece of work has come.
+
+    Args:
+        columns: those of `progress` but `updated_at`.
+    """
+    with engine.begin() as connection:
+        upsert(connection, Progress, [{**columns, "updated_at": now()}])

@@ -22,6 +22,7 @@ from coconut_attr.sources.version import Version
 from coconut_attr.splits import split_of
 from db import queries
 from db import store as writes
+from db.counts import refresh_counts
 from db.downloads import Work, fetch_claimed, pending, plan
 from flows.progress import Progress
 from flows.store import store
@@ -75,12 +76,14 @@ def download(
     if not (retry_failed or verify):
         read_annotations(entry, limit, refresh)
         read_captions(entry, limit)
+        refresh_counts(store(), dataset)
 
     work = plan(
         store(), dataset, settings().data_dir, "failed" if retry_failed else "verify" if verify else "new", limit
     )
     with Progress(f"{dataset} images", pending(store(), work)) as progress:
         fetch_images(entry, work, progress)
+    refresh_counts(store(), dataset)
     return summary(dataset)
 
 

@@ -17,6 +17,7 @@ from coconut_attr.settings import settings
 from coconut_attr.sources.records import Caption, SegmentInfo
 from db import queries
 from db import store as writes
+from db.counts import refresh_counts
 from flows.progress import Progress
 from flows.store import store
 
@@ -39,7 +40,9 @@ def extract(dataset: str = "val5k") -> int:
             label_images.submit(name, image_ids[start : start + size], version, progress)
             for start in range(0, len(image_ids), size)
         ]
-        return sum(shard.result() for shard in shards)
+        labelled = sum(shard.result() for shard in shards)
+    refresh_counts(store(), name)
+    return labelled
 
 
 @task(task_run_name="labels from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)

@@ -1,8 +1,9 @@
-"""Progress of long work: an artifact in the Prefect UI, and a bar where somebody watches a terminal."""
+"""Progress of long work: an artifact in the Prefect UI, a row of the store, and a bar for who watches a terminal."""
 
 import re
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import cast
 from uuid import UUID
@@ -11,6 +12,11 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from db import store as writes
+from db.models import now
+from db.queries import DatabaseError
+from flows.store import store
 
 UPDATE_SECONDS = 5.0
 
@@ -35,6 +41,8 @@ class Progress:
     def __enter__(self) -> "Progress":
         key = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
         self._artifact = cast(UUID, create_progress_artifact(progress=0.0, key=key, description=self.what))
+        self._started = now()
+        self._record("running")
         self._task = self._bar.add_task(self.what, total=self.total)
         self._bar.start()
         return self
@@ -54,6 +62,7 @@ class Progress:
         self._next = time.monotonic() + UPDATE_SECONDS
         share = min(100.0, 100 * self.done / self.total)
         update_progress_artifact(self._artifact, progress=share, description=f"{self.what} {note}".rstrip())
+        self._record("running", note)
         if self._bar.disable:
             get_run_logger().info("%s: %s of %s (%.0f %%) %s", self.what, self.done, self.total, share, note)
 
@@ -63,3 +72,13 @@ class Progress:
         self._bar.stop()
         if kind is None:
             self._publish()
+            self._record("finished")
+        else:
+            with suppress(DatabaseError):  # the error that ended the work is the one to tell
+                self._record("failed", next(iter(str(error).splitlines()), "")[:200])
+
+    def _record(self, state: str, note: str = "") -> None:
+        """Leave a row for readers of the store; of one piece of work there is one row."""
+        writes.record_progress(
+            store(), what=self.what, state=state, done=self.done, total=self.total, note=note, started_at=self._started
+        )

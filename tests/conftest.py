@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import Engine
 
 from coconut_attr import settings as settings_module
@@ -51,6 +52,13 @@ def configure(monkeypatch: pytest.MonkeyPatch):
 def tiny_mirror(tmp_path: Path) -> Path:
     """A mirror folder of 24 generated images in the upstream layout (unit-test input only)."""
     return write_mirror(tmp_path / "mirror")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server for flows that run in the tests' own process."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
 
 
 REAL_MIRROR = os.environ.get("COCONUT_ATTR_MIRROR", "")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from coconut_attr.check import KINDS
 from db import queries
@@ -22,10 +21,7 @@ SHARD = "train-00000-of-00001.parquet"
 COUNTS = {"image count differs": 1, "segment count differs": 1}  # of a mirror that holds a few images
 
 
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture

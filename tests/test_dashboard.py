@@ -4,6 +4,7 @@ The rows of these stores are made up: UNIT-TEST INPUT that shows only that pages
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,19 +12,31 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from string import Formatter
 from urllib.request import urlopen
 
+import numpy as np
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from babel.messages.extract import extract_from_dir
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
 
-from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, OURS
+from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
+from coconut_attr.checkpoint import FILE_NAME, save_checkpoint
 from coconut_attr.gold import load_gold
+from coconut_attr.model import AttributeModel
 from dashboard.agreement import Wrong, compare, wrong_cells
 from dashboard.baselines import val_baselines
+from dashboard.i18n import catalogue
 from db import queries, store
+from db.counts import refresh_counts
 from db.engine import open_store
+from db.models import Segment, now
+from flows.pipeline import pipeline
+from tests import tiny_mirror as tiny
 from tests.browser import chromium
 
 pytestmark = pytest.mark.slow
@@ -31,11 +44,16 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 LICENCE = "unit-test input"
 PAGES = {
+    "overview": "Overview",
     "coverage": "Dataset coverage",
     "labels": "How right the labels are",
     "attributes": "Scores by attribute",
     "runs": "Epoch curves",
+    "explore": "Explore the images",
+    "predict": "Predict the attributes of a photo",
+    "sql": "SQL",
 }
+CHARTS = {"overview": 1, "coverage": 3, "labels": 2, "attributes": 4, "runs": 4, "explore": 0, "predict": 0, "sql": 0}
 WAIT = 10_000  # milliseconds
 MARK = "[role=graphics-symbol]:not([aria-roledescription=axis])"  # what a chart draws for its data
 
@@ -60,11 +78,11 @@ def fill_reference(engine: Engine) -> None:
 
 
 def fill_images(engine: Engine, dataset: str, count: int = 20) -> None:
-    """Images 0 to count - 1: every fifth is val, every seventh test, the last failed to download."""
+    """Images 0 to count - 1: every fifth is val, of the rest every third test, the last failed to download."""
     images = [
         {"dataset": dataset, "coco_id": k, "file_name": f"{k}.jpg", "url": f"http://images.invalid/{k}.jpg",
          "licence": LICENCE, "width": 8, "height": 8, "mask_path": f"{k}.png",
-         "split": "val" if k % 5 == 0 else "test" if k % 7 == 0 else "train"}
+         "split": "val" if k % 5 == 0 else "test" if k % 3 == 1 else "train"}
         for k in range(count)
     ]  # fmt: skip
     store.add_panoptic(
@@ -91,6 +109,7 @@ def fill_images(engine: Engine, dataset: str, count: int = 20) -> None:
         for i, key in enumerate(ids[:-1])
     }  # fmt: skip
     store.record_labels(engine, "unit-test", labels, [], [])
+    refresh_counts(engine, dataset)
 
 
 GOLD = (724, 776)  # of the gold set's dev part; on neither does gold see a person
@@ -127,6 +146,7 @@ def fill_gold(engine: Engine) -> None:
         {**cell, "source": "panoptic", "state": "absent", "confidence": 0.4, "detail": "unit-test segments"},
     ]
     store.record_labels(engine, "unit-test", labels, evidence, [])
+    refresh_counts(engine, "gold")
 
 
 def add_run(engine: Engine, dataset: str, epochs: int, status: str) -> int:
@@ -168,19 +188,45 @@ def score(engine: Engine, run: int, dataset: str) -> None:
             {"attribute_id": k, "n": n, "positives": {0: 0, 1: 20}.get(k, 6), "accuracy": value,
              "accuracy_low": value and 0.6, "accuracy_high": value and 0.9, "all_absent_accuracy": value and 0.7,
              "prior_accuracy": value and 0.7, "ap": ap, "ap_low": ap and 0.4, "ap_high": ap and 0.8,
-             "prior_ap": value and 0.3, "precision": value, "recall": value, "f1": value}
+             "prior_ap": value and 0.3, "precision": value, "recall": value, "f1": value, "threshold": 0.5,
+             "balanced_accuracy": value, "ece": 0.1, "probe_ap": ap and 0.5}
         )  # fmt: skip
+    test = [row["id"] for row in queries.sql(
+        engine, "SELECT id FROM image WHERE dataset = :dataset AND split = 'test' ORDER BY id", dataset=dataset
+    )]  # fmt: skip
+    chances = np.random.default_rng(0).random((len(test), len(ATTRIBUTES)))
     store.record_evaluation(
         engine, run, dataset, "test",
         [{"name": name, "value": value, "low": value - 0.1, "high": value + 0.1, "n": 660, "images": 20}
          for name, value in overall],
-        rows, [],
+        rows,
+        [{"image_id": key, "attribute_id": k, "probability": float(chances[i, k])}
+         for i, key in enumerate(test) for k in range(len(ATTRIBUTES))],
     )  # fmt: skip
 
 
+def add_files(engine: Engine, data_dir: Path, run: int) -> None:
+    """A generated photo and mask of COCO image 7 of val5k, of two segments, and an untrained checkpoint of a run."""
+    image = queries.sql(engine, "SELECT id, path, mask_path FROM image WHERE dataset = 'val5k' AND coco_id = 7")[0]
+    (data_dir / image["path"]).write_bytes(tiny.jpeg(7))
+    ids = np.full((tiny.HEIGHT, tiny.WIDTH), 300)
+    ids[:, : tiny.WIDTH // 2] = 301
+    (data_dir / image["mask_path"]).write_bytes(tiny.mask_png(ids))
+    with engine.begin() as connection:
+        columns = ("segment_id", "category_id", "iscrowd", "annotated_area", "area")
+        rows = [{"image_id": image["id"], **dict(zip(columns, (key, 1, False, 9, 9), strict=True))}
+                for key in (300, 301)]  # fmt: skip
+        store.replace_rows(connection, Segment, [image["id"]], rows)
+    checkpoint = f"runs/{run}/{FILE_NAME}"
+    model = AttributeModel("efficientnet_lite0", pretrained=False)
+    half = np.full(len(ATTRIBUTES), 0.5)
+    save_checkpoint(data_dir / checkpoint, model, run=run, dataset="val5k", epoch=1, thresholds=half)
+    store.update_run(engine, run, checkpoint=checkpoint)
+
+
 @contextmanager
-def serving(data_dir: Path) -> Iterator[str]:
-    """The address of a dashboard over a data folder."""
+def serving(data_dir: Path, **settings: str) -> Iterator[str]:
+    """The address of a dashboard over a data folder, with these further settings (`COCONUT_ATTR_*`)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -189,7 +235,8 @@ def serving(data_dir: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.address", "127.0.0.1",
          "--server.port", str(port), "--server.headless", "true"],
-        cwd=ROOT, env={**environment, "COCONUT_ATTR_DATA_DIR": str(data_dir)}, stdout=log, stderr=subprocess.STDOUT,
+        cwd=ROOT, env={**environment, "COCONUT_ATTR_DATA_DIR": str(data_dir), **settings}, stdout=log,
+        stderr=subprocess.STDOUT,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -233,7 +280,9 @@ def engine(data_dir: Path) -> Iterator[Engine]:
         fill_images(opened, dataset)
     fill_gold(opened)
     for dataset in ("sample", "val5k"):
-        score(opened, add_run(opened, dataset, epochs=3, status="finished"), dataset)
+        run = add_run(opened, dataset, epochs=3, status="finished")
+        score(opened, run, dataset)
+    add_files(opened, data_dir, run)
     yield opened
     opened.dispose()
 
@@ -276,24 +325,41 @@ def assert_no_error(page: Page) -> None:
     assert "Page not found" not in page.inner_text("body")
 
 
+def serious(page: Page) -> list[str]:
+    """The serious violations of accessibility rules that axe finds."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:200]}"
+        for violation in found
+        if violation["impact"] in {"serious", "critical"}
+        for node in violation["nodes"]
+    ]
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_pages_open_at_their_address_and_draw_their_charts(page: Page, address: str, name: str):
-    visit(page, f"{address}/{name}", PAGES[name])
+def test_pages_open_at_their_address_draw_their_charts_and_are_accessible(page: Page, address: str, name: str):
+    visit(page, f"{address}/{name}?dataset=val5k&attribute=animal", PAGES[name])
     charts = page.get_by_test_id("stVegaLiteChart")
-    expect(charts).to_have_count({"coverage": 1, "labels": 2, "attributes": 2, "runs": 4}[name], timeout=WAIT)
+    expect(charts).to_have_count(CHARTS[name], timeout=WAIT)
     for place in range(charts.count()):
         expect(charts.nth(place).locator(MARK).first).to_be_attached(timeout=WAIT)
-    assert "NOT COCONut" not in page.inner_text("body")
+    if name != "overview":  # it shows all datasets
+        assert "NOT COCONut" not in page.inner_text("body")
     assert_no_error(page)
+    assert serious(page) == []
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 400
 
 
 def test_coverage_says_what_part_is_there_and_why_downloads_failed(page: Page, address: str):
-    visit(page, address, PAGES["coverage"])
-    assert page.url.endswith("/coverage?dataset=val5k")  # the start page leads here
+    visit(page, address, PAGES["overview"])
+    assert page.url.endswith("/overview")  # the start page leads here
+    visit(page, f"{address}/coverage", PAGES["coverage"])
     body = page.inner_text("body")
     assert "20 of 5,000 expected images" in body
     assert "of 5,000 expected (0.4 %)" in body
     assert "n = 19 labelled images" in body
+    expect(page.get_by_test_id("stCode")).to_have_text("coconut-attr download val5k --retry-failed")
     assert "COCONut's own only if the mirror's are" in body
     failures = page.get_by_test_id("stDataFrame").nth(2)
     expect(failures.locator("td", has_text="timeout")).to_have_count(1)
@@ -371,7 +437,7 @@ def test_a_new_epoch_of_a_running_run_appears_without_reload(page: Page, address
 def test_without_a_database_it_says_what_to_run_until_there_is_one(page: Page, tmp_path: Path):
     data = tmp_path / "data"
     with serving(data) as address:
-        for name in PAGES:
+        for name in ("overview", "sql"):
             page.goto(f"{address}/{name}")
             expect(page.get_by_test_id("stCode")).to_have_text("make run", timeout=WAIT)
             assert_no_error(page)
@@ -395,6 +461,175 @@ def test_without_a_database_it_says_what_to_run_until_there_is_one(page: Page, t
         expect(page.get_by_test_id("stCode").first).to_have_text("make run")
         assert_no_error(page)
         fresh.dispose()
+
+
+def test_what_runs_is_told_while_it_runs_and_when_it_stalls(page: Page, address: str, engine: Engine):
+    work = {"what": "unit-test work", "total": 200, "note": "", "started_at": now()}
+    store.record_progress(engine, **work, state="running", done=50)
+    visit(page, f"{address}/overview", PAGES["overview"])
+    expect(page.get_by_text("unit-test work · 50 of 200 (25 %)")).to_be_visible(timeout=WAIT)
+    store.record_progress(engine, **work, state="running", done=150)
+    expect(page.get_by_text("unit-test work · 150 of 200 (75 %)")).to_be_visible(timeout=WAIT)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE progress SET updated_at = '2026-01-01 00:00:00.000000'")
+    expect(page.get_by_text("nothing was heard of it since 2026-01-01 00:00 UTC")).to_be_visible(timeout=WAIT)
+    store.record_progress(engine, **work, state="finished", done=200)
+    expect(page.get_by_text("unit-test work: finished at")).to_be_visible(timeout=WAIT)
+
+
+def test_a_store_that_is_written_to_is_read(page: Page, address: str, engine: Engine):
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE image SET licence = licence")
+        visit(page, f"{address}/explore?dataset=sample", PAGES["explore"])
+        expect(page.get_by_text("THESE ARE NOT COCONut RESULTS")).to_be_visible()
+        assert_no_error(page)
+
+
+def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(page: Page, address: str, engine: Engine):
+    other = add_run(engine, "val5k", epochs=1, status="finished")
+    score(engine, other, "val5k")
+    visit(page, f"{address}/attributes?run=3&with={other}&attribute=animal&sort=ap", PAGES["attributes"])
+    for description in ("Precision-recall curve", "Reliability curve"):
+        assert marks(page, description) > 0
+    expect(page.get_by_text("Surest, and right: label and model say present")).to_be_visible()
+    expect(page.locator(".legend").first).to_contain_text(f"Run {other}")
+    assert all(part in page.url for part in ("attribute=animal", f"with={other}", "sort=ap"))
+    expect(page.get_by_text("n = 5 known cells, 2 present")).to_be_visible()
+    box = page.get_by_role("combobox", name="Attribute (or click")
+    box.focus()
+    for key in ("ArrowDown", *"food", "Enter"):  # by keyboard alone
+        box.press(key)
+    expect(page.get_by_text("n = 5 known cells, 1 present")).to_be_visible(timeout=WAIT)
+    page.wait_for_url("**attribute=food**")
+    assert_no_error(page)
+
+
+def test_images_are_found_by_label_prediction_and_set_and_one_is_shown_in_full(page: Page, address: str):
+    shown = page.get_by_role("link").filter(has_text="COCO image")
+    visit(page, f"{address}/explore?dataset=val5k&present=electronics", PAGES["explore"])
+    expect(shown).to_have_count(4, timeout=WAIT)  # 0, 6, 12, 18: attribute 4 is present where 6 divides
+    expect(page.get_by_text("n = 4 images")).to_be_visible()
+    page.get_by_role("combobox", name="Split").click()
+    page.get_by_role("option", name="val", exact=True).click()
+    expect(shown).to_have_count(1, timeout=WAIT)
+    visit(page, f"{address}/explore?dataset=val5k&by=predictions&kind=false present", PAGES["explore"])
+    expect(page.get_by_text("Threshold 0.500, chosen on val")).to_be_visible()
+    visit(page, f"{address}/explore?dataset=val5k&by=set&set=red,blue", PAGES["explore"])
+    expect(shown).to_have_count(6, timeout=WAIT)  # the test split
+    shown.filter(has_text="COCO image 7").click()
+    expect(page.get_by_text("Segments to show alone")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("img", name="COCO image 7").first).to_be_visible()
+    labels = page.get_by_test_id("stDataFrame").first
+    expect(labels.locator("td", has_text="person")).to_have_count(1)
+    assert "image=7" in page.url
+    assert_no_error(page)
+
+
+def test_a_photo_is_predicted_and_what_is_none_is_refused(page: Page, address: str, tmp_path: Path):
+    visit(page, f"{address}/predict", PAGES["predict"])
+    (tmp_path / "photo.jpg").write_bytes(tiny.jpeg(3))
+    page.locator("input[type=file]").set_input_files(tmp_path / "photo.jpg")
+    expect(page.get_by_text("Nearest images of the store")).to_be_visible(timeout=6 * WAIT)  # torch is imported first
+    assert marks(page, "Probability of each attribute") > len(ATTRIBUTES)
+    expect(page.get_by_text("By the run's stored predictions, not by looks")).to_be_visible()
+    (tmp_path / "broken.jpg").write_bytes(tiny.jpeg(3)[:300])
+    page.get_by_role("button", name="Remove photo.jpg").click()
+    page.locator("input[type=file]").set_input_files(tmp_path / "broken.jpg")
+    expect(page.get_by_text("The photo cannot be used")).to_be_visible(timeout=WAIT)
+    page.get_by_role("textbox", name="Or the URL of one").fill(f"{address}/photo.jpg")
+    page.get_by_role("button", name="Fetch it").click()
+    expect(page.get_by_text("not a public address")).to_be_visible(timeout=WAIT)
+
+
+def test_the_query_box_answers_and_refuses_to_write(page: Page, address: str, engine: Engine):
+    visit(page, f"{address}/sql", PAGES["sql"])
+    page.get_by_role("combobox", name="Examples").click()
+    page.get_by_role("option", name="How did the runs learn?").click()
+    expect(page.get_by_role("textbox", name="Query")).to_have_text(re.compile("epoch_curve"), timeout=WAIT)
+    ask = page.get_by_role("button", name="Ask")
+    ask.click()
+    assert marks(page, "accuracy by epoch") > 0
+    before = len(queries.sql(engine, "SELECT id FROM image"))
+    for query in ("DELETE FROM image", "SELECT 1) AS q; DELETE FROM image; SELECT * FROM (SELECT 1"):
+        page.get_by_role("textbox", name="Query").fill(query)
+        ask.click()
+        expect(page.get_by_text("nothing can be written from here").last).to_be_visible(timeout=WAIT)
+        expect(page.get_by_test_id("stAlertContentError")).to_have_count(1, timeout=WAIT)
+    assert len(queries.sql(engine, "SELECT id FROM image")) == before
+
+
+def test_the_language_is_switched_and_stays(page: Page, address: str):
+    visit(page, f"{address}/coverage", PAGES["coverage"])
+    page.get_by_role("radio", name="中文").click()
+    expect(page.get_by_role("heading", name="数据集覆盖")).to_be_visible(timeout=WAIT)
+    page.wait_for_url("**lang=zh**")
+    page.get_by_role("link", name="训练运行").click()
+    expect(page.get_by_role("heading", name="训练曲线")).to_be_visible(timeout=WAIT)
+    page.wait_for_url("**/runs?*lang=zh*")
+    assert page.evaluate("document.documentElement.lang") == "zh"
+    for name in ("overview", "attributes", "explore"):
+        visit(page, f"{address}/{name}?lang=zh")
+        expect(page.get_by_role("link", name="训练运行")).to_be_visible(timeout=WAIT)
+        assert_no_error(page)
+        assert page.get_by_role("heading", name=PAGES[name], exact=True).count() == 0
+
+
+def test_every_message_has_a_chinese_translation_with_the_same_values():
+    folder = ROOT / "dashboard"
+    messages = {found[2] for found in extract_from_dir(folder, keywords={"_": None, "N_": None})}
+    messages |= {*GROUPS, *ATTRIBUTES}
+    chinese = catalogue("zh")
+    assert messages == set(chinese)
+
+    def values(text: str) -> set[str]:
+        return {name for _text, name, _format, _conversion in Formatter().parse(text) if name}
+
+    assert [text for text in messages if values(text) != values(chinese[text])] == []
+    names = [chinese[name] for name in (*GROUPS, *ATTRIBUTES)]
+    assert len(names) == len(set(names))  # rows of charts are told apart by them
+
+
+def test_where_a_login_is_asked_for_nothing_is_shown_before_it(engine: Engine, data_dir: Path, configure):
+    configure(data_dir=data_dir)
+    app = AppTest.from_file(ROOT / "dashboard" / "app.py", default_timeout=60)
+    app.secrets["auth"] = {"client_id": "unit test"}
+    app.run()
+    assert [button.label for button in app.button] == ["Log in"]
+    assert not app.title and not app.metric and not app.exception
+
+
+def test_pages_read_a_postgresql_store(page: Page, postgres_url: str, tmp_path: Path):
+    opened = open_store(postgres_url)
+    fill_reference(opened)
+    fill_images(opened, "val5k")
+    score(opened, add_run(opened, "val5k", epochs=2, status="finished"), "val5k")
+    store.record_progress(opened, what="work", state="running", done=1, total=2, note="", started_at=now())
+    (tmp_path / "data").mkdir()
+    asked = {"attributes": "attribute=animal", "explore": "by=set&set=red,blue&image=7",
+             "sql": "sql=SELECT epoch, loss FROM epoch_curve"}  # fmt: skip
+    with serving(tmp_path / "data", COCONUT_ATTR_DATABASE_URL=postgres_url) as address:
+        for name in ("overview", "coverage", "attributes", "explore", "sql"):
+            visit(page, f"{address}/{name}?{asked.get(name, '')}", PAGES[name])
+            assert_no_error(page)
+    opened.dispose()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_pages_show_what_the_real_pipeline_made(page: Page, real_mirror: Path, configure, tmp_path: Path):
+    settings = configure(mirror=real_mirror)
+    pipeline("val5k", limit=40, backbone="efficientnet_lite0", epochs=1)
+    with serving(settings.data_dir) as address:
+        for name in ("coverage", "attributes", "overview"):
+            visit(page, f"{address}/{name}", PAGES[name])
+            charts = page.get_by_test_id("stVegaLiteChart")
+            for place in range(charts.count()):
+                expect(charts.nth(place).locator(MARK).first).to_be_attached()
+            assert_no_error(page)
+        for text in ("val5k training: finished at", "val5k labels: finished at", "n = 40 labelled images"):
+            assert text in page.inner_text("body")
+        visit(page, f"{address}/explore?by=predictions&attribute=person&kind=present", PAGES["explore"])
+        expect(page.get_by_role("img", name="COCO image").first).to_be_visible(timeout=WAIT)
+        assert_no_error(page)
 
 
 def test_val_baselines_are_those_of_the_training_labels():

@@ -293,15 +293,13 @@ def test_a_split_without_labels_is_told(store: Engine) -> None:
         export.export_header(store, "d", "val")
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_the_tiny_mirror_is_exported_as_it_was_labelled(tiny_mirror: Path, configure, tmp_path: Path) -> None:
-    from prefect.testing.utilities import prefect_test_harness
-
     from flows.download import download
 
     settings = configure(mirror=tiny_mirror)
-    with prefect_test_harness(server_startup_timeout=120):
-        download("val5k")
-        extract_flow.extract("val5k")
+    download("val5k")
+    extract_flow.extract("val5k")
     call("", configure, "val5k", "--format", "coco", "--to", tmp_path / "l.json")
     coco = COCO(str(tmp_path / "l.json"))
     things = [a for a in coco.anns.values() if a["category_id"] == tiny.PERSON]

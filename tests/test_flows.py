@@ -4,7 +4,6 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import Engine
 
 from coconut_attr.errors import UserError
@@ -19,10 +18,7 @@ from flows.train import train
 from tests import tiny_mirror as tiny
 
 
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def sql(query: str, **parameters: object) -> list[dict]:
@@ -48,6 +44,10 @@ def test_an_interrupted_download_goes_on_and_a_limit_is_lifted(tiny_mirror: Path
     assert (found["with_mask"], found["segments"], found["captions"]) == (16, 16 + 8, 24)
     assert extract("val5k") == 24
     assert extract("val5k") == 0
+    found, kept = summary(), next(row for row in queries.dataset_summaries(store()) if row["dataset"] == "val5k")
+    assert {name: kept[name] for name in found} == found
+    progress = {row["what"]: (row["state"], row["done"]) for row in queries.progress(store())}
+    assert progress == {"val5k images": ("finished", 17), "val5k labels": ("finished", 0)}
 
 
 def test_failed_images_are_named_and_can_be_retried(tiny_mirror: Path, configure) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
 from coconut_attr.errors import UserError
@@ -28,10 +27,7 @@ PHOTOS = "images.cocodataset.org/val2017"
 ZIP = "images.cocodataset.org/annotations/annotations_trainval2017.zip"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def export(folder: Path, *more: str) -> str:

@@ -10,8 +10,10 @@ from alembic import command
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
-from db import queries
+from db import browse, queries
 from db import store as writes
+from db.adhoc import QueryError, ask
+from db.counts import refresh_counts
 from db.engine import (
     StoreError,
     _config,
@@ -250,3 +252,81 @@ def test_a_password_is_not_shown() -> None:
     with pytest.raises(StoreError) as caught:
         open_store("postgresql+psycopg://user:secret@127.0.0.1:9/x")
     assert "secret" not in str(caught.value)
+
+
+def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_prediction(store: Engine) -> None:
+    fill(store)
+    ids = queries.image_ids(store, "d")
+    writes.record_downloads(store, [outcome(key) for key in ids])
+    states = {ids[0]: ("present", "present"), ids[1]: ("present", "absent"), ids[2]: ("absent", "unknown")}
+    rows_of = {
+        key: [{"image_id": key, "attribute_id": k, "state": state, "confidence": 1.0, "conflict": k == 1}
+              for k, state in enumerate(pair)]
+        for key, pair in states.items()
+    }  # fmt: skip
+    proof = {"segment_id": None, "caption_id": None, "confidence": 0.9, "detail": "x", "state": "present"}
+    evidence = [{"image_id": ids[0], "attribute_id": k, "source": "caption", **proof} for k in (0, 1)]
+    writes.record_labels(store, "r", rows_of, evidence, [])
+    refresh_counts(store, "d")
+    refresh_counts(store, "d")
+    (summary,) = [row for row in queries.dataset_summaries(store) if row["dataset"] == "d"]
+    (view,) = [row for row in rows(store, "dataset_summary") if row["dataset"] == "d"]
+    assert {name: summary[name] for name in view} == view
+    assert summary["known"] == 5
+
+    def counted(source: str) -> dict:
+        found = [row for row in queries.coverage(store, "d") if row["source"] == source]
+        return {row["attribute"]: (row["present"], row["absent"]) for row in found}
+
+    for table, source in (("dataset_coverage", "combined"), ("dataset_coverage_by_source", "caption")):
+        assert counted(source) == {row["attribute"]: (row["present"], row["absent"]) for row in rows(store, table)}
+    together = [{k: v for k, v in row.items() if k != "dataset"} for row in rows(store, "attribute_cooccurrence")]
+    assert sorted((dict(row) for row in queries.cooccurrence(store, "d")), key=str) == together
+
+    run = writes.start_run(store, dataset="d", backbone="b", total_parameters=1, trainable_parameters=1, config={},
+                           environment={})  # fmt: skip
+    chances = {ids[0]: (0.9, 0.2), ids[1]: (0.4, 0.8), ids[2]: (0.7, 0.7)}
+    writes.record_evaluation(store, run, "d", "train", [], [], [
+        {"image_id": key, "attribute_id": k, "probability": pair[k]} for key, pair in chances.items() for k in (0, 1)
+    ])  # fmt: skip
+
+    def of(found: queries.Rows) -> list[int]:
+        return [ids.index(row["id"]) for row in found]
+
+    assert of(browse.images_by_label(store, "d", "train", {0: "present", 1: "absent"}, 9)) == [1]
+    assert of(browse.images_by_label(store, "d", None, {}, 2, start=1)) == [1, 2]
+    for kind, expected in (("present", [0, 2]), ("absent", [1]), ("false present", [2]), ("false absent", [1])):
+        assert of(browse.images_by_prediction(store, run, "d", "train", 0, kind, 0.5, 9)) == expected
+    assert of(browse.images_with_all(store, run, "d", "train", [0, 1], 2)) == [2, 1]
+    assert of(browse.images_near(store, run, [0.4, 0.8], 1)) == [1]
+    cells = browse.scored_cells(store, run, "d", "train", 1)
+    assert sorted((row["present"], row["probability"]) for row in cells) == [(0, 0.8), (1, 0.2)]
+    seen = [(row["attribute"], row["state"], row["probability"]) for row in browse.cells_of(store, ids[2], run)]
+    assert seen == [("red", "absent", 0.7), ("blue", "unknown", 0.7)]
+
+
+def test_the_query_box_answers_one_query_and_writes_nothing(store_url: str) -> None:
+    store = open_store(store_url)
+    fill(store)
+    before = rows(store, "attribute")
+    reader = open_for_reading(store_url)
+    answer = ask(reader, "SELECT name, '%' AS sign FROM attribute ORDER BY id; ", rows=1)
+    assert (answer.columns, answer.rows, answer.truncated) == (["name", "sign"], [("red", "%")], True)
+    for query in (
+        "DELETE FROM attribute",
+        "SELECT 1) AS q; DELETE FROM attribute; SELECT * FROM (SELECT 1",
+        "SELECT 1; DROP TABLE attribute",
+        "WITH gone AS (DELETE FROM attribute RETURNING *) SELECT * FROM gone",
+        "COMMIT",
+        "SELECT set_config('transaction_read_only', 'off', false)",
+        "SELECT nothing FROM attribute",
+    ):
+        with pytest.raises(QueryError):
+            ask(reader, query)
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
+    with pytest.raises(QueryError, match="stopped after 0 seconds"):
+        ask(reader, endless, seconds=0.2)
+    assert rows(store, "attribute") == before
+    assert ask(reader, "SELECT 1 AS one").rows == [(1,)]  # no limit stays with the connection
+    store.dispose()
+    reader.dispose()

@@ -1,4 +1,4 @@
-"""Attributes: the scores of a run, overall and for each attribute, beside the trivial baselines."""
+"""Attributes: the scores of a run, overall and for each attribute, beside baselines and beside another run."""
 
 from typing import Any
 
@@ -7,75 +7,111 @@ import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
 from dashboard import charts, score_chart, ui
+from dashboard.attribute_detail import detail
 from dashboard.data import Row, by, read
+from dashboard.i18n import N_, _
+from db import queries
 
 REFRESH = 10
+NONE = "none"
+SCORES = ("prior_ap", "probe_ap", "precision", "recall", "f1", "balanced_accuracy", "threshold", "ece")
+#: Orders of the attributes: by which column, and whether the highest comes first.
+ORDERS = {
+    "label": N_("label order"), "ap": N_("average precision"), "gain": N_("gain over prior"),
+    "accuracy": N_("accuracy"), "f1": N_("F1"), "ece": N_("calibration error"), "n": N_("known cells"),
+}  # fmt: skip
 
 
 def page() -> None:
     """The page."""
-    title, run_picker, split_picker = st.columns([4, 3, 2], vertical_alignment="bottom")
-    title.title("Scores by attribute", anchor=False)
-    runs = read("run_summaries")
+    run_picker, split_picker, other_picker = ui.header(_("Scores by attribute"), 3, 2, 2)
+    runs = read(queries.run_summaries)
     scored = runs[(runs["kind"] == "trained") & runs["split"].notna()] if len(runs) else runs
     if not len(scored):
-        ui.empty("No scores yet", "No run of this project has been evaluated. To train and evaluate one:")
+        ui.empty(_("No scores yet"), _("No run of this project has been evaluated. To train and evaluate one:"))
         ui.watch(REFRESH / 2)
         return
     scored = scored.assign(key=scored["run_id"].astype(str), on=scored["evaluated_on"] + "/" + scored["split"])
     by_run = by(scored, "key")
     with run_picker:
-        key = ui.choose("Run", list(by_run), "run", lambda k: ui.run_name(by_run[k]))
+        key = ui.choose(_("Run"), list(by_run), "run", lambda k: ui.run_name(by_run[k]))
     splits = by(scored[scored["key"] == key].sort_values("split"), "on")
     with split_picker:
-        on = ui.choose("Evaluated on", list(splits), "on", lambda o: o.replace("/", " · "))
-    ui.write_address(run=key, on=on)
+        on = ui.choose(_("Evaluated on"), list(splits), "on", lambda o: o.replace("/", " · "))
     run = splits[on]
+    others = by(scored[(scored["on"] == on) & (scored["key"] != key)], "key")
+    with other_picker:
+        other = ui.choose(
+            _("Compare with"),
+            [NONE, *others],
+            "with",
+            lambda k: _("no other run") if k == NONE else ui.run_name(others[k]),
+        )
     for dataset, real in {(run["trained_on"], run["is_coconut"]), (run["evaluated_on"], run["evaluated_on_coconut"])}:
         if not pd.isna(real) and not real:
             ui.not_coconut(dataset)
     _overall(run)
-    _by_attribute(read("attribute_scores", run["run_id"], run["evaluated_on"], run["split"]))
+    scores = read(queries.attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
+    if len(scores):
+        _by_attribute(run, scores, others.get(other))
+    else:
+        ui.empty(_("No scores by attribute"), _("This run has overall scores only."), None)
     ui.watch(REFRESH)
 
 
 def _overall(run: Row) -> None:
-    cells = f"n = {ui.count(run['decisions'])} cells"
-    cards = [
+    images = ui.count(run["images"])
+    scores = by(read(queries.run_scores, run["run_id"], run["evaluated_on"], run["split"]), "name")
+    probe, gain = scores.get("probe_map"), scores.get("map_over_probe")
+    notes = [_("baseline: prior {prior}", prior=ui.number(run["prior_map"]))]
+    if probe and gain:
+        notes.append(
+            _(
+                "linear probe {probe}; gain {gain} ({low} to {high})",
+                probe=ui.number(probe["value"]),
+                gain=f"{gain['value']:+.3f}",
+                low=f"{gain['low']:+.3f}",
+                high=f"{gain['high']:+.3f}",
+            )
+        )
+    ui.cards(
         (
-            "mAP",
+            _("mAP"),
             ui.number(run["map"]),
-            f"95 % interval {ui.interval(run['map_low'], run['map_high'])}",
-            f"baseline: prior {ui.number(run['prior_map'])}",
+            _("95 % interval {interval}", interval=ui.interval(run["map_low"], run["map_high"])),
+            *notes,
         ),
         (
-            "Accuracy",
+            _("Accuracy"),
             ui.percent(run["accuracy"]),
-            f"95 % interval {ui.interval(run['accuracy_low'], run['accuracy_high'], ui.percent)}",
-            f"baselines: prior {ui.percent(run['prior_accuracy'])}, "
-            f"all absent {ui.percent(run['all_absent_accuracy'])}",
+            _(
+                "95 % interval {interval}",
+                interval=ui.interval(run["accuracy_low"], run["accuracy_high"], ui.percent),
+            ),
+            _(
+                "baselines: prior {prior}, all absent {absent}",
+                prior=ui.percent(run["prior_accuracy"]),
+                absent=ui.percent(run["all_absent_accuracy"]),
+            ),
         ),
         (
-            "Known cells",
+            _("Known cells"),
             ui.count(run["decisions"]),
-            f"of {ui.count(run['images'] * len(ATTRIBUTES))} in the {run['split']} split",
-            "unknown cells are skipped",
+            _("of {n} in the {split} split", n=ui.count(run["images"] * len(ATTRIBUTES)), split=_(run["split"])),
+            _("unknown cells are skipped"),
         ),
         (
-            "Images",
-            ui.count(run["images"]),
-            f"{run['split']} split of {run['evaluated_on']}",
-            f"trained on {ui.count(run['train_images'])}",
+            _("Images"),
+            images,
+            _("{split} split of {dataset}", split=_(run["split"]), dataset=run["evaluated_on"]),
+            _("trained on {n}", n=ui.count(run["train_images"])),
         ),
-    ]
-    for column, (label, value, *notes) in zip(st.columns(len(cards)), cards, strict=True):
-        with column:
-            ui.card(label, value, *notes)
+    )
     verdicts = [
-        _verdict("mAP", run["map"], run["map_low"], run["map_high"], run["prior_map"], ui.number),
-        _verdict("Accuracy", run["accuracy"], run["accuracy_low"], run["accuracy_high"], run["prior_accuracy"]),
+        _verdict(_("mAP"), run["map"], run["map_low"], run["map_high"], run["prior_map"], ui.number),
+        _verdict(_("Accuracy"), run["accuracy"], run["accuracy_low"], run["accuracy_high"], run["prior_accuracy"]),
     ]
-    basis = f"Both on {cells}, {ui.count(run['images'])} images."
+    basis = _("Both on n = {cells} cells, {images} images.", cells=ui.count(run["decisions"]), images=images)
     st.write(" ".join([*filter(None, verdicts), basis]))
     if masks := ui.masks_from(run["evaluated_on"]):
         st.caption(masks)
@@ -85,72 +121,139 @@ def _verdict(name: str, value: float, low: float, high: float, baseline: float, 
     """One sentence that sets a score beside the baseline that is hardest to beat."""
     if any(pd.isna(x) for x in (value, low, high, baseline)):
         return ""
-    where = "lies above" if low > baseline else "lies below" if high < baseline else "**contains**"
-    return f"{name} {show(value)}: its 95 % interval {where} the prior baseline ({show(baseline)})."
+    if low > baseline:
+        told = _("{name} {value}: its 95 % interval lies above the prior baseline ({baseline}).", name=name,
+                 value=show(value), baseline=show(baseline))  # fmt: skip
+    elif high < baseline:
+        told = _("{name} {value}: its 95 % interval lies below the prior baseline ({baseline}).", name=name,
+                 value=show(value), baseline=show(baseline))  # fmt: skip
+    else:
+        told = _("{name} {value}: its 95 % interval **contains** the prior baseline ({baseline}).", name=name,
+                 value=show(value), baseline=show(baseline))  # fmt: skip
+    return told
 
 
-def _by_attribute(scores: pd.DataFrame) -> None:
-    if not len(scores):
-        ui.empty("No scores by attribute", "This run has overall scores only.", None)
-        return
-    st.subheader("By attribute", anchor=False)
-    table = ui.in_label_order(scores, ui.choose_groups())
-    height = charts.height(charts.grouped(table["attribute"].tolist()))
-    charts.legend(score_chart.LEGEND)
+def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
+    st.subheader(_("By attribute"), anchor=False)
+    pills, sort_picker = st.columns([4, 1], vertical_alignment="bottom")
+    with pills:
+        groups = ui.choose_groups()
+    with sort_picker:
+        order = ui.choose(_("Sorted by"), list(ORDERS), "sort", lambda name: _(ORDERS[name]))
+    table = ui.in_label_order(scores.assign(gain=scores["ap"] - scores["prior_ap"]), groups)
+    if other:
+        beside = read(queries.attribute_scores, other["run_id"], other["evaluated_on"], other["split"])
+        columns = beside.set_index("attribute")[["accuracy", "ap", "f1"]]
+        table = table.join(columns, on="attribute", rsuffix=" of other")
+    if order != "label":
+        table = table.sort_values(order, ascending=False, na_position="last").reset_index(drop=True)
+    _charts(table, ui.run_name(other) if other else "", grouped=order == "label")
+    picked = _table(table, bool(other), f"scores of {run['run_id']} {run['split']} {order} {groups}")
+    _one(run, scores, picked)
+
+
+def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
+    names = table["attribute"].tolist()
+    height = charts.height(charts.grouped(names) if grouped else ["", *names])
+    score_chart.legend(other)
     accuracy, precision = st.columns(2, gap="medium")
     with accuracy:
         charts.show(
-            score_chart.score_chart(table, score_chart.ACCURACY),
+            score_chart.score_chart(table, score_chart.ACCURACY, grouped=grouped),
             height,
-            "Accuracy of each attribute with its 95 % interval, beside the prior and all-absent baselines",
+            _("Accuracy of each attribute with its 95 % interval, beside the prior and all-absent baselines"),
             "accuracy chart",
         )
     with precision:
         charts.show(
-            score_chart.score_chart(table, score_chart.PRECISION),
+            score_chart.score_chart(table, score_chart.PRECISION, grouped=grouped),
             height,
-            "Average precision of each attribute with its 95 % interval, beside the prior baseline",
+            _("Average precision of each attribute with its 95 % interval, beside the prior and the linear probe"),
             "precision chart",
         )
     st.caption(
-        "n: known cells. Baselines: **prior** decides as the majority of the training labels (for average precision: "
-        "the share of present cells, which is what any constant score reaches); **all absent** says no to everything. "
-        f"Pale, †: fewer than {score_chart.FEW} known cells. Average precision is undefined where the known cells "
-        "are all of one state. Accuracy is at 0.5; precision, recall and F1 are at the threshold chosen on val (older "
-        "runs: 0.5)."
+        _(
+            "n: known cells. Baselines: **prior** decides as the majority of the training labels (for average "
+            "precision: the share of present cells, which is what any constant score reaches); **all absent** says no "
+            "to everything; **linear probe**: logistic regression on the same encoder's pooled features. Pale, †: "
+            "fewer than {few} known cells. Average precision is undefined where the known cells are all of one state. "
+            "Accuracy is at 0.5; precision, recall, F1 and balanced accuracy are at the threshold chosen on val "
+            "(older runs: 0.5).",
+            few=score_chart.FEW,
+        )
     )
-    _table(table)
 
 
-def _table(table: pd.DataFrame) -> None:
-    few = table["attribute"].where(table["n"] >= score_chart.FEW, table["attribute"] + score_chart.FEW_MARK)
-    shown = table[["attribute", "group_name", "n", "positives"]].assign(attribute=few)
-    for name in ("accuracy", "prior_accuracy", "all_absent_accuracy"):
-        shown[name] = 100 * table[name]
-    shown.insert(5, "accuracy_interval", ui.intervals(table, "accuracy", ui.percent))
-    for name in ("ap", "prior_ap", "precision", "recall", "f1"):
-        shown[name] = table[name]
-    shown.insert(9, "ap_interval", ui.intervals(table, "ap", ui.number))
+def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
+    """The table; returns the attribute of the row that is clicked."""
+    number, words = st.column_config.NumberColumn, st.column_config.TextColumn
     share: dict[str, Any] = {"format": "%.1f %%", "width": 88}
     score: dict[str, Any] = {"format": "%.3f", "width": 88}
-    st.dataframe(
+    few = charts.named(table)["attribute"]
+    shown = pd.DataFrame(
+        {
+            "attribute": few.where(table["n"] >= score_chart.FEW, few + score_chart.FEW_MARK),
+            "group_name": table["group_name"].map(_),
+            "n": table["n"],
+            "positives": table["positives"],
+            "accuracy": 100 * table["accuracy"],
+            "accuracy_interval": ui.intervals(table, "accuracy", ui.percent),
+            "prior_accuracy": 100 * table["prior_accuracy"],
+            "all_absent_accuracy": 100 * table["all_absent_accuracy"],
+            "ap": table["ap"],
+            "ap_interval": ui.intervals(table, "ap", ui.number),
+            **{name: table[name] for name in SCORES},
+        }
+    )
+    config = {
+        "attribute": words(_("attribute"), pinned=True),
+        "group_name": words(_("group"), width=100),
+        "n": number(_("n"), help=_("known cells")),
+        "positives": number(_("present"), help=_("known cells that are present")),
+        "accuracy": number(_("accuracy"), **share),
+        "accuracy_interval": words(_("95 % interval")),
+        "prior_accuracy": number(_("prior"), **share),
+        "all_absent_accuracy": number(_("all absent"), **share),
+        "ap": number(_("AP"), help=_("average precision"), **score),
+        "ap_interval": words(_("95 % interval of AP")),
+        "prior_ap": number(_("prior AP"), **score),
+        "probe_ap": number(_("probe AP"), help=_("average precision of the linear probe"), **score),
+        "precision": number(_("precision"), **score),
+        "recall": number(_("recall"), **score),
+        "f1": number(_("F1"), **score),
+        "balanced_accuracy": number(_("balanced accuracy"), **score),
+        "threshold": number(_("threshold"), help=_("chosen on val"), **score),
+        "ece": number(_("ECE"), help=_("expected calibration error"), **score),
+    }
+    if with_other:
+        for name, title in (("ap", _("AP of other run")), ("f1", _("F1 of other run"))):
+            shown[f"{name} other"] = table[f"{name} of other"]
+            config[f"{name} other"] = number(title, **score)
+        shown["change"] = table["ap"] - table["ap of other"]
+        config["change"] = number(_("change of AP"), format="%+.3f", width=88)
+    event = st.dataframe(
         shown,
         hide_index=True,
-        height=min(35 * len(shown) + 38, 700),
-        placeholder="undefined",
-        column_config={
-            "group_name": st.column_config.TextColumn("group", width=100),
-            "n": st.column_config.NumberColumn("n", help="known cells"),
-            "positives": st.column_config.NumberColumn("present", help="known cells that are present"),
-            "accuracy": st.column_config.NumberColumn("accuracy", **share),
-            "accuracy_interval": "95 % interval",
-            "prior_accuracy": st.column_config.NumberColumn("prior", **share),
-            "all_absent_accuracy": st.column_config.NumberColumn("all absent", **share),
-            "ap": st.column_config.NumberColumn("AP", **score),
-            "ap_interval": "95 % interval of AP",
-            "prior_ap": st.column_config.NumberColumn("prior AP", **score),
-            "precision": st.column_config.NumberColumn("precision", **score),
-            "recall": st.column_config.NumberColumn("recall", **score),
-            "f1": st.column_config.NumberColumn("F1", **score),
-        },
+        height=min(35 * len(shown) + 38, 500),
+        placeholder=_("undefined"),
+        alt=_("Scores by attribute"),
+        column_config=config,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
     )
+    rows = event.selection.rows  # type: ignore[attr-defined]
+    return table["attribute"].iloc[rows[0]] if rows and rows[0] < len(table) else None
+
+
+def _one(run: Row, scores: pd.DataFrame, picked: str | None) -> None:
+    """One attribute: the one that was clicked in the table or chosen in the box, whichever came last."""
+    st.subheader(_("One attribute"), anchor=False)
+    names = ui.in_label_order(scores, list(scores["group_name"].unique()))["attribute"].tolist()
+    if picked and picked != st.session_state.get("picked attribute"):
+        st.session_state["choice of attribute"] = picked
+    st.session_state["picked attribute"] = picked
+    which, _rest = st.columns([1, 3])
+    with which:
+        attribute = ui.choose(_("Attribute (or click a row of the table)"), names, "attribute", _)
+    detail(run, by(scores, "attribute")[attribute])

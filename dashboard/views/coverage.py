@@ -1,99 +1,214 @@
 """Coverage: how much of a dataset is there, and what is known about its attributes."""
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, ui
-from dashboard.data import Row, by, read, read_labels
+from dashboard import charts, heat_map, ui
+from dashboard.data import Row, by, read, read_counts
+from dashboard.i18n import _
+from db import queries
+from db.counts import COMBINED
+from db.labels import SOURCES
 
 STATES = {"present": charts.ACCENT, "absent": charts.AMBER, "unknown": charts.GREY}
-REFRESH = 30  # seconds; counting the labels of a large dataset takes some
+ALL = "all"
+SPLITS = ("train", "val", "test")
+REFRESH = 10  # seconds
 
 
 def page() -> None:
     """The page."""
-    title, picker = st.columns([3, 2], vertical_alignment="bottom")
-    title.title("Dataset coverage", anchor=False)
-    filled = {name: row for name, row in by(read("dataset_summaries"), "dataset").items() if row["images"]}
+    (picker,) = ui.header(_("Dataset coverage"), 3)
+    summaries = by(read_counts(queries.dataset_summaries), "dataset")
+    filled = {name: row for name, row in summaries.items() if row["images"]}
     if not filled:
-        ui.empty("No images yet", "The database is there, but no dataset in it has an image. To fetch and label one:")
-        ui.watch(REFRESH / 6)
+        ui.empty(
+            _("No images yet"),
+            _("The database is there, but no dataset in it has an image. To fetch and label one:"),
+        )
+        ui.watch(REFRESH / 2)
         return
     with picker:
-        name = ui.choose("Dataset", list(filled), "dataset", lambda d: f"{d} · {filled[d]['title']}")
-    ui.write_address(dataset=name)
+        name = ui.choose(_("Dataset"), list(filled), "dataset", ui.describe_dataset(filled))
     summary = filled[name]
     if not summary["is_coconut"]:
         ui.not_coconut(name, summary["title"])
     _counts(summary)
-    _labels(read_labels("coverage", name))
-    _sources(name, summary)
+    sizes = read_counts(queries.counted_splits, name).set_index("split")
+    cells = read_counts(queries.coverage, name)
+    if len(cells):
+        _labels(cells, sizes)
+        _sources(cells, int(summary["labelled"]))
+        heat_map.cooccurrence(read_counts(queries.cooccurrence, name))
+    else:
+        ui.empty(_("No labels yet"), _("The images of this dataset have not been labelled. To label them:"))
+    _files(name, summary, sizes)
     ui.watch(REFRESH)
 
 
 def _counts(summary: Row) -> None:
     expected = summary["expected_images"]
-    of = f"of {ui.count(expected)} expected ({ui.percent(summary['images'] / expected)})"
-    known = of if pd.notna(expected) else "upstream states no count"
     images = summary["images"]
-    cards = [
-        ("Images known", summary["images"], known),
-        ("Downloaded", summary["downloaded"], f"of {ui.count(images)} known · {ui.size(summary['bytes'])}"),
-        ("Failed", summary["failed"], f"of {ui.count(images)} known"),
-        ("With panoptic mask", summary["with_mask"], f"{ui.count(summary['segments'])} segments"),
-        ("Labelled", summary["labelled"], f"{ui.count(summary['captions'])} captions read"),
-    ]
-    for column, (label, value, note) in zip(st.columns(len(cards)), cards, strict=True):
-        with column:
-            ui.card(label, ui.count(value), note)
+    missing = images - summary["downloaded"] - summary["failed"]
+    ui.cards(
+        (
+            _("Images known"),
+            ui.count(images),
+            _("of {n} expected ({share})", n=ui.count(expected), share=ui.percent(images / expected))
+            if pd.notna(expected)
+            else _("upstream states no count"),
+            ui.counted(summary),
+        ),
+        (
+            _("Downloaded"),
+            ui.count(summary["downloaded"]),
+            _("of {n} known · {size}", n=ui.count(images), size=ui.size(summary["bytes"])),
+        ),
+        (
+            _("Failed"),
+            ui.count(summary["failed"]),
+            _("of {n} known", n=ui.count(images)),
+            _("{n} more not tried yet", n=ui.count(missing)),
+        ),
+        (
+            _("With panoptic mask"),
+            ui.count(summary["with_mask"]),
+            _("{n} segments", n=ui.count(summary["segments"])),
+        ),
+        (
+            _("Labelled"),
+            ui.count(summary["labelled"]),
+            _("{n} captions read", n=ui.count(summary["captions"])),
+        ),
+    )
     parts = []
     if pd.notna(expected) and images < expected:
         parts.append(
-            f"**The store holds part of this dataset:** {ui.count(images)} of {ui.count(expected)} expected images "
-            f"and {ui.count(summary['segments'])} of {ui.count(summary['expected_segments'])} expected segments. "
-            "Every figure below is of that part."
+            _(
+                "**The store holds part of this dataset:** {images} of {expected} expected images and {segments} of "
+                "{expected_segments} expected segments. Every figure below is of that part.",
+                images=ui.count(images),
+                expected=ui.count(expected),
+                segments=ui.count(summary["segments"]),
+                expected_segments=ui.count(summary["expected_segments"]),
+            )
         )
     if summary["with_mask"] < summary["labelled"]:
-        without = summary["labelled"] - summary["with_mask"]
-        parts.append(f"{ui.count(without)} labelled images have no mask: their labels rest on pixels and captions.")
+        without = ui.count(summary["labelled"] - summary["with_mask"])
+        parts.append(_("{n} labelled images have no mask: their labels rest on pixels and captions.", n=without))
     if masks := ui.masks_from(summary["dataset"]):
         parts.append(masks)
     if parts:
         st.info(" ".join(parts), icon=":material/info:")
 
 
-def _labels(coverage: pd.DataFrame) -> None:
-    st.subheader("Labels by attribute", anchor=False)
-    if not len(coverage):
-        ui.empty("No labels yet", "The images of this dataset have not been labelled. To label them:")
+def _labels(cells: pd.DataFrame, sizes: pd.DataFrame) -> None:
+    st.subheader(_("Labels by attribute"), anchor=False)
+    pills, which_split, which_source = st.columns([3, 1, 1], vertical_alignment="bottom")
+    with pills:
+        groups = ui.choose_groups()
+    with which_split:
+        split = ui.choose(_("Split"), (ALL, *SPLITS), "split", lambda s: _("all splits") if s == ALL else _(s))
+    with which_source:
+        source = ui.choose(_("Labels of"), (COMBINED, *SOURCES), "of", _)
+    images = int(sizes["labelled"].sum() if split == ALL else sizes["labelled"].get(split, 0))
+    if not images:
+        st.write(_("No image of this split has been labelled."))
         return
-    groups = ui.choose_groups()
-    table = ui.in_label_order(coverage, groups)
-    images = int(table["images"].max())
+    table = ui.in_label_order(by_attribute(cells, split, source, images), groups)
     chart, figures = st.columns(2, gap="medium")
     with chart:
-        symbols = [("pale" if state == "unknown" else "square", color, state) for state, color in STATES.items()]
-        charts.legend([charts.Entry(*symbol) for symbol in symbols])
+        charts.legend(
+            [
+                charts.Entry("pale" if state == "unknown" else "square", color, _(state))
+                for state, color in STATES.items()
+            ]
+        )
         rows = charts.grouped(table["attribute"].tolist())
         charts.show(
-            _chart(table, rows, images), charts.height(rows), "Present, absent and unknown cells", "coverage chart"
+            _chart(table, rows, images), charts.height(rows), _("Present, absent and unknown cells"), "coverage chart"
         )
         st.caption(
-            f"n = {ui.count(images)} labelled images for each attribute. Known: share of them that are present or "
-            "absent. Training and scores skip unknown cells."
+            _(
+                "n = {n} labelled images for each attribute. Known: share of them that are present or absent. Training "
+                "and scores skip unknown cells.",
+                n=ui.count(images),
+            )
         )
     with figures:
         _table(table, charts.height(rows) + 20)
 
 
+def by_attribute(cells: pd.DataFrame, split: str, source: str, images: int) -> pd.DataFrame:
+    """Counts of each attribute by one source, in one split or in all.
+
+    Args:
+        cells: rows of `db.queries.coverage`.
+        images: how many are labelled. What a source does not speak about is unknown.
+    """
+    chosen = cells[(cells["source"] == source) & ((cells["split"] == split) | (split == ALL))]
+    every = cells[["attribute", "group_name"]].drop_duplicates()
+    counts = chosen.groupby("attribute")[["present", "absent", "conflicts"]].sum()
+    table = every.join(counts, on="attribute").fillna(0)
+    known = (table["present"] + table["absent"]).clip(upper=images)
+    return table.assign(unknown=images - known, coverage=known / images)
+
+
+def _sources(cells: pd.DataFrame, images: int) -> None:
+    st.subheader(_("Known cells by group and source"), anchor=False)
+    known = cells.assign(known=cells["present"] + cells["absent"])
+    table = known.groupby(["group_name", "source"])["known"].sum().reset_index()
+    attributes = cells.groupby("group_name")["attribute"].nunique()
+    table["cells"] = table["group_name"].map(attributes) * images
+    table["share"] = table["known"] / table["cells"]
+    order = [COMBINED, *SOURCES]
+    colors = dict(zip(order, charts.SERIES, strict=False))
+    charts.legend([charts.Entry("square", colors[source], _(source)) for source in order])
+    groups = [name for name in heat_map.GROUP_ORDER if name in attributes.index]
+    drawn = table.assign(group=table["group_name"].map(_), name=table["source"].map(_))
+    names = [_(source) for source in order]
+    chart = (
+        alt.Chart(drawn)
+        .mark_bar()
+        .encode(
+            x=alt.X("group:N", sort=[_(g) for g in groups], axis=alt.Axis(title=None, labelAngle=0, ticks=False)),
+            xOffset=alt.XOffset("name:N", sort=names, scale=alt.Scale(domain=names)),
+            y=alt.Y(
+                "share:Q",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(title=_("share of cells known"), format=".0%", tickCount=5),
+            ),
+            color=alt.Color("name:N", scale=alt.Scale(domain=names, range=list(colors.values())), legend=None),
+            tooltip=[
+                alt.Tooltip("group:N", title=_("group")),
+                alt.Tooltip("name:N", title=_("source")),
+                alt.Tooltip("share:Q", title=_("known"), format=".1%"),
+                alt.Tooltip("known:Q", title=_("known cells"), format=","),
+                alt.Tooltip("cells:Q", title=_("cells"), format=","),
+            ],
+        )
+    )
+    charts.show(alt.layer(chart), 260, _("Share of cells known, by group and source"), "source chart")
+    st.caption(
+        _(
+            "n = {n} labelled images times the attributes of a group. A source that speaks for both states of a cell "
+            "counts in both.",
+            n=ui.count(images),
+        )
+    )
+
+
 def _chart(table: pd.DataFrame, rows: list[str], images: int) -> charts.Layered:
-    table = table.assign(known=table["coverage"].map(lambda share: ui.percent(share, 0)))
+    table = charts.named(table.assign(known=table["coverage"].map(lambda share: ui.percent(share, 0))))
     cells = table.melt(["attribute", "group_name", "known"], list(STATES), "state", "cells")
+    cells["shown"] = cells["state"].map(_)
     cells["place"] = cells["state"].map(list(STATES).index)
     cells["share"] = cells["cells"] / images
     end = images * charts.RIGHT
-    ticks = alt.Axis(title="images", format=",d", values=_ticks(images), domain=False)
+    ticks = alt.Axis(title=_("images"), format=",d", values=_ticks(images), domain=False)
     bars = (
         alt.Chart(cells)
         .mark_bar(height=charts.ROW - 6)
@@ -108,14 +223,14 @@ def _chart(table: pd.DataFrame, rows: list[str], images: int) -> charts.Layered:
             opacity=alt.condition("datum.state === 'unknown'", alt.value(charts.PALE), alt.value(1)),
             order="place:Q",
             tooltip=[
-                alt.Tooltip("attribute:N", title="attribute"),
-                alt.Tooltip("state:N", title="state"),
-                alt.Tooltip("cells:Q", title="images", format=","),
-                alt.Tooltip("share:Q", title=f"share of {images:,}", format=".1%"),
+                alt.Tooltip("attribute:N", title=_("attribute")),
+                alt.Tooltip("shown:N", title=_("state")),
+                alt.Tooltip("cells:Q", title=_("images"), format=","),
+                alt.Tooltip("share:Q", title=_("share of {n}", n=ui.count(images)), format=".1%"),
             ],
         )
     )
-    return alt.layer(bars, charts.figures(table, "known", "known", rows, end))
+    return alt.layer(bars, charts.figures(table, "known", _("known"), rows, end))
 
 
 def _ticks(images: int) -> list[int]:
@@ -125,61 +240,104 @@ def _ticks(images: int) -> list[int]:
 
 
 def _table(table: pd.DataFrame, height: int) -> None:
-    shown = table[["attribute", "group_name", "present", "absent", "unknown", "coverage", "conflicts"]]
-    whole = {name: st.column_config.NumberColumn(name, format="localized", width=70) for name in STATES}
+    shown = charts.named(table)[["attribute", "group_name", "present", "absent", "unknown", "coverage", "conflicts"]]
+    words, number = st.column_config.TextColumn, st.column_config.NumberColumn
     st.dataframe(
-        shown.assign(coverage=100 * shown["coverage"]),
+        shown.assign(coverage=100 * shown["coverage"], group_name=shown["group_name"].map(_)),
         hide_index=True,
         height=min(height, 35 * len(shown) + 38),
+        alt=_("Labels by attribute"),
         column_config={
-            "attribute": st.column_config.TextColumn("attribute", width=95),
-            "group_name": st.column_config.TextColumn("group", width=95),
-            **whole,
+            "attribute": words(_("attribute"), width=95),
+            "group_name": words(_("group"), width=95),
+            **{state: number(_(state), format="localized", width=70) for state in STATES},
             "coverage": st.column_config.ProgressColumn(
-                "known", format="%.0f %%", min_value=0, max_value=100, width=120
+                _("known"), format="%.0f %%", min_value=0, max_value=100, width=120
             ),
-            "conflicts": st.column_config.NumberColumn(
-                "conflicts", width=70, help="Images in which some evidence spoke for the other state"
+            "conflicts": number(
+                _("conflicts"), width=70, help=_("Images in which some evidence spoke for the other state")
             ),
         },
     )
 
 
-def _sources(name: str, summary: Row) -> None:
+def _files(name: str, summary: Row, sizes: pd.DataFrame) -> None:
     splits, failures, files = st.columns(3, gap="medium")
+    number = st.column_config.NumberColumn
+    whole: dict[str, Any] = {"format": "localized"}
     with splits:
-        st.subheader("Splits", anchor=False)
-        sizes = read("split_sizes", name).set_index("split").reindex(["train", "val", "test"]).fillna(0).astype(int)
-        sizes.insert(1, "share", 100 * sizes["images"] / max(1, sizes["images"].sum()))
-        st.dataframe(sizes, column_config={"share": st.column_config.NumberColumn("share", format="%.1f %%")})
+        st.subheader(_("Splits"), anchor=False)
+        table = sizes[["images", "downloaded", "labelled"]].reindex(SPLITS).fillna(0).astype(int)
+        table.insert(0, "split", [_(split) for split in table.index])
+        table.insert(2, "share", 100 * table["images"] / max(1, table["images"].sum()))
+        st.dataframe(
+            table,
+            hide_index=True,
+            alt=_("Splits"),
+            column_config={
+                "split": _("split"),
+                "images": number(_("images"), **whole),
+                "share": number(_("share"), format="%.1f %%"),
+                "downloaded": number(_("downloaded"), **whole),
+                "labelled": number(_("labelled"), **whole),
+            },
+        )
     with failures:
-        st.subheader("Failed downloads", anchor=False)
-        if summary["failed"]:
-            st.dataframe(read("download_failures", name), hide_index=True, column_config={"error_class": "cause"})
-        else:
-            waiting = int(summary["images"] - summary["downloaded"])
-            st.write(f"None. {ui.count(waiting)} images have not been tried yet." if waiting else "None.")
-        st.subheader("Findings", anchor=False)
-        found = read("findings", name)
-        if len(found):
-            st.dataframe(found, hide_index=True, column_config={"kind": "not used, or does not fit"})
-        else:
-            st.write("None: every photo, mask and caption could be used.")
+        _failures(name, summary)
     with files:
-        st.subheader("Annotation files", anchor=False)
-        read_files = read("annotation_progress", name)
+        st.subheader(_("Annotation files"), anchor=False)
+        read_files = read(queries.annotation_progress, name)
         if len(read_files):
-            state = read_files["complete"].map(lambda done: "read to its end" if done else "not finished")
+            state = read_files["complete"].map(lambda done: _("read to its end") if done else _("not finished"))
             st.dataframe(
                 read_files.assign(complete=state),
                 hide_index=True,
+                alt=_("Annotation files"),
                 column_order=["rows_done", "complete", "origin", "name"],
                 column_config={
-                    "name": "file",
-                    "rows_done": st.column_config.NumberColumn("images", format="localized"),
-                    "complete": "state",
-                    "origin": "read from",
+                    "name": _("file"),
+                    "rows_done": number(_("images"), **whole),
+                    "complete": _("state"),
+                    "origin": _("read from"),
                 },
             )
         else:
-            st.write("None: this dataset has no panoptic annotation file in the store.")
+            st.write(_("None: this dataset has no panoptic annotation file in the store."))
+
+
+def _failures(name: str, summary: Row) -> None:
+    st.subheader(_("Failed downloads"), anchor=False)
+    if summary["failed"]:
+        st.dataframe(
+            read(queries.download_failures, name),
+            hide_index=True,
+            alt=_("Failed downloads"),
+            column_config={
+                "error_class": _("cause"),
+                "images": _("images"),
+                "attempts": _("attempts"),
+                "example": _("example"),
+            },
+        )
+        st.caption(_("To try them again:"))
+        st.code(f"coconut-attr download {name} --retry-failed", language="bash")
+    else:
+        waiting = int(summary["images"] - summary["downloaded"])
+        st.write(_("None. {n} images have not been tried yet.", n=ui.count(waiting)) if waiting else _("None."))
+    st.subheader(_("Findings"), anchor=False)
+    found = read(queries.findings, name)
+    if len(found):
+        st.dataframe(
+            found,
+            hide_index=True,
+            alt=_("Findings"),
+            column_config={
+                "stage": _("stage"),
+                "kind": _("not used, or does not fit"),
+                "findings": _("findings"),
+                "images": _("images"),
+                "example": _("example"),
+            },
+        )
+    else:
+        st.write(_("None: every photo, mask and caption could be used."))

@@ -9,216 +9,254 @@ import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.gold import Part, load_gold
-from coconut_attr.images import ImageError, decode
-from coconut_attr.settings import settings
-from dashboard import agreement, charts, score_chart, ui
+from dashboard import agreement, charts, photos, score_chart, ui
 from dashboard.agreement import Summary, Wrong
 from dashboard.data import Row, by, read
+from dashboard.i18n import N_, _
+from db import queries
 
 REFRESH = 30
 SHOWN = 6  # wrong cells on one page
 PHOTO = 400  # pixels of a photo's longer side
 ALL = "all"
 PARTS: dict[Part, str] = {
-    "dev": "**Figures of dev are optimistic: the rules were set on it.** The final figure is that of test.",
-    "test": "**Test is kept for the final figure:** no rule was set on it.",
+    "dev": N_("**Figures of dev are optimistic: the rules were set on it.** The final figure is that of test."),
+    "test": N_("**Test is kept for the final figure:** no rule was set on it."),
 }
 
 
 def _no_label(state: str, row: Row) -> str:
-    return f"undefined: no {state} label"
+    return _("undefined: no {state} label", state=_(state))
 
 
 PRESENT, ABSENT = (
     score_chart.Scored(
-        f"{state} labels that are right",
+        title,
         f"{state}_precision",
-        {f"all {state}": f"all_{state}"},
+        {baseline: baseline.replace(" ", "_")},
         tick_format=".0%",
-        counts={state: f"{state} labels", f"{state}_right": "of them right"},
+        counts={state: labels, f"{state}_right": N_("of them right")},
         why=partial(_no_label, state),
     )
-    for state in ("present", "absent")
-)
-LEGEND = (
-    charts.Entry("interval", charts.ACCENT, "labels, 95 % interval"),
-    charts.Entry("diamond", charts.AMBER, "baseline of present", "calling every cell present"),
-    charts.Entry("triangle", charts.GREY, "baseline of absent", "calling every cell absent"),
+    for state, title, labels, baseline in (
+        ("present", N_("present labels that are right"), N_("present labels"), score_chart.ALL_PRESENT),
+        ("absent", N_("absent labels that are right"), N_("absent labels"), score_chart.ALL_ABSENT),
+    )
 )
 
 
 def page() -> None:
     """The page."""
-    title, *pickers = st.columns([4, 3, 2, 2], vertical_alignment="bottom")
-    title.title("How right the labels are", anchor=False)
+    pickers = ui.header(_("How right the labels are"), 3, 2, 2)
     every = tuple(sorted(coco_id for name in PARTS for coco_id in load_gold(name)))
-    held = by(read("datasets_holding", every), "dataset")
+    held = by(read(queries.datasets_holding, every), "dataset")
     if not held:
         ui.empty(
-            "No gold images yet",
-            f"No dataset in the store holds one of the {len(every)} images of the gold set; they are images of val5k. "
-            "To fetch and label some:",
+            _("No gold images yet"),
+            _(
+                "No dataset in the store holds one of the {n} images of the gold set; they are images of val5k. "
+                "To fetch and label some:",
+                n=len(every),
+            ),
         )
         ui.watch(REFRESH / 6)
         return
     with pickers[0]:
-        dataset = ui.choose("Dataset", list(held), "dataset", lambda d: f"{d} · {held[d]['title']}")
+        dataset = ui.choose(_("Dataset"), list(held), "dataset", lambda d: f"{d} · {held[d]['title']}")
     with pickers[1]:
-        chosen = ui.choose("Part of gold", list(PARTS), "part", _part_name)
+        chosen = ui.choose(_("Part of gold"), list(PARTS), "part", _part_name)
     part: Part = "test" if chosen == "test" else "dev"
     with pickers[2]:
-        source = ui.choose("Labels of", agreement.CHOICES, "source", _source_name)
+        source = ui.choose(_("Labels of"), agreement.CHOICES, "source", _source_name)
     if not held[dataset]["is_coconut"]:
         ui.not_coconut(dataset, held[dataset]["title"])
     gold = load_gold(part)
     labelled = agreement.labels(dataset, list(gold), agreement.COMBINED)
     there = {coco_id: states for coco_id, states in gold.items() if coco_id in labelled}
-    address = {"dataset": dataset, "part": part, "source": source}
     if not there:
-        ui.write_address(**address)
         ui.empty(
-            "No labelled image of this part",
-            f"{dataset} holds no labelled image of the {len(gold)} of the gold set's {part} part. To label it:",
+            _("No labelled image of this part"),
+            _(
+                "{dataset} holds no labelled image of the {n} of the gold set's {part} part. To label it:",
+                dataset=dataset,
+                n=len(gold),
+                part=part,
+            ),
         )
         ui.watch(REFRESH / 6)
         return
-    missing = len(gold) - len(there)
-    partly = f" {missing} of its {len(gold)} images are not in the store or not labelled: no figure is of them."
-    st.info(PARTS[part] + (partly if missing else ""), icon=":material/info:")
+    told = _(PARTS[part])
+    if missing := len(gold) - len(there):
+        told += " " + _(
+            "{missing} of its {n} images are not in the store or not labelled: no figure is of them.",
+            missing=missing,
+            n=len(gold),
+        )
+    st.info(told, icon=":material/info:")
     found = labelled if source == agreement.COMBINED else agreement.labels(dataset, list(there), source)
     table, summary = agreement.compare(found, there)
     _cards(summary)
     if masks := ui.masks_from(dataset):
         st.caption(masks)
     _by_attribute(table)
-    ui.write_address(**address, **_confusions(dataset, part, agreement.wrong_cells(found, there)))
+    _confusions(dataset, part, agreement.wrong_cells(found, there))
     ui.watch(REFRESH)
 
 
 def _part_name(part: str) -> str:
-    return f"{part} · {len(load_gold('test' if part == 'test' else 'dev'))} images"
+    return _("{part} · {n} images", part=part, n=len(load_gold("test" if part == "test" else "dev")))
 
 
 def _source_name(source: str) -> str:
-    return "combined" if source == agreement.COMBINED else f"{source} alone"
+    return _("combined") if source == agreement.COMBINED else _("{source} alone", source=_(source))
 
 
 def _cards(summary: Summary) -> None:
     total, baselines = summary.overall, summary.baselines
-    images = f"{summary.images} images"
-    attributes = {name: f"over {n} attributes" for name, n in summary.defined.items()}
+
+    def n(cells: int) -> str:
+        return _("n = {cells} cells, {images} images", cells=ui.count(cells), images=ui.count(summary.images))
+
+    def macro(name: str, baseline: float) -> str:
+        return _(
+            "macro over {n} attributes; baseline {baseline}", n=summary.defined[name], baseline=ui.percent(baseline)
+        )
+
+    def micro(value: float, baseline: float) -> str:
+        return _("micro {value}; baseline {baseline}", value=ui.percent(value), baseline=ui.percent(baseline))
+
     cards = [
         (
-            "Labels known",
+            _("Labels known"),
             ui.percent(total.coverage),
-            f"n = {ui.count(summary.images * len(ATTRIBUTES))} cells, {images}",
-            f"gold knows {ui.count(summary.gold_cells)} of them",
-            f"and calls {ui.count(summary.gold_present)} present",
+            n(summary.images * len(ATTRIBUTES)),
+            _("gold knows {n} of them", n=ui.count(summary.gold_cells)),
+            _("and calls {n} present", n=ui.count(summary.gold_present)),
         ),
         (
-            "Present labels right",
+            _("Present labels right"),
             ui.percent(total.present_macro),
-            f"n = {ui.count(total.present)} cells, {images}",
-            f"macro {attributes['present_precision']}; baseline {ui.percent(baselines['present_macro'])}",
-            f"micro {ui.percent(total.present_micro)}; baseline {ui.percent(baselines['present_micro'])}",
+            n(total.present),
+            macro("present_precision", baselines["present_macro"]),
+            micro(total.present_micro, baselines["present_micro"]),
         ),
         (
-            "Absent labels right",
+            _("Absent labels right"),
             ui.percent(total.absent_macro),
-            f"n = {ui.count(total.absent)} cells, {images}",
-            f"macro {attributes['absent_precision']}; baseline {ui.percent(baselines['absent_macro'])}",
-            f"micro {ui.percent(total.absent_micro)}; baseline {ui.percent(baselines['absent_micro'])}",
+            n(total.absent),
+            macro("absent_precision", baselines["absent_macro"]),
+            micro(total.absent_micro, baselines["absent_micro"]),
         ),
         (
-            "Present cells found",
+            _("Present cells found"),
             ui.percent(summary.overall.recall_macro),
-            f"n = {ui.count(summary.gold_present)} cells, {images}",
-            f"macro {attributes['recall']} (recall)",
-            f"micro {ui.percent(summary.recall_micro)}",
+            n(summary.gold_present),
+            _("macro over {n} attributes (recall)", n=summary.defined["recall"]),
+            _("micro {value}", value=ui.percent(summary.recall_micro)),
         ),
     ]
     for column, (label, value, *notes) in zip(st.columns(len(cards)), cards, strict=True):
         with column:
             ui.card(label, value, *notes)
     st.caption(
-        "**Macro**: mean over the attributes for which a figure is defined; **micro**: over all cells. **Right** "
-        "(precision): of the labels of a state, those that gold agrees with; cells that gold does not know are left "
-        "out. **Baseline**: what calling every cell present, or every cell absent, would reach. **Found** (recall): "
-        "of gold's present cells, those labelled present; an unknown label counts as not found."
+        _(
+            "**Macro**: mean over the attributes for which a figure is defined; **micro**: over all cells. **Right** "
+            "(precision): of the labels of a state, those that gold agrees with; cells that gold does not know are "
+            "left out. **Baseline**: what calling every cell present, or every cell absent, would reach. **Found** "
+            "(recall): of gold's present cells, those labelled present; an unknown label counts as not found."
+        )
     )
 
 
 def _by_attribute(table: pd.DataFrame) -> None:
-    st.subheader("By attribute", anchor=False)
+    st.subheader(_("By attribute"), anchor=False)
     table = ui.in_label_order(table, ui.choose_groups())
     height = charts.height(charts.grouped(table["attribute"].tolist()))
-    charts.legend(LEGEND)
-    for column, state, score in zip(st.columns(2, gap="medium"), ("present", "absent"), (PRESENT, ABSENT), strict=True):
+    charts.legend(
+        [
+            charts.Entry("interval", charts.ACCENT, _("labels, 95 % interval")),
+            charts.Entry("diamond", charts.AMBER, _("baseline of present"), _("calling every cell present")),
+            charts.Entry("triangle", charts.GREY, _("baseline of absent"), _("calling every cell absent")),
+        ]
+    )
+    drawn = (
+        ("present", PRESENT, _("Share of present labels that are right for each attribute, with its 95 % interval, "
+                               "beside calling every cell present")),
+        ("absent", ABSENT, _("Share of absent labels that are right for each attribute, with its 95 % interval, "
+                             "beside calling every cell absent")),
+    )  # fmt: skip
+    for column, (state, score, description) in zip(st.columns(2, gap="medium"), drawn, strict=True):
         with column:
-            charts.show(
-                score_chart.score_chart(table.assign(n=table[state]), score),
-                height,
-                f"Share of {state} labels that are right for each attribute, with its 95 % interval, "
-                f"beside calling every cell {state}",
-                f"{state} labels chart",
-            )
+            chart = score_chart.score_chart(table.assign(n=table[state]), score)
+            charts.show(chart, height, description, f"{state} labels chart")
     st.caption(
-        "n: labels of that state in cells that gold knows. Wilson 95 % intervals. "
-        f"Pale, †: fewer than {score_chart.FEW} labels."
+        _(
+            "n: labels of that state in cells that gold knows. Wilson 95 % intervals. Pale, †: fewer than {few} "
+            "labels.",
+            few=score_chart.FEW,
+        )
     )
     _table(table)
 
 
 def _table(table: pd.DataFrame) -> None:
-    shown = table[["attribute", "group_name"]].assign(known=100 * table["known"])
+    shown = charts.named(table)[["attribute", "group_name"]].assign(
+        group_name=table["group_name"].map(_), known=100 * table["known"]
+    )
     for state in ("present", "absent"):
         pairs = zip(table[f"{state}_right"], table[state], strict=True)
-        shown[f"{state}_right"] = [f"{right} of {n}" for right, n in pairs]
+        shown[f"{state}_right"] = [_("{right} of {n}", right=right, n=n) for right, n in pairs]
         shown[state] = 100 * table[f"{state}_precision"]
     shown["gold_present"] = table["gold_present"]
     shown["recall"] = 100 * table["recall"]
     share: dict[str, Any] = {"format": "%.1f %%", "width": 88}
+    number, words = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(
         shown,
         hide_index=True,
         height=min(35 * len(shown) + 38, 700),
-        placeholder="undefined",
+        placeholder=_("undefined"),
+        alt=_("How right the labels of each attribute are"),
         column_config={
-            "group_name": st.column_config.TextColumn("group", width=100),
-            "known": st.column_config.NumberColumn("known", format="%.0f %%", width=70),
-            "present_right": st.column_config.TextColumn("present right", width=100, alignment="right"),
-            "present": st.column_config.NumberColumn("precision", **share, help="of present labels"),
-            "absent_right": st.column_config.TextColumn("absent right", width=100, alignment="right"),
-            "absent": st.column_config.NumberColumn("precision ", **share, help="of absent labels"),
-            "gold_present": st.column_config.NumberColumn("present in gold", width=110),
-            "recall": st.column_config.NumberColumn("of them found", **share, help="recall"),
+            "attribute": _("attribute"),
+            "group_name": words(_("group"), width=100),
+            "known": number(_("known"), format="%.0f %%", width=70),
+            "present_right": words(_("present right"), width=100, alignment="right"),
+            "present": number(_("precision"), **share, help=_("of present labels")),
+            "absent_right": words(_("absent right"), width=100, alignment="right"),
+            "absent": number(_("precision") + " ", **share, help=_("of absent labels")),
+            "gold_present": number(_("present in gold"), width=110),
+            "recall": number(_("of them found"), **share, help=_("recall")),
         },
     )
 
 
-def _confusions(dataset: str, part: str, wrong: Sequence[Wrong]) -> dict[str, str]:
-    """The wrong cells; returns what the address has to say of them."""
-    st.subheader("Wrong labels", anchor=False)
+def _confusions(dataset: str, part: str, wrong: Sequence[Wrong]) -> None:
+    st.subheader(_("Wrong labels"), anchor=False)
     if not wrong:
-        st.write("None: where gold and labels both know a cell, they agree.")
-        return {}
-    if part == "test" and not st.toggle(f"Show the {len(wrong)} wrong labels of the test part"):
-        st.caption("A rule that is changed after a look at them makes the test part's figure optimistic too.")
-        return {}
+        st.write(_("None: where gold and labels both know a cell, they agree."))
+        return
+    if part == "test" and not st.toggle(_("Show the {n} wrong labels of the test part", n=len(wrong))):
+        st.caption(_("A rule that is changed after a look at them makes the test part's figure optimistic too."))
+        return
     counts = {ALL: len(wrong)}
     for cell in wrong:
         counts[cell.attribute] = counts.get(cell.attribute, 0) + 1
-    which, where, _ = st.columns([2, 1, 2], vertical_alignment="bottom")
+    which, where, _rest = st.columns([2, 1, 2], vertical_alignment="bottom")
     with which:
-        names = {name: f"{'all attributes' if name == ALL else name} · {n} wrong" for name, n in counts.items()}
-        attribute = ui.choose("Attribute", list(names), "attribute", names.__getitem__)
+        attribute = ui.choose(
+            _("Attribute"),
+            list(counts),
+            "attribute",
+            lambda name: _("{name} · {n} wrong", name=_("all attributes") if name == ALL else _(name), n=counts[name]),
+        )
     chosen = [cell for cell in wrong if attribute in (ALL, cell.attribute)]
     with where:
         starts = range(0, len(chosen), SHOWN)
-        start = st.selectbox("Shown", starts, format_func=lambda at: _span(at, len(chosen)), key=f"from {attribute}")
+        start = st.selectbox(_("Shown"), starts, format_func=lambda at: _span(at, len(chosen)), key=f"from {attribute}")
     cells = chosen[start : start + SHOWN]
     ids = tuple(sorted({cell.coco_id for cell in cells}))
-    pictures, evidence = read("captions_of", dataset, ids), read("evidence_of", dataset, ids)
+    pictures, evidence = read(queries.captions_of, dataset, ids), read(queries.evidence_of, dataset, ids)
     for pair in (cells[k : k + 2] for k in range(0, len(cells), 2)):
         for column, cell in zip(st.columns(2, gap="medium"), pair, strict=False):
             with column:
@@ -226,47 +264,26 @@ def _confusions(dataset: str, part: str, wrong: Sequence[Wrong]) -> dict[str, st
                 if len(rows):
                     rows = rows[(rows["coco_id"] == cell.coco_id) & (rows["attribute"] == cell.attribute)]
                 _confusion(cell, pictures[pictures["coco_id"] == cell.coco_id], rows)
-    return {"attribute": attribute}
 
 
 def _span(start: int, count: int) -> str:
-    return f"{start + 1}–{min(start + SHOWN, count)} of {count}"
+    return _("{first}–{last} of {n}", first=start + 1, last=min(start + SHOWN, count), n=count)
 
 
 def _confusion(cell: Wrong, picture: pd.DataFrame, evidence: pd.DataFrame) -> None:
     """One wrong cell: its photo, its captions, and the evidence that there is for the attribute."""
     with st.container(border=True):
-        st.markdown(f"**{cell.attribute}**: gold says **{cell.gold}**, the label says **{cell.label}**")
+        st.markdown(
+            _(
+                "**{attribute}**: gold says **{gold}**, the label says **{label}**",
+                attribute=_(cell.attribute),
+                gold=_(cell.gold),
+                label=_(cell.label),
+            )
+        )
         photo, words = st.columns([2, 3])
         with photo:
-            _photo(cell.coco_id, picture["path"].iloc[0])
+            photos.show(picture["path"].iloc[0], _("COCO image {id}", id=cell.coco_id), size=PHOTO)
         with words:
-            captions = [" ".join(text.split()) for text in picture["text"] if isinstance(text, str)]
-            st.caption(f"COCO image {cell.coco_id}" + (", its captions:" if captions else ", without captions"))
-            st.text("\n".join(f"• {text}" for text in captions))
-        if not len(evidence):
-            st.caption("The store holds no evidence for this label.")
-            return
-        st.dataframe(
-            evidence[["source", "state", "confidence", "detail"]].sort_values("confidence", ascending=False),
-            hide_index=True,
-            column_config={
-                "source": st.column_config.TextColumn("source", width=75),
-                "state": st.column_config.TextColumn("speaks for", width=75),
-                "confidence": st.column_config.NumberColumn("confidence", format="%.2f", width=80),
-                "detail": "detail",
-            },
-        )
-
-
-def _photo(coco_id: int, path: object) -> None:
-    if not isinstance(path, str):
-        st.caption("The photo has not been downloaded.")
-        return
-    try:
-        image = decode(settings().data_dir / path)
-    except ImageError:
-        st.caption(f"The photo cannot be read: {path}")
-        return
-    image.thumbnail((PHOTO, PHOTO))
-    st.image(image, caption=None, width="stretch")
+            photos.captions(cell.coco_id, picture["text"].tolist())
+        photos.evidence_table(evidence)

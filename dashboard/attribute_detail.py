@@ -1,0 +1,185 @@
+"""One attribute in a run: its precision-recall and reliability curves, and the images that it is surest of."""
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix, precision_recall_curve
+
+from coconut_attr.attributes import INDEX
+from dashboard import charts, photos, ui
+from dashboard.data import Row, read
+from dashboard.i18n import N_, _
+from db import browse, queries
+
+BINS = 10  # as for the expected calibration error
+POINTS = 300  # of a drawn curve
+IMAGES = 4  # of a kind
+RESAMPLES = 1000  # of the bootstrap
+KINDS: dict[browse.Kind, str] = {
+    "true present": N_("Surest, and right: label and model say present"),
+    "false present": N_("Surest, and wrong: the label says absent"),
+    "false absent": N_("Missed: the label says present, the model is surest that not"),
+}
+
+
+def detail(run: Row, scores: Row) -> None:
+    """The curves and images.
+
+    Args:
+        run: a row of `run_summary`; scores: the row of `attribute_accuracy` for the attribute.
+    """
+    attribute = scores["attribute"]
+    where = (run["run_id"], run["evaluated_on"], run["split"], INDEX[attribute])
+    cells = read(browse.scored_cells, *where)
+    if not len(cells):
+        st.caption(_("No predictions of this attribute are stored, or it has no known cell."))
+        return
+    states, probabilities = cells["present"].to_numpy(int), cells["probability"].to_numpy(float)
+    if 0 < states.sum() < len(states):
+        left, right = st.columns(2, gap="medium")
+        with left:
+            _precision_recall(states, probabilities, scores)
+        with right:
+            _reliability(states, probabilities, scores)
+    else:
+        st.caption(_("The known cells are all of one state: there are no curves to draw."))
+    threshold = 0.5 if pd.isna(scores["threshold"]) else float(scores["threshold"])
+    if states.any():
+        low, high = f1_interval(states, (probabilities >= threshold).astype(int))
+        st.caption(
+            _(
+                "At the threshold {threshold}: precision {precision}, recall {recall}, F1 {f1} (95 % interval "
+                "{interval}, bootstrap over images), balanced accuracy {balanced}; n = {n}. Calling every cell present "
+                "has an F1 of {baseline}.",
+                threshold=ui.number(threshold),
+                precision=ui.number(scores["precision"]),
+                recall=ui.number(scores["recall"]),
+                f1=ui.number(scores["f1"]),
+                interval=ui.interval(low, high),
+                balanced=ui.number(scores["balanced_accuracy"]),
+                n=ui.count(len(states)),
+                baseline=ui.number(2 * states.mean() / (1 + states.mean())),
+            )
+        )
+    _images(run, attribute, where, threshold)
+
+
+def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> None:
+    precision, recall, thresholds = precision_recall_curve(states, probabilities)
+    curve = pd.DataFrame({"precision": precision, "recall": recall, "threshold": [*thresholds, np.nan]})
+    curve["order"] = range(len(curve))
+    curve = curve.iloc[:: max(1, len(curve) // POINTS)]
+    prior = states.mean()
+    axis: dict[str, Any] = {"format": ".0%", "tickCount": 5}
+    scale = alt.Scale(domain=[0, 1])
+    x = alt.X("recall:Q", scale=scale, axis=alt.Axis(title=_("recall"), **axis))
+    y = alt.Y("precision:Q", scale=scale, axis=alt.Axis(title=_("precision"), **axis))
+    tooltip = [
+        alt.Tooltip("recall:Q", title=_("recall"), format=".1%"),
+        alt.Tooltip("precision:Q", title=_("precision"), format=".1%"),
+        alt.Tooltip("threshold:Q", title=_("threshold"), format=".3f"),
+    ]
+    line = alt.Chart(curve).mark_line(strokeWidth=2, color=charts.ACCENT, interpolate="step-after")
+    layers: list[Any] = [_level(prior, _("prior {value}", value=ui.percent(prior))),
+                         line.encode(x=x, y=y, order="order:Q", tooltip=tooltip)]  # fmt: skip
+    chosen = pd.DataFrame([{name: scores[name] for name in ("precision", "recall", "threshold")}])
+    if chosen.notna().all(axis=None):
+        point = alt.Chart(chosen).mark_point(filled=True, size=90, color=charts.ACCENT, opacity=1)
+        layers.append(point.encode(x=x, y=y, tooltip=tooltip))
+    st.markdown("**" + _("Precision and recall") + "**")
+    charts.show(alt.layer(*layers), 280, _("Precision-recall curve"), "precision-recall chart")
+    st.caption(
+        _(
+            "AP {ap} ({interval}), prior {prior}, linear probe {probe}. n = {n} known cells, {positives} present. The "
+            "point: the threshold {threshold}, chosen on val.",
+            ap=ui.number(scores["ap"]),
+            interval=ui.interval(scores["ap_low"], scores["ap_high"]),
+            prior=ui.number(prior),
+            probe=ui.number(scores["probe_ap"]),
+            n=ui.count(len(states)),
+            positives=ui.count(states.sum()),
+            threshold=ui.number(scores["threshold"]),
+        )
+    )
+
+
+def _level(value: float, label: str) -> Any:
+    """A horizontal line to compare with."""
+    at = pd.DataFrame({"at": [value], "x": [0.0], "label": [label]})
+    y = alt.Y("at:Q", title=_("precision"))
+    rule = alt.Chart(at).mark_rule(color=charts.AMBER, strokeDash=[2, 3]).encode(y=y)
+    text = alt.Chart(at).mark_text(align="left", baseline="bottom", dx=4, dy=-3, fontSize=11, color=charts.AMBER)
+    return rule + text.encode(x="x:Q", y=y, text="label:N")
+
+
+def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> None:
+    share, mean = calibration_curve(states, probabilities, n_bins=BINS)
+    edges = np.linspace(0, 1, BINS + 1)
+    counts = np.bincount(np.searchsorted(edges[1:-1], probabilities), minlength=BINS)
+    drawn = pd.DataFrame({"predicted": mean, "observed": share, "n": counts[counts > 0]})
+    axis: dict[str, Any] = {"format": ".0%", "tickCount": 5}
+    scale = alt.Scale(domain=[0, 1])
+    x = alt.X("predicted:Q", scale=scale, axis=alt.Axis(title=_("predicted probability"), **axis))
+    y = alt.Y("observed:Q", scale=scale, axis=alt.Axis(title=_("share present"), **axis))
+    ideal = pd.DataFrame({"predicted": [0, 1], "observed": [0, 1]})
+    base = alt.Chart(drawn).encode(
+        x=x,
+        y=y,
+        tooltip=[
+            alt.Tooltip("predicted:Q", title=_("predicted probability"), format=".1%"),
+            alt.Tooltip("observed:Q", title=_("share present"), format=".1%"),
+            alt.Tooltip("n:Q", title=_("known cells"), format=","),
+        ],
+    )
+    layers = [
+        alt.Chart(ideal).mark_line(color=charts.GREY, strokeDash=[2, 3], strokeWidth=1).encode(x=x, y=y),
+        base.mark_line(color=charts.ACCENT, strokeWidth=2),
+        base.mark_point(color=charts.ACCENT, filled=True, opacity=1).encode(
+            size=alt.Size("n:Q", legend=None, scale=alt.Scale(range=[30, 300]))
+        ),
+    ]
+    st.markdown("**" + _("Reliability") + "**")
+    charts.show(alt.layer(*layers), 280, _("Reliability curve"), "reliability chart")
+    st.caption(
+        _(
+            "Expected calibration error {ece} over {bins} bins; a point's area is its n. Dotted: perfect calibration.",
+            ece=ui.number(scores["ece"]),
+            bins=BINS,
+        )
+    )
+
+
+def f1_interval(states: np.ndarray, decided: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of F1: percentile bootstrap over images, of which each has one cell.
+
+    To draw cells with replacement is to draw how many of them are of each outcome, from a multinomial distribution.
+
+    Args:
+        states, decided: int [n], 1 present, 0 absent.
+    """
+    outcomes = confusion_matrix(states, decided, labels=[0, 1]).ravel()
+    drawn = np.random.default_rng(0).multinomial(len(states), outcomes / len(states), size=RESAMPLES)
+    _right, false_present, false_absent, true_present = drawn.T
+    wanted = 2 * true_present + false_present + false_absent
+    f1 = 2 * true_present[wanted > 0] / wanted[wanted > 0]
+    low, high = np.quantile(f1, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _images(run: Row, attribute: str, where: tuple[Any, ...], threshold: float) -> None:
+    masks = st.toggle(_("Darken what the label does not rest on, where there is a mask"), value=True, key="masks")
+    for kind, title in KINDS.items():
+        st.markdown(f"**{_(title)}**")
+        found = read(browse.images_by_prediction, *where, kind, threshold, IMAGES)
+        if not len(found):
+            st.caption(_("None."))
+            continue
+        ids = tuple(int(key) for key in found["coco_id"])
+        evidence = read(queries.evidence_of, run["evaluated_on"], ids)
+        if len(evidence):
+            evidence = evidence[evidence["attribute"] == attribute]
+        photos.gallery(run["evaluated_on"], found, evidence, f"{kind} images", width=290, masks=masks)

@@ -1,0 +1,223 @@
+"""Predict: the attributes of a photo that is uploaded or named by its URL. The photo is not kept."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+from PIL import Image, ImageOps
+
+from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
+from coconut_attr.errors import UserError
+from coconut_attr.images import decode
+from coconut_attr.public_http import fetch
+from coconut_attr.settings import settings
+from dashboard import charts, photos, ui
+from dashboard.data import Row, by, read, read_counts
+from dashboard.i18n import _
+from db import browse, queries
+
+MEGABYTES = 20
+NEAREST = 6
+FETCHED, RESULT = "fetched photo", "predicted"  # of this session
+
+
+def page() -> None:
+    """The page."""
+    (picker,) = ui.header(_("Predict the attributes of a photo"), 3)
+    runs = read(browse.predicting_runs)
+    here = [row for row in by(runs, "run_id").values() if _checkpoint(row)] if len(runs) else []
+    if not here:
+        ui.empty(
+            _("No model yet"),
+            _("No run of the store has its checkpoint in the data folder. To train and evaluate one:"),
+        )
+        ui.watch(5)
+        return
+    rows = {str(row["run_id"]): row for row in here}
+    with picker:
+        run = rows[ui.choose(_("Run"), list(rows), "run", lambda key: ui.run_name(rows[key]))]
+    content = _photo()
+    if content is None:
+        st.caption(
+            _(
+                "JPEG or PNG of at most {size} MB. The photo is decoded in memory and not kept; an URL must lead to a "
+                "public address.",
+                size=MEGABYTES,
+            )
+        )
+    else:
+        try:
+            _show(run, content)
+        except UserError as error:
+            st.error(_("The photo cannot be used: {error}", error=str(error)), icon=":material/broken_image:")
+    ui.write_address()
+
+
+def _checkpoint(run: Row) -> Path | None:
+    name = run["checkpoint"]
+    path = settings().data_dir / name if isinstance(name, str) else None
+    return path if path and path.is_file() else None
+
+
+def _photo() -> bytes | None:
+    """The photo that was given last, as bytes."""
+    upload, named = st.columns(2, gap="medium")
+    with upload:
+        file = st.file_uploader(
+            _("Upload a photo"),
+            ["jpg", "jpeg", "png"],
+            max_upload_size=MEGABYTES,
+            key="photo",
+            on_change=lambda: st.session_state.pop(FETCHED, None),
+        )
+    with named, st.form("url form", border=False):
+        url = st.text_input(_("Or the URL of one"), placeholder="https://", key="photo url")
+        asked = st.form_submit_button(_("Fetch it"), icon=":material/link:")
+    if asked and url:
+        try:
+            with st.spinner(_("Fetching")):
+                st.session_state[FETCHED] = fetch(url.strip(), max_bytes=MEGABYTES * 2**20)
+        except UserError as error:
+            st.session_state.pop(FETCHED, None)
+            st.error(str(error), icon=":material/link_off:")
+            return None
+    return st.session_state.get(FETCHED) or (file.getvalue() if file else None)
+
+
+def upright(content: bytes) -> Image.Image:
+    """The photo as its camera meant it. (COCO's masks ignore orientation tags, and so does `decode`.)
+
+    Raises:
+        coconut_attr.images.ImageError: no JPEG or PNG, not whole, or too large.
+    """
+    return ImageOps.exif_transpose(decode(content))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _load(path: str, modified: float) -> Any:
+    from coconut_attr.checkpoint import load_checkpoint  # imports torch, which takes seconds
+    from coconut_attr.predict import choose_device
+
+    device = choose_device(settings().device)
+    return load_checkpoint(Path(path), device), device
+
+
+def _predict(path: Path, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+    """The photo, its probabilities and the model's thresholds, both float [34]; the last answer is kept."""
+    key = (str(path), hashlib.sha256(content).hexdigest())
+    if st.session_state.get(RESULT, (None,))[0] != key:
+        from coconut_attr.predict import predict_images
+
+        image = upright(content)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        with st.spinner(_("The model looks at it")):
+            loaded, device = _load(str(path), path.stat().st_mtime)
+            found = predict_images(loaded.model, [buffer.getvalue()], device)[0]
+        image.thumbnail((photos.THUMBNAIL * 2,) * 2)
+        st.session_state[RESULT] = (key, image, found, loaded.thresholds)
+    return st.session_state[RESULT][1:]
+
+
+def _show(run: Row, content: bytes) -> None:
+    path = _checkpoint(run)
+    assert path is not None
+    image, probabilities, thresholds = _predict(path, content)
+    left, right = st.columns([2, 3], gap="medium")
+    table = pd.DataFrame({"attribute": ATTRIBUTES, "probability": probabilities, "threshold": thresholds})
+    table["group_name"] = table["attribute"].map(GROUP_OF)
+    scores = read(queries.attribute_scores, run["run_id"], run["dataset"], run["split"])
+    table = table.join(scores.set_index("attribute")[["ap", "n"]], on="attribute").join(
+        _priors(run["trained_on"]), on="attribute"
+    )
+    table["called"] = table["probability"] >= table["threshold"]
+    with left:
+        st.image(image, width="stretch", alt=_("The photo"))
+        st.markdown("**" + _("Called present") + "**")
+        called = table[table["called"]].sort_values("probability", ascending=False)
+        named = [f"{_(row['attribute'])} ({row['probability']:.2f})" for row in called.to_dict("records")]
+        st.write(", ".join(named) or _("Nothing."))
+    with right:
+        _chart(table)
+    _nearest(run, probabilities)
+
+
+def _priors(dataset: str) -> pd.Series:
+    """Share of present among the known cells of each attribute in the training split."""
+    counts = read_counts(queries.label_counts, dataset)
+    if not len(counts):
+        return pd.Series(dtype=float, name="prior")
+    counts = counts[counts["split"] == "train"].set_index("attribute")
+    return (counts["present"] / (counts["present"] + counts["absent"])).rename("prior")
+
+
+def _chart(table: pd.DataFrame) -> None:
+    charts.legend(
+        [
+            charts.Entry("square", charts.ACCENT, _("called present")),
+            charts.Entry("pale", charts.GREY, _("called absent")),
+            charts.Entry("tick", charts.SERIES[1], _("threshold"), _("chosen on val")),
+            charts.Entry("diamond", charts.AMBER, _("prior"), _("share present in training")),
+        ]
+    )
+    rows = charts.grouped(table["attribute"].tolist())
+    y = charts.attribute_axis(rows)
+    drawn = charts.named(table.assign(figure=table["probability"].map("{:.2f}".format)))
+    scale = alt.Scale(domain=[0, charts.RIGHT], nice=False)
+    x = alt.X(
+        "probability:Q",
+        scale=scale,
+        axis=alt.Axis(title=_("probability"), values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False),
+    )
+    base = alt.Chart(drawn).encode(
+        y=y,
+        tooltip=[
+            alt.Tooltip("attribute:N", title=_("attribute")),
+            alt.Tooltip("probability:Q", title=_("probability"), format=".3f"),
+            alt.Tooltip("threshold:Q", title=_("threshold"), format=".3f"),
+            alt.Tooltip("prior:Q", title=_("prior"), format=".3f"),
+            alt.Tooltip("ap:Q", title=_("average precision"), format=".3f"),
+            alt.Tooltip("n:Q", title=_("known cells"), format=","),
+        ],
+    )
+    layers = [
+        base.mark_bar(height=charts.ROW - 8).encode(
+            x=x,
+            color=alt.condition("datum.called", alt.value(charts.ACCENT), alt.value(charts.GREY)),
+            opacity=alt.condition("datum.called", alt.value(1), alt.value(charts.PALE)),
+        ),
+        base.mark_tick(color=charts.SERIES[1], thickness=2, size=charts.ROW - 4).encode(
+            x=alt.X("threshold:Q", scale=scale)
+        ),
+        base.mark_point(color=charts.AMBER, shape="diamond", size=60, filled=False).encode(
+            x=alt.X("prior:Q", scale=scale)
+        ),
+        charts.figures(drawn, "figure", "p", rows, charts.RIGHT),
+    ]
+    charts.show(alt.layer(*layers), charts.height(rows), _("Probability of each attribute"), "probability chart")
+    st.caption(
+        _(
+            "n = 1 photo. How far to trust each figure: the tooltip has the average precision of its attribute on the "
+            "test split, with the n behind it."
+        )
+    )
+
+
+def _nearest(run: Row, probabilities: np.ndarray) -> None:
+    st.subheader(_("Nearest images of the store"), anchor=False)
+    found = read(browse.images_near, run["run_id"], tuple(round(float(p), 6) for p in probabilities), NEAREST)
+    st.caption(
+        _(
+            "By the run's stored predictions, not by looks: Euclidean distance between the {n} probabilities, among "
+            "the images of the {split} split of {dataset}.",
+            n=len(ATTRIBUTES),
+            split=_(run["split"]),
+            dataset=run["dataset"],
+        )
+    )
+    photos.gallery(run["dataset"], found, pd.DataFrame(), "nearest")
