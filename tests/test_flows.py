@@ -17,7 +17,6 @@ from flows.store import store
 from flows.train import train
 from tests import tiny_mirror as tiny
 
-
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 

@@ -256,7 +256,7 @@ def test_a_password_is_not_shown() -> None:
 
 def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_prediction(store: Engine) -> None:
     fill(store)
-    ids = queries.image_ids(store, "d")
+    ids = sorted(queries.image_ids(store, "d"))
     writes.record_downloads(store, [outcome(key) for key in ids])
     states = {ids[0]: ("present", "present"), ids[1]: ("present", "absent"), ids[2]: ("absent", "unknown")}
     rows_of = {
