@@ -35,13 +35,13 @@ BACKBONE = "efficientnet_lite0"
 FOLDS = 5
 CHANGES: dict[str, dict[str, object]] = {
     "default": {},
+    "no mixup": {"mixup": 0.0},
+    "10 epochs": {"epochs": 10},
+    "no mixup, 10 epochs": {"mixup": 0.0, "epochs": 10},
     "no label smoothing": {"label_smoothing": 0.0},
-    "label smoothing 0.1": {"label_smoothing": 0.1},
     "no contrastive term": {"contrastive_weight": 0.0},
     "learning rate 1e-4": {"learning_rate": 1e-4},
-    "learning rate 1e-3": {"learning_rate": 1e-3},
     "1 view an image": {"views": 1},
-    "20 epochs": {"epochs": 20},
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from coconut_attr.errors import UserError
 from coconut_attr.images import ImageError, decode
@@ -33,8 +33,18 @@ def find_photos(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def upright(source: bytes | Path) -> Image.Image:
+    """A photo as its camera meant it, RGB. (COCO's masks ignore orientation tags, and so does `decode`.)
+
+    Raises:
+        coconut_attr.images.ImageError: no JPEG or PNG, not whole, or too large.
+        OSError: the file cannot be read.
+    """
+    return ImageOps.exif_transpose(decode(source))
+
+
 def read_photo(name: str) -> Image.Image:
-    """A photo by the name that `find_photos` gave it, as RGB.
+    """A photo by the name that `find_photos` gave it, upright, as RGB.
 
     Raises:
         coconut_attr.images.ImageError: it is not a whole JPEG or PNG.
@@ -42,8 +52,8 @@ def read_photo(name: str) -> Image.Image:
         OSError: its file cannot be read.
     """
     if not name.startswith(("http://", "https://")):
-        return decode(Path(name))
+        return upright(Path(name))
     try:
-        return decode(fetch(name))
+        return upright(fetch(name))
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error

@@ -74,7 +74,7 @@ class TrainConfig:
 
 #: Named settings. `report` is the earlier one-off run's: ResNet50, 10 epochs, cosine annealing, clipping, weight decay.
 PROFILES: dict[str, TrainConfig] = {
-    "default": TrainConfig(epochs=20, learning_rate=3e-4, label_smoothing=0.2, mixup=0.4),
+    "default": TrainConfig(epochs=20, learning_rate=3e-4, label_smoothing=0.2, mixup=1.0),
     "report": TrainConfig(backbone="resnet50", views=0),
 }
 

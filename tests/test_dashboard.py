@@ -534,6 +534,7 @@ def test_a_photo_is_predicted_and_what_is_none_is_refused(page: Page, address: s
     expect(page.get_by_text("By the run's stored predictions, not by looks")).to_be_visible()
     (tmp_path / "broken.jpg").write_bytes(tiny.jpeg(3)[:300])
     page.get_by_role("button", name="Remove photo.jpg").click()
+    expect(page.get_by_text("Nearest images of the store")).to_have_count(0, timeout=WAIT)
     page.locator("input[type=file]").set_input_files(tmp_path / "broken.jpg")
     expect(page.get_by_text("The photo cannot be used")).to_be_visible(timeout=WAIT)
     page.get_by_role("textbox", name="Or the URL of one").fill(f"{address}/photo.jpg")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
 
@@ -25,6 +26,7 @@ from coconut_attr.images import ImageError
 from coconut_attr.job import Job, Watcher, run_in_processes, run_job
 from coconut_attr.losses import contrastive, known_bce
 from coconut_attr.model import AttributeModel, Output
+from coconut_attr.photos import read_photo
 from coconut_attr.predict import DeviceError, choose_device, predict_images
 from coconut_attr.probe import STRENGTHS, fit_probe
 from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, profile
@@ -55,7 +57,6 @@ def test_the_contrastive_loss_is_low_where_images_lie_at_their_attributes() -> N
 @pytest.fixture
 def samples(tmp_path: Path) -> Samples:
     """Twelve dark or bright pictures, labelled `bright` by what they are; every other attribute is unknown."""
-    from PIL import Image
 
     paths, labels = [], np.full((12, 34), -1, dtype=np.int8)
     for k in range(12):
@@ -389,3 +390,10 @@ def test_a_device_that_is_not_there_is_told() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="cuda is not available"):
             choose_device("cuda")
+
+
+def test_a_photo_of_a_turned_camera_is_set_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_photo(str(tmp_path / "turned.jpg")).size == (20, 40)

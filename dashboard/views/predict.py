@@ -1,7 +1,6 @@
 """Predict: the attributes of a photo that is uploaded or named by its URL. The photo is not kept."""
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,11 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
 from coconut_attr.errors import UserError
-from coconut_attr.images import decode
+from coconut_attr.photos import upright
 from coconut_attr.public_http import fetch
 from coconut_attr.settings import settings
 from dashboard import charts, photos, ui
@@ -89,15 +88,6 @@ def _photo() -> bytes | None:
     return st.session_state.get(FETCHED) or (file.getvalue() if file else None)
 
 
-def upright(content: bytes) -> Image.Image:
-    """The photo as its camera meant it. (COCO's masks ignore orientation tags, and so does `decode`.)
-
-    Raises:
-        coconut_attr.images.ImageError: no JPEG or PNG, not whole, or too large.
-    """
-    return ImageOps.exif_transpose(decode(content))
-
-
 @st.cache_resource(max_entries=1, show_spinner=False)
 def _load(path: str, modified: float) -> Any:
     from coconut_attr.checkpoint import load_checkpoint  # imports torch, which takes seconds
@@ -114,11 +104,9 @@ def _predict(path: Path, content: bytes) -> tuple[Image.Image, np.ndarray, np.nd
         from coconut_attr.predict import predict_images
 
         image = upright(content)
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
         with st.spinner(_("The model looks at it")):
             loaded, device = _load(str(path), path.stat().st_mtime)
-            found = predict_images(loaded.model, [buffer.getvalue()], device)[0]
+            found = predict_images(loaded.model, [image], device)[0]
         image.thumbnail((photos.THUMBNAIL * 2,) * 2)
         st.session_state[RESULT] = (key, image, found, loaded.thresholds)
     return st.session_state[RESULT][1:]
