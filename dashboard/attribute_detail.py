@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import confusion_matrix, precision_recall_curve
+from sklearn.metrics import precision_recall_curve
 
 from coconut_attr.attributes import INDEX
 from dashboard import charts, photos, ui
@@ -18,7 +18,6 @@ from db import browse, queries
 BINS = 10  # as for the expected calibration error
 POINTS = 300  # of a drawn curve
 IMAGES = 4  # of a kind
-RESAMPLES = 1000  # of the bootstrap
 KINDS: dict[browse.Kind, str] = {
     "true present": N_("Surest, and right: label and model say present"),
     "false present": N_("Surest, and wrong: the label says absent"),
@@ -49,7 +48,6 @@ def detail(run: Row, scores: Row) -> None:
         st.caption(_("The known cells are all of one state: there are no curves to draw."))
     threshold = 0.5 if pd.isna(scores["threshold"]) else float(scores["threshold"])
     if states.any():
-        low, high = f1_interval(states, (probabilities >= threshold).astype(int))
         st.caption(
             _(
                 "At the threshold {threshold}: precision {precision}, recall {recall}, F1 {f1} (95 % interval "
@@ -59,7 +57,7 @@ def detail(run: Row, scores: Row) -> None:
                 precision=ui.number(scores["precision"]),
                 recall=ui.number(scores["recall"]),
                 f1=ui.number(scores["f1"]),
-                interval=ui.interval(low, high),
+                interval=ui.interval(scores["f1_low"], scores["f1_high"]),
                 balanced=ui.number(scores["balanced_accuracy"]),
                 n=ui.count(len(states)),
                 baseline=ui.number(2 * states.mean() / (1 + states.mean())),
@@ -151,23 +149,6 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
             bins=BINS,
         )
     )
-
-
-def f1_interval(states: np.ndarray, decided: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of F1: percentile bootstrap over images, of which each has one cell.
-
-    To draw cells with replacement is to draw how many of them are of each outcome, from a multinomial distribution.
-
-    Args:
-        states, decided: int [n], 1 present, 0 absent.
-    """
-    outcomes = confusion_matrix(states, decided, labels=[0, 1]).ravel()
-    drawn = np.random.default_rng(0).multinomial(len(states), outcomes / len(states), size=RESAMPLES)
-    _right, false_present, false_absent, true_present = drawn.T
-    wanted = 2 * true_present + false_present + false_absent
-    f1 = 2 * true_present[wanted > 0] / wanted[wanted > 0]
-    low, high = np.quantile(f1, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _images(run: Row, attribute: str, where: tuple[Any, ...], threshold: float) -> None:

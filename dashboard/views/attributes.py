@@ -14,7 +14,8 @@ from db import queries
 
 REFRESH = 10
 NONE = "none"
-SCORES = ("prior_ap", "probe_ap", "precision", "recall", "f1", "balanced_accuracy", "threshold", "ece")
+SCORES = ("prior_ap", "probe_ap")
+INTERVALS = ("precision", "recall", "f1", "balanced_accuracy", "ece")
 #: Orders of the attributes: by which column, and whether the highest comes first.
 ORDERS = {
     "label": N_("label order"), "ap": N_("average precision"), "gain": N_("gain over prior"),
@@ -203,6 +204,12 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
             "ap": table["ap"],
             "ap_interval": ui.intervals(table, "ap", ui.number),
             **{name: table[name] for name in SCORES},
+            "threshold": table["threshold"],
+            **{
+                column: values
+                for name in INTERVALS
+                for column, values in ((name, table[name]), (f"{name}_interval", ui.intervals(table, name, ui.number)))
+            },
         }
     )
     config = {
@@ -225,6 +232,7 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
         "threshold": number(_("threshold"), help=_("chosen on val"), **score),
         "ece": number(_("ECE"), help=_("expected calibration error"), **score),
     }
+    config |= {f"{name}_interval": words(_("95 % interval")) for name in INTERVALS}
     if with_other:
         for name, title in (("ap", _("AP of other run")), ("f1", _("F1 of other run"))):
             shown[f"{name} other"] = table[f"{name} of other"]
