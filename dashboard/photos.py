@@ -99,7 +99,7 @@ def gallery(
 
 
 def _card(dataset: str, row: Mapping[Any, Any], evidence: pd.DataFrame, masks: bool) -> None:
-    name = _("COCO image {id}", id=row["coco_id"])
+    name = _("Image {id}", id=row["coco_id"])
     segments = tuple(int(key) for key in evidence["segment_id"].dropna()) if len(evidence) else ()
     shown = False
     if masks and segments and isinstance(row["path"], str) and isinstance(row["mask_path"], str):
@@ -136,7 +136,7 @@ def _nearest(old: int, new: int) -> np.ndarray:
 def captions(coco_id: int, texts: Sequence[object]) -> None:
     """What people wrote about an image."""
     told = [" ".join(text.split()) for text in texts if isinstance(text, str)]
-    name = _("COCO image {id}", id=coco_id)
+    name = _("Image {id}", id=coco_id)
     st.caption(_("{image}, its captions:", image=name) if told else _("{image}, without captions", image=name))
     st.text("\n".join(f"• {text}" for text in told))
 

@@ -195,12 +195,12 @@ def _one(dataset: str, wanted: str) -> None:
     """One image: photo with masks, captions, segments, labels with predictions, and the evidence."""
     image = browse.image(data.engine(), dataset, int(wanted)) if wanted.isdigit() and len(wanted) < 18 else None
     if image is None:
-        st.warning(_("{dataset} has no COCO image {id}.", dataset=dataset, id=wanted))
+        st.warning(_("{dataset} has no image {id}.", dataset=dataset, id=wanted))
         return
     ui.remember("image", wanted)
     with st.container(border=True):
         heading, close = st.columns([6, 1], vertical_alignment="center")
-        heading.subheader(_("COCO image {id}", id=wanted), anchor=False)
+        heading.subheader(_("Image {id}", id=wanted), anchor=False)
         close.button(_("Close"), on_click=lambda: st.query_params.pop("image", None), icon=":material/close:")
         left, right = st.columns([2, 3], gap="medium")
         runs = read(browse.predicting_runs)
@@ -217,7 +217,7 @@ def _one(dataset: str, wanted: str) -> None:
 def _picture(image: Any, wanted: str) -> None:
     segments = data.frame(browse.segments_of(data.engine(), image["id"]))
     picked: list[int] = []
-    name = _("COCO image {id}", id=wanted)
+    name = _("Image {id}", id=wanted)
     place = st.container()
     if image["mask_path"] and len(segments):
         labels = {

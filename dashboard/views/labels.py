@@ -283,7 +283,7 @@ def _confusion(cell: Wrong, picture: pd.DataFrame, evidence: pd.DataFrame) -> No
         )
         photo, words = st.columns([2, 3])
         with photo:
-            photos.show(picture["path"].iloc[0], _("COCO image {id}", id=cell.coco_id), size=PHOTO)
+            photos.show(picture["path"].iloc[0], _("Image {id}", id=cell.coco_id), size=PHOTO)
         with words:
             photos.captions(cell.coco_id, picture["text"].tolist())
         photos.evidence_table(evidence)
