@@ -31,13 +31,16 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        """Database URL to connect to; a plain ``postgresql://`` is read by psycopg 3."""
-        if not self.database_url:
-            return f"sqlite:///{self.data_dir.absolute() / 'coconut_attr.db'}"
-        for plain in ("postgresql://", "postgres://"):
-            if self.database_url.startswith(plain):
-                return "postgresql+psycopg://" + self.database_url.removeprefix(plain)
-        return self.database_url
+        """Database URL to connect to."""
+        return sqlalchemy_form(self.database_url or f"sqlite:///{self.data_dir.absolute() / 'coconut_attr.db'}")
+
+
+def sqlalchemy_form(url: str) -> str:
+    """A database URL as SQLAlchemy takes it: a plain ``postgresql://`` is read by psycopg 3."""
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            return "postgresql+psycopg://" + url.removeprefix(plain)
+    return url
 
 
 @cache

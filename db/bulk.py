@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import JSON, Connection, DateTime, Table
 
 Row = Mapping[str, Any]
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows, all with the same columns, whose values the driver stores as they are (no date, no JSON)."""
+    """Insert rows, all with the same columns."""
     if rows:
         names = list(rows[0])
+        rows = _as_stored(connection, table, rows)
         if connection.dialect.name == "postgresql":
             _copy(connection, table.name, names, rows)
         else:
@@ -22,7 +23,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
 
 
 def update_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Set the other columns of the rows that the given primary keys name; see `insert_rows`."""
+    """Set the other columns of the rows that the given primary keys name; those columns hold no date and no JSON."""
     if not rows:
         return
     keys = [column.name for column in table.primary_key]
@@ -41,6 +42,19 @@ def update_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
         settings, same = ", ".join(f"{name} = ?" for name in values), " AND ".join(f"{name} = ?" for name in keys)
         statement = f"UPDATE {table.name} SET {settings} WHERE {same}"  # noqa: S608
         connection.exec_driver_sql(statement, _values([*values, *keys], rows))
+
+
+def _as_stored(connection: Connection, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows with their dates and JSON as the driver takes them; it takes all else as it is."""
+    to_stored = {
+        column.name: process
+        for column in table.columns
+        if isinstance(column.type, DateTime | JSON) and column.name in rows[0]
+        if (process := column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect))
+    }
+    if not to_stored:
+        return rows
+    return [{**row, **{name: process(row[name]) for name, process in to_stored.items()}} for row in rows]
 
 
 def _values(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[Any, ...]]:

@@ -7,13 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from coconut_attr.settings import settings
+from db.admin import db_commands
 from db.check import check
-from db.engine import open_for_reading, open_store
+from db.engine import open_for_reading, shown
 from db.labels import labels_commands
 from db.mirror import mirror_commands
 from db.queries import sql
-
-db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -25,18 +24,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(mirror_commands, name="mirror")
 
 
-@db_commands.command()
-def upgrade() -> None:
-    """Bring the store's schema to this version."""
-    open_store(settings().sqlalchemy_url).dispose()
-    typer.echo("the store has this version's schema")
-
-
 def status(runs: Annotated[int, typer.Option(help="Runs to show, newest first.", min=1)] = 5) -> None:
     """What the store holds: datasets and runs."""
     engine = open_for_reading(settings().sqlalchemy_url)
     console = Console()
-    console.print(f"store: {engine.url.render_as_string(hide_password=True)}", soft_wrap=True)
+    console.print(f"store: {shown(engine)}", soft_wrap=True)
     datasets = Table("dataset", *(["images", "downloaded", "failed", "with mask", "captions", "segments", "labelled"]))
     for row in sql(engine, "SELECT * FROM dataset_summary WHERE images > 0 ORDER BY dataset"):
         numbers = (

@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from coconut_attr.errors import UserError
 
@@ -82,17 +82,22 @@ def head_revision() -> str:
     return _scripts().get_current_head() or ""
 
 
+def known_revisions() -> set[str]:
+    """The schema versions that this code can bring to its own."""
+    return {script.revision for script in _scripts().walk_revisions()}
+
+
 def current_revision(engine: Engine) -> str | None:
     """The schema version of a store; None where it is empty.
 
     Raises:
-        StoreError: the server does not answer or refuses the account.
+        StoreError: the server does not answer or refuses the account, or the file is no SQLite database.
     """
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
-        raise StoreError(f"cannot open {_shown(engine)}: {error.orig}") from error
+    except DatabaseError as error:
+        raise StoreError(f"cannot open {shown(engine)}: {error.orig}") from error
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
@@ -116,8 +121,8 @@ def open_store(url: str) -> Engine:
     """
     engine = connect(url)
     current = current_revision(engine)
-    if current is not None and current not in {script.revision for script in _scripts().walk_revisions()}:
-        raise StoreError(f"{_shown(engine)} has schema {current}, newer than this program: upgrade the program")
+    if current is not None and current not in known_revisions():
+        raise StoreError(f"{shown(engine)} has schema {current}, newer than this program: upgrade the program")
     upgrade(engine)
     if current is not None and current != head_revision():
         from db.counts import refresh_all  # knows the tables, as this module does not
@@ -135,11 +140,19 @@ def open_for_reading(url: str) -> Engine:
     engine = connect(url, read_only=True)
     current = current_revision(engine)
     if current is None:
-        raise StoreError(f"{_shown(engine)} is empty; run: make run")
+        raise StoreError(f"{shown(engine)} is empty; run: make run")
     if current != head_revision():
-        raise StoreError(f"{_shown(engine)} has schema {current}, not {head_revision()}; run: coconut-attr db upgrade")
+        raise StoreError(f"{shown(engine)} has schema {current}, not {head_revision()}; run: coconut-attr db upgrade")
     return engine
 
 
-def _shown(engine: Engine) -> str:
+def shown(engine: Engine) -> str:
+    """The URL of a store without its password."""
+    if engine.dialect.name == "sqlite":
+        return f"sqlite:///{sqlite_file(engine)}"
     return engine.url.render_as_string(hide_password=True)
+
+
+def sqlite_file(engine: Engine) -> Path:
+    """The file of a SQLite engine."""
+    return Path((engine.url.database or "").removeprefix("file:"))  # a read-only engine has a URI
