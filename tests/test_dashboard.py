@@ -54,7 +54,7 @@ PAGES = {
     "sql": "SQL",
 }
 CHARTS = {"overview": 1, "coverage": 3, "labels": 2, "attributes": 4, "runs": 4, "explore": 0, "predict": 0, "sql": 0}
-WAIT = 10_000  # milliseconds
+WAIT = 30_000  # milliseconds
 MARK = "[role=graphics-symbol]:not([aria-roledescription=axis])"  # what a chart draws for its data
 
 
