@@ -1,6 +1,5 @@
 """Images and label vectors for training: files decoded at a reduced size, augmented, normalised."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torchvision.transforms import v2
 
 from coconut_attr import processes
 from coconut_attr.backbones import Backbone
+from coconut_attr.files import sha256_of
 
 PLAIN = -1  # the view of an image without augmentation
 View = tuple[int, int]  # place of an image in its split, and which of its views
@@ -45,7 +45,7 @@ class Samples:
     @classmethod
     def of_files(cls, paths: Sequence[Path], labels: np.ndarray) -> "Samples":
         """Samples whose files are hashed here."""
-        return cls(paths, labels, [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
+        return cls(paths, labels, [sha256_of(path) for path in paths])
 
 
 class ImageSet(Dataset):

@@ -32,10 +32,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
+def _part_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}")
+
+
 def _temporary(path: Path) -> BinaryIO:
     """A new file beside a path, locked: that tells `clear_leftovers` that its writer is alive."""
     while True:
-        file = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}").open("xb")
+        file = _part_name(path).open("xb")
         with suppress(OSError):  # a filesystem without locks: its leftovers stay
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
@@ -84,7 +88,7 @@ def part_of(path: Path) -> Iterator[Path]:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}")
+    temporary = _part_name(path)
     try:
         yield temporary
         if path.is_file() and filecmp.cmp(temporary, path, shallow=False):

@@ -29,6 +29,11 @@ STATE_NAME = "state.pt"
 GRACE_SECONDS = 20
 
 
+def run_folder(data_dir: Path, run: int) -> Path:
+    """Where the files of a run are."""
+    return data_dir / "runs" / str(run)
+
+
 def _nothing(*_: Any) -> None:
     pass
 
@@ -63,7 +68,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        return self.data_dir / "runs" / str(self.run)
+        return run_folder(self.data_dir, self.run)
 
     @property
     def checkpoint(self) -> Path:

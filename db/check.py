@@ -18,7 +18,6 @@ from coconut_attr.registry import DATASETS, Dataset
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
-from coconut_attr.sources.records import SegmentInfo
 from db import queries
 from db import store as writes
 from db.engine import connect, open_for_reading
@@ -47,11 +46,8 @@ def _image_problems(dataset: Dataset, item: queries.Annotated, categories: Seque
         why = f"{image['error_class']}: {image['error']}" if image["state"] else "not tried yet"
         problems.append(Problem("annotation without image", why))
     if image["mask_path"]:
-        infos = [
-            SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"]) for s in item.segments
-        ]
         shape = (image["height"], image["width"])
-        problems += check_annotation(data_dir / image["mask_path"], infos, shape, categories)
+        problems += check_annotation(data_dir / image["mask_path"], item.infos, shape, categories)
     elif dataset.repos:
         problems.append(Problem("image without annotation", "known by its captions alone"))
     return problems

@@ -10,9 +10,9 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, text
 
 from db.bulk import insert_rows
-from db.models import Base, CooccurrenceCount, DatasetCount, LabelCount, now
+from db.models import CooccurrenceCount, DatasetCount, LabelCount, now
 from db.queries import sql
-from db.store import upsert
+from db.store import table_of, upsert
 
 COMBINED = "combined"
 DATASET_COUNTS = """
@@ -55,18 +55,14 @@ def refresh_counts(engine: Engine, dataset: str) -> None:
         for row in images:
             parts = {f"{name}s": counts.get(row["split"], 0) for name, counts in children.items()}
             upsert(connection, DatasetCount, [{**row, **parts, "counted_at": counted_at}])
-        insert_rows(connection, _table(LabelCount), labels)
-        insert_rows(connection, _table(CooccurrenceCount), together)
+        insert_rows(connection, table_of(LabelCount), labels)
+        insert_rows(connection, table_of(CooccurrenceCount), together)
 
 
 def refresh_all(engine: Engine) -> None:
     """`refresh_counts` of every dataset that has images."""
     for row in sql(engine, "SELECT name FROM dataset d WHERE EXISTS (SELECT 1 FROM image WHERE dataset = d.name)"):
         refresh_counts(engine, row["name"])
-
-
-def _table(model: type[Base]) -> Any:
-    return model.__table__
 
 
 def _rows(connection: Connection, query: str, dataset: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from coconut_attr.registry import DATASETS
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
-from coconut_attr.sources.records import ImageInfo, SegmentInfo
+from coconut_attr.sources.records import ImageInfo
 from db import queries
 from db.engine import open_for_reading
 
@@ -72,10 +72,7 @@ def mirror_images(engine: Engine, image_ids: list[int]) -> Iterator[MirrorImage]
                     sha256=row["sha256"],
                     mask=data_dir / row["mask_path"] if row["mask_path"] else None,
                     annotation_file=row["annotation_file"] or "",
-                    segments=[
-                        SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"])
-                        for s in item.segments
-                    ],
+                    segments=item.infos,
                 )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import BindParameter, Connection, Engine, RowMapping, Select, bi
 from sqlalchemy.exc import SQLAlchemyError
 
 from coconut_attr.attributes import CODES
+from coconut_attr.sources.records import SegmentInfo
 from db.models import Caption, Download, Image, ImageAttribute, Run, Segment
 
 Rows = Sequence[RowMapping]
@@ -82,6 +83,13 @@ class Annotated:
     image: RowMapping
     segments: Rows
     captions: Rows
+
+    @property
+    def infos(self) -> list[SegmentInfo]:
+        """Its segments_info, as the annotation states it."""
+        return [
+            SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"]) for s in self.segments
+        ]
 
 
 def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated]:

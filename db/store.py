@@ -37,7 +37,8 @@ _FILE = ("path", "sha256", "bytes")  # columns of an image that tell of its file
 BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
 
 
-def _table(model: type[Base]) -> Table:
+def table_of(model: type[Base]) -> Table:
+    """The table of a model, typed as one."""
     return model.__table__  # type: ignore[return-value]
 
 
@@ -48,7 +49,7 @@ def upsert(connection: Connection, model: type[Base], rows: Iterable[Row], keys:
         rows: all with the same columns.
         keys: columns of a unique constraint; by default the primary key.
     """
-    table = _table(model)
+    table = table_of(model)
     keys = keys or [column.name for column in table.primary_key]
     rows = [dict(row) for row in rows]
     if not rows:
@@ -65,7 +66,7 @@ def upsert(connection: Connection, model: type[Base], rows: Iterable[Row], keys:
 
 def replace_rows(connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]) -> None:
     """Put rows in place of all that a table holds for some images."""
-    table = _table(model)
+    table = table_of(model)
     for start in range(0, len(image_ids), BATCH):
         connection.execute(delete(table).where(table.c.image_id.in_(image_ids[start : start + BATCH])))
     insert_rows(connection, table, rows)
@@ -169,7 +170,7 @@ def add_captions(
             if row["coco_id"] in keys and (keys[row["coco_id"]], row["caption_id"]) not in stored
         ]
         if new:
-            insert_rows(connection, _table(Caption), new)
+            insert_rows(connection, table_of(Caption), new)
             _set_rule_version(connection, sorted({row["image_id"] for row in new}), None)
         connection.execute(delete(Finding).where(Finding.dataset == dataset, Finding.stage == "captions"))
         _insert_findings(connection, dataset, "captions", findings)
@@ -202,8 +203,8 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
             connection.execute(delete(DownloadClaim).where(DownloadClaim.image_id.in_(batch)))
         replaced = [row["id"] for row in files if before.get(row["id"], row["sha256"]) != row["sha256"]]
         _set_rule_version(connection, replaced, None)
-        update_rows(connection, _table(Image), files)
-        update_rows(connection, _table(Image), lost)
+        update_rows(connection, table_of(Image), files)
+        update_rows(connection, table_of(Image), lost)
     return len(replaced)
 
 
@@ -243,7 +244,7 @@ def record_labels(
         )
         for model, rows in ((ImageAttribute, label_rows), (AttributeEvidence, evidence)):
             replace_rows(connection, model, sorted(changed), [row for row in rows if row["image_id"] in changed])
-        update_rows(connection, _table(Segment), segments)
+        update_rows(connection, table_of(Segment), segments)
         _set_rule_version(connection, keys, rule_version)
     return len(changed)
 
@@ -294,7 +295,7 @@ def _set_rule_version(connection: Connection, image_ids: Sequence[int], rule_ver
 
 def _changed(connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]) -> set[int]:
     """Which of these images hold other rows in a table than the given ones."""
-    table = _table(model)
+    table = table_of(model)
     names = [column.name for column in table.columns]
     before: dict[int, set[tuple[Any, ...]]] = defaultdict(set)
     for start in range(0, len(image_ids), BATCH):

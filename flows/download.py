@@ -1,5 +1,6 @@
 """The flow `download`: annotations first, then the images that they name."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import TaskRun
 from prefect.logging import get_run_logger
 from prefect.states import State
+from sqlalchemy import RowMapping
 
 from coconut_attr.annotations import AnnotationFile, annotation_files, captioned_images, keep_mask
 from coconut_attr.check import unique_annotations, unique_captions
@@ -97,7 +99,7 @@ def read_annotations(entry: Dataset, limit: int | None, refresh: bool) -> None:
             raise
         get_run_logger().warning("%s; all annotation files listed before are complete, so those are used", error)
         return
-    note_changes(entry, files, refresh)
+    note_changes(entry, files, known, refresh)
     known = queries.annotation_files(store(), entry.name)
     for file in files:
         if file.name in known and known[file.name]["complete"]:
@@ -107,15 +109,18 @@ def read_annotations(entry: Dataset, limit: int | None, refresh: bool) -> None:
         read_annotation_file(entry, file, limit)
 
 
-def note_changes(entry: Dataset, files: list[AnnotationFile], refresh: bool) -> None:
+def note_changes(entry: Dataset, files: list[AnnotationFile], known: Mapping[str, RowMapping], refresh: bool) -> None:
     """Compare annotation files with what was read of them.
 
     One that changed when it was half read is begun anew. One that was read to its end is told and kept, for labels and
     runs rest on it; `refresh` begins it anew.
+
+    Args:
+        known: rows of `annotation_file` by name: what was read.
     """
     listed = {file.name: file for file in files}
     findings = []
-    for name, row in queries.annotation_files(store(), entry.name).items():
+    for name, row in known.items():
         before = Version(row["size"] or 0, row["sha256"] or "", row["etag"] or "")
         if name not in listed:
             kind = "annotation file gone"

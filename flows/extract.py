@@ -14,7 +14,7 @@ from coconut_attr.images import ImageError
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
-from coconut_attr.sources.records import Caption, SegmentInfo
+from coconut_attr.sources.records import Caption
 from db import queries
 from db import store as writes
 from db.counts import refresh_counts
@@ -80,9 +80,8 @@ def label_images(dataset: str, image_ids: list[int], version: str, progress: Pro
 def extract_image(extractor: Extractor, item: queries.Annotated) -> Extraction:
     """Evidence and labels of one image of the store; errors as `Extractor.extract`."""
     data_dir, mask = settings().data_dir, item.image["mask_path"]
-    infos = [SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"]) for s in item.segments]
     captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
-    return extractor.extract(data_dir / item.image["path"], data_dir / mask if mask else None, infos, captions)
+    return extractor.extract(data_dir / item.image["path"], data_dir / mask if mask else None, item.infos, captions)
 
 
 def label_rows(key: int, found: Extraction) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from coconut_attr.environment import environment
-from coconut_attr.job import STATE_NAME, Job, Watcher, run_in_processes, run_job
+from coconut_attr.job import STATE_NAME, Job, Watcher, run_folder, run_in_processes, run_job
 from coconut_attr.model import AttributeModel, count_parameters
 from coconut_attr.predict import choose_device
 from coconut_attr.registry import dataset as registered
@@ -73,7 +73,7 @@ def train(
 def resumed(run_id: int) -> int:
     """Go on with an interrupted run where its last epoch ended, and score it."""
     run = queries.run(store(), run_id)
-    state = settings().data_dir / "runs" / str(run_id) / STATE_NAME
+    state = run_folder(settings().data_dir, run_id) / STATE_NAME
     if run is None or run["status"] == "finished" or not state.is_file():
         why = "it is finished" if run and run["status"] == "finished" else "no epoch of it was kept"
         raise TrainingError(f"run {run_id} cannot be gone on with: {'there is no such run' if run is None else why}")
