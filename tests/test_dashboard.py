@@ -493,7 +493,8 @@ def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(page: Page
         assert marks(page, description) > 0
     expect(page.get_by_text("Surest, and right: label and model say present")).to_be_visible()
     expect(page.locator(".legend").first).to_contain_text(f"Run {other}")
-    assert all(part in page.url for part in ("attribute=animal", f"with={other}", "sort=ap"))
+    for part in ("attribute=animal", f"with={other}", "sort=ap"):
+        expect(page).to_have_url(re.compile(re.escape(part)), timeout=WAIT)
     expect(page.get_by_text("n = 5 known cells, 2 present")).to_be_visible()
     box = page.get_by_role("combobox", name="Attribute (or click")
     box.focus()
@@ -521,7 +522,7 @@ def test_images_are_found_by_label_prediction_and_set_and_one_is_shown_in_full(p
     expect(page.get_by_role("img", name="Image 7").first).to_be_visible()
     labels = page.get_by_test_id("stDataFrame").first
     expect(labels.locator("td", has_text="person")).to_have_count(1)
-    assert "image=7" in page.url
+    expect(page).to_have_url(re.compile(re.escape("image=7")), timeout=WAIT)
     assert_no_error(page)
 
 
@@ -666,7 +667,7 @@ def test_another_source_has_figures_of_its_own(page: Page, address: str):
     expect(person.locator("td", has_text="1 of 1")).to_have_count(1)
     expect(person.locator("td", has_text="0 of 1")).to_have_count(0)
     expect(page.locator("svg text", has_text="undefined: no present label").first).to_be_attached(timeout=WAIT)
-    assert "source=panoptic" in page.url
+    expect(page).to_have_url(re.compile(re.escape("source=panoptic")), timeout=WAIT)
     expect(page.get_by_text("where gold and labels both know a cell, they agree")).to_be_visible()
     assert_no_error(page)
 
@@ -678,7 +679,7 @@ def test_a_wrong_label_shows_its_evidence_and_that_its_photo_is_missing(page: Pa
     for text in ("unit-test words", "unit-test segments"):
         expect(evidence.locator("td", has_text=text)).to_have_count(1)
     expect(page.get_by_text("The photo cannot be read")).to_be_visible()
-    assert "attribute=person" in page.url
+    expect(page).to_have_url(re.compile(re.escape("attribute=person")), timeout=WAIT)
     assert_no_error(page)
 
 
