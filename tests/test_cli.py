@@ -207,7 +207,8 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         output, _ = queued.communicate(timeout=180)
         assert queued.returncode == 0, output + (logs / "worker-gpu.log").read_text()
         (cancelled,) = sql(engine, "SELECT * FROM run WHERE id = :run", run=done["run"])
-        assert (cancelled["status"], cancelled["note"].split(";")[0]) == ("failed", "cancelled")
+        assert (cancelled["status"], cancelled["finished_at"] is None) == ("cancelled", False)
+        assert cancelled["note"] == f"go on with: coconut-attr train --resume {done['run']}"
         assert (tmp_path / "data" / cancelled["checkpoint"]).is_file()
         run = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained' ORDER BY run_id DESC")[0]
         assert (run["status"], run["trained_on"]) == ("finished", "sample")

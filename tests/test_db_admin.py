@@ -187,11 +187,12 @@ def test_what_is_wrong_with_a_store_is_told(store: Engine) -> None:
     path = Path(store.url.database)
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO caption VALUES (99, 1, 'of no image')")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'caption'").fetchone()
     connection.close()
     assert store_problems(store) == ["row 1 of caption names a row of image that is not there"]
     store.dispose()
     damaged = bytearray(path.read_bytes())
-    damaged[-4096 * 5 :] = b"x" * 4096 * 5
+    damaged[(page - 1) * 4096 : page * 4096] = b"x" * 4096
     path.write_bytes(damaged)
     assert "bring a backup back" in " ".join(store_problems(connect(f"sqlite:///{path}")))
 

@@ -216,6 +216,22 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     assert [row["loss"] for row in curve] == [0.4]
 
 
+def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
+    new = {"dataset": "d", "backbone": "b", "total_parameters": 2, "trainable_parameters": 1, "config": {},
+           "environment": {}}  # fmt: skip
+    long_ago = writes.now() - 2 * writes.SILENCE
+    ids = [writes.start_run(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, writes.now())]
+    killed, before_heartbeats, alive, _new = ids
+    writes.update_run(store, killed, heartbeat_at=long_ago)
+    writes.beat(store, alive)
+    assert sorted(writes.end_silent_runs(store)) == [killed, before_heartbeats]
+    assert writes.end_silent_runs(store) == []
+    found = [queries.run(store, key) for key in ids]
+    assert [row["status"] for row in found] == ["failed", "failed", "running", "running"]
+    assert found[0]["note"] == f"its process ended without a word; go on with: coconut-attr train --resume {killed}"
+    assert found[0]["finished_at"] == found[0]["heartbeat_at"]
+
+
 def test_a_reading_connection_cannot_write(store: Engine, store_url: str) -> None:
     reader = open_for_reading(store_url)
     with pytest.raises(DatabaseError, match="read.?only"), reader.begin() as connection:
