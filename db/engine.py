@@ -7,9 +7,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, ProgrammingError
 
 from coconut_attr.errors import UserError
 
@@ -117,13 +118,22 @@ def open_store(url: str) -> Engine:
     """An engine for a store whose schema is this code's.
 
     Raises:
-        StoreError: it cannot be opened, or was made by a newer version of this program.
+        StoreError: it cannot be opened, was made by a newer version of this program, or by an older one, and the
+            account may not change the schema.
     """
     engine = connect(url)
     current = current_revision(engine)
     if current is not None and current not in known_revisions():
         raise StoreError(f"{shown(engine)} has schema {current}, newer than this program: upgrade the program")
-    upgrade(engine)
+    try:
+        upgrade(engine)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        raise StoreError(
+            f"{shown(engine)} has schema {current}, not {head_revision()}, and this account may not change it; run "
+            "with the account that owns the tables: coconut-attr db upgrade"
+        ) from error
     if current is not None and current != head_revision():
         from db.counts import refresh_all  # knows the tables, as this module does not
 

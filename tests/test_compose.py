@@ -17,6 +17,8 @@ import requests
 import yaml
 from streamlit.testing.v1 import AppTest
 
+from coconut_attr.settings import sqlalchemy_form
+from db.engine import StoreError, open_store
 from flows.local import ROOT, Stack, wait_for
 from tests.conftest import _postgres_program
 from tests.test_cli import free_port
@@ -149,6 +151,8 @@ def test_the_processes_of_the_file_do_a_job_together(
         try:
             assert by_hand.healthy("postgres")
             start("prefect-server")
+            with pytest.raises(StoreError, match="this account may not change it; run with the account that owns"):
+                open_store(sqlalchemy_form(by_hand.environment("worker-cpu")["COCONUT_ATTR_DATABASE_URL"]))
             by_hand.run("migrate")
             start("dashboard")
             wait_for(stack, lambda: by_hand.healthy("prefect-server"), 120, "Prefect")

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 from typer.testing import CliRunner
 
-from coconut_attr.cli import app
 from coconut_attr.errors import UserError
-from db import cli, queries
+from db import queries
 from db import store as writes
+from db.admin import db_commands
 from db.backup import back_up, restore
 from db.copy import copy_store
 from db.counts import refresh_counts
@@ -19,8 +19,6 @@ from db.engine import StoreError, connect, downgrade, head_revision, open_store
 from db.integrity import is_empty, store_problems
 from db.models import Base
 from tests.test_store import fill, labels, outcome
-
-cli.register(app)
 
 
 def fill_all(store: Engine) -> None:
@@ -199,7 +197,7 @@ def test_what_is_wrong_with_a_store_is_told(store: Engine) -> None:
 
 def test_the_commands(tmp_path: Path, configure, postgres_url: str) -> None:
     def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(app, ["db", *arguments])
+        result = CliRunner().invoke(db_commands, arguments)
         if isinstance(result.exception, UserError):
             return 1, str(result.exception)
         return result.exit_code, result.output
