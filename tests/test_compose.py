@@ -194,4 +194,23 @@ def test_the_processes_of_the_file_do_a_job_together(
         shown = str(page.main)
         assert "sample" in shown.lower() and "13" in shown
         by_hand.run("migrate", "coconut-attr", "db", "backup", str(tmp_path / "backup"))
+        with by_hand.as_role("migrate") as owner:
+            owner.execute("CREATE TABLE later (id SERIAL PRIMARY KEY)")  # as a migration to come may
+        with by_hand.as_role("worker-cpu") as writer:
+            writer.execute("INSERT INTO later DEFAULT VALUES")
+        with by_hand.as_role("dashboard") as reader:
+            assert reader.execute("SELECT id FROM later").fetchone() == (1,)
+        with by_hand.as_role("migrate") as owner:
+            owner.execute("DROP TABLE later")
+        by_hand.run("migrate", "coconut-attr", "db", "restore", str(tmp_path / "backup"), "--replace")
+        with by_hand.as_role("dashboard") as reader:  # the tables are new ones, and the rights to them the same
+            assert reader.execute("SELECT COUNT(*) FROM download WHERE state = 'done'").fetchone() == (done,)
+            assert reader.execute("SELECT COUNT(*) FROM dataset_summary").fetchone() != (0,)
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                reader.execute("DELETE FROM run")
+            reader.execute("SET default_transaction_read_only = off")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute("DELETE FROM run")
+        with by_hand.as_role("worker-cpu") as writer:
+            writer.execute("UPDATE download SET attempts = attempts")
         assert "integrity: nothing wrong" in by_hand.run("migrate", "coconut-attr", "db", "check")
