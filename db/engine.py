@@ -36,8 +36,13 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except Exception as error:
-        raise StoreError(f"COCONUT_ATTR_DATABASE_URL={url!r} is not a database URL") from error
+    except Exception:  # neither it nor the URL is told: where the password stands cannot be known
+        raise StoreError(
+            "COCONUT_ATTR_DATABASE_URL (or --to) is not a database URL, such as postgresql://user@host/coconut_attr"
+        ) from None
+    if "password" in parsed.query:  # which the driver takes too; in its own place it is hidden where the URL is shown
+        password = parsed.normalized_query["password"][-1]
+        parsed = parsed.set(password=password).difference_update_query(["password"])
     if parsed.get_backend_name() != "sqlite":
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
         return create_engine(parsed, pool_pre_ping=True, connect_args=options)

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 from alembic import command
@@ -264,10 +265,25 @@ def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
         open_store(f"sqlite:///{newer}")
 
 
-def test_a_password_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:secret@127.0.0.1:9/x",
+        "postgresql+psycopg://user:secret@127.0.0.1:port/x",
+        "postgresql+psycopg:/user:secret@127.0.0.1/x",
+        "postgresql+psycopg://user@127.0.0.1:9/x?password=secret",
+        "postgresql+psycopg://user:secret@127.0.0.1:9/x?password=secret",
+    ],
+)
+def test_a_password_is_not_shown(url: str) -> None:
     with pytest.raises(StoreError) as caught:
-        open_store("postgresql+psycopg://user:secret@127.0.0.1:9/x")
-    assert "secret" not in str(caught.value)
+        open_store(url)
+    assert "secret" not in "".join(format_exception(caught.value))
+
+
+def test_a_password_among_the_parameters_of_a_url_is_used() -> None:
+    url = connect("postgresql+psycopg://user@127.0.0.1:9/x?password=a%40b&connect_timeout=5").url
+    assert (url.password, dict(url.query)) == ("a@b", {"connect_timeout": "5"})
 
 
 def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_prediction(store: Engine) -> None:
