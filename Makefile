@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run up test lint install clean
+.PHONY: run up test audit install clean
 
 run: $(VENV)/installed
 	$(BIN)/coconut-attr run
@@ -16,6 +16,11 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Known vulnerabilities of what is installed; asks a database on the internet.
+audit: $(VENV)/installed
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 install: $(VENV)/installed
 

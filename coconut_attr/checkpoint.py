@@ -68,15 +68,18 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoin
         if tuple(json.loads(metadata["attributes"])) != ATTRIBUTES:
             raise CheckpointError(f"{path} was trained for other attributes than this version's; train again")
         # Checkpoints of the first version have none.
-        thresholds = np.array(json.loads(metadata.get("thresholds", str([0.5] * len(ATTRIBUTES)))))
+        thresholds = np.array(json.loads(metadata.get("thresholds", str([0.5] * len(ATTRIBUTES)))), float)
+        if thresholds.shape != (len(ATTRIBUTES),):
+            raise CheckpointError(f"{path} is not a usable checkpoint: thresholds of shape {thresholds.shape}")
+        run, dataset, epoch = int(metadata["run"]), metadata["dataset"], int(metadata["epoch"])
         model = AttributeModel(metadata["backbone"], pretrained=False)
         model.load_state_dict(load_file(path))
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}; train first: make run") from error
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, BackboneError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, BackboneError) as error:
         raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error
     model.to(device or torch.device("cpu")).eval()
-    return Checkpoint(model, int(metadata["run"]), metadata["dataset"], int(metadata["epoch"]), thresholds)
+    return Checkpoint(model, run, dataset, epoch, thresholds)
 
 
 def newest_checkpoint(data_dir: Path) -> Path:

@@ -20,7 +20,8 @@ def N_(message: str) -> str:  # gettext's name for it
 #: Words of the store that pages show; the attributes and their groups are others.
 TERMS: Final = (
     N_("present"), N_("absent"), N_("unknown"), N_("combined"), N_("panoptic"), N_("pixels"), N_("caption"),
-    N_("train"), N_("val"), N_("test"), N_("running"), N_("finished"), N_("failed"), N_("trained"), N_("reported"),
+    N_("train"), N_("val"), N_("test"), N_("running"), N_("finished"), N_("failed"), N_("cancelled"),
+    N_("trained"), N_("reported"),
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Commands of the store, added to `coconut-attr`."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -9,10 +10,11 @@ from rich.table import Table
 from coconut_attr.settings import settings
 from db.admin import db_commands
 from db.check import check
-from db.engine import open_for_reading, shown
+from db.engine import connect, open_for_reading, shown
 from db.labels import labels_commands
 from db.mirror import mirror_commands
-from db.queries import sql
+from db.queries import DatabaseError, sql
+from db.store import end_silent_runs
 
 
 def register(app: typer.Typer) -> None:
@@ -25,8 +27,10 @@ def register(app: typer.Typer) -> None:
 
 
 def status(runs: Annotated[int, typer.Option(help="Runs to show, newest first.", min=1)] = 5) -> None:
-    """What the store holds: datasets and runs."""
+    """What the store holds: datasets and runs. Runs whose process has died are noted as failed."""
     engine = open_for_reading(settings().sqlalchemy_url)
+    with suppress(DatabaseError):  # an account that may only read
+        end_silent_runs(connect(settings().sqlalchemy_url))
     console = Console()
     console.print(f"store: {shown(engine)}", soft_wrap=True)
     datasets = Table("dataset", *(["images", "downloaded", "failed", "with mask", "captions", "segments", "labelled"]))

@@ -7,9 +7,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, ProgrammingError
 
 from coconut_attr.errors import UserError
 
@@ -35,8 +36,13 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except Exception as error:
-        raise StoreError(f"COCONUT_ATTR_DATABASE_URL={url!r} is not a database URL") from error
+    except Exception:  # neither it nor the URL is told: where the password stands cannot be known
+        raise StoreError(
+            "COCONUT_ATTR_DATABASE_URL (or --to) is not a database URL, such as postgresql://user@host/coconut_attr"
+        ) from None
+    if "password" in parsed.query:  # which the driver takes too; in its own place it is hidden where the URL is shown
+        password = parsed.normalized_query["password"][-1]
+        parsed = parsed.set(password=password).difference_update_query(["password"])
     if parsed.get_backend_name() != "sqlite":
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
         return create_engine(parsed, pool_pre_ping=True, connect_args=options)
@@ -117,13 +123,22 @@ def open_store(url: str) -> Engine:
     """An engine for a store whose schema is this code's.
 
     Raises:
-        StoreError: it cannot be opened, or was made by a newer version of this program.
+        StoreError: it cannot be opened, was made by a newer version of this program, or by an older one, and the
+            account may not change the schema.
     """
     engine = connect(url)
     current = current_revision(engine)
     if current is not None and current not in known_revisions():
         raise StoreError(f"{shown(engine)} has schema {current}, newer than this program: upgrade the program")
-    upgrade(engine)
+    try:
+        upgrade(engine)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        raise StoreError(
+            f"{shown(engine)} has schema {current}, not {head_revision()}, and this account may not change it; run "
+            "with the account that owns the tables: coconut-attr db upgrade"
+        ) from error
     if current is not None and current != head_revision():
         from db.counts import refresh_all  # knows the tables, as this module does not
 

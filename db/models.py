@@ -257,12 +257,15 @@ class AttributeEvidence(Base):
 
 
 class Run(Base):
-    """A training run: `trained` here, or `reported` by somebody else and stored for comparison."""
+    """A training run: `trained` here, or `reported` by somebody else and stored for comparison.
+
+    The process of a `running` one writes `heartbeat_at` every half minute; one that stops doing so has died.
+    """
 
     __tablename__ = "run"
     __table_args__ = (
         CheckConstraint("kind IN ('trained', 'reported')", name="kind"),
-        CheckConstraint("status IN ('running', 'finished', 'failed')", name="status"),
+        CheckConstraint("status IN ('running', 'finished', 'failed', 'cancelled')", name="status"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -285,6 +288,7 @@ class Run(Base):
     best_epoch: Mapped[int | None]
     flow_run_id: Mapped[str | None]
     note: Mapped[str | None]
+    heartbeat_at: Mapped[datetime | None]
 
 
 class EpochMetric(Base):

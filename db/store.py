@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, String, Table, cast, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.bulk import Row, insert_rows, update_rows
@@ -34,6 +34,7 @@ from db.models import (
 )
 
 _FILE = ("path", "sha256", "bytes")  # columns of an image that tell of its file
+SILENCE = timedelta(minutes=10)  # after which a run that says nothing is taken for dead
 BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
 
 
@@ -324,8 +325,24 @@ def update_run(engine: Engine, run_id: int, **columns: Any) -> None:
 
 
 def finish_run(engine: Engine, run_id: int, status: str, note: str | None = None) -> None:
-    """Note that a run has ended: `finished` or `failed` (with why)."""
+    """Note that a run has ended: `finished`, `cancelled`, or `failed` (with why)."""
     update_run(engine, run_id, status=status, finished_at=now(), note=note)
+
+
+def beat(engine: Engine, run_id: int) -> None:
+    """Note that the process of a run is alive."""
+    with engine.begin() as connection:
+        connection.execute(update(Run).where(Run.id == run_id).values(heartbeat_at=clock(connection)))
+
+
+def end_silent_runs(engine: Engine) -> list[int]:
+    """Note as failed those runs that have not been heard of for `SILENCE`; returns their ids."""
+    last = func.coalesce(Run.heartbeat_at, Run.started_at)
+    note = "its process ended without a word; go on with: coconut-attr train --resume "
+    with engine.begin() as connection:
+        silent = (Run.status == "running", last < clock(connection) - SILENCE)
+        changes = {"status": "failed", "finished_at": last, "note": note + cast(Run.id, String)}
+        return list(connection.scalars(update(Run).where(*silent).values(changes).returning(Run.id)))
 
 
 def record_epoch(engine: Engine, run_id: int, epoch: Row) -> None:

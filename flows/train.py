@@ -1,6 +1,8 @@
 """The flow `train`: whatever is missing of the data, then a training run, then its scores on the test split."""
 
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +24,8 @@ from coconut_attr.train import TrainConfig, TrainingError
 from coconut_attr.train import profile as named_profile
 from db import queries
 from db import store as writes
+from db.models import now
+from db.queries import DatabaseError
 from flows.download import download, summary
 from flows.evaluate import evaluate
 from flows.extract import extract
@@ -29,6 +33,8 @@ from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, 
 from flows.progress import Progress
 from flows.samples import fingerprint, load_samples
 from flows.store import store
+
+HEARTBEAT_SECONDS = 30.0
 
 
 @flow
@@ -52,6 +58,8 @@ def train(
         prepare: first fetch and label what is missing of the dataset.
         reuse: if a finished run has the same data, labels and settings, return that one.
     """
+    for dead in writes.end_silent_runs(store()):
+        get_run_logger().warning("run %s has not been heard of for long: its process has died", dead)
     if resume is not None:
         return resumed(resume)
     name = registered(dataset).name
@@ -110,23 +118,24 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
         run_id = start_run(dataset, config, data, device, (len(train_samples), len(val_samples)))
     else:
         run_id = resume
-        writes.update_run(store(), run_id, status="running", note=None, flow_run_id=flow_run.get_id())
+        again = {"status": "running", "finished_at": None, "note": None, "heartbeat_at": now()}
+        writes.update_run(store(), run_id, flow_run_id=flow_run.get_id(), **again)
     job = Job(run_id, dataset, config, train_samples, val_samples, settings().data_dir)
     number = settings().processes or (torch.cuda.device_count() if device.type == "cuda" else 1)
     logger.info("run %s: %s on %s (%s), %s train and %s val images of %s", run_id, config.backbone, device,
                 "one process" if number == 1 else f"{number} processes", len(train_samples), len(val_samples),
                 dataset)  # fmt: skip
     try:
-        with ExitStack() as bars:
+        with heartbeat(run_id), ExitStack() as bars:
             watcher = watch(run_id, job, bars)
             if number == 1:
                 run_job(job, device, watcher)
             else:
                 run_in_processes(job, device, watcher, number)
     except (KeyboardInterrupt, TerminationSignal):
-        note = f"cancelled; go on with: coconut-attr train --resume {run_id}"
-        logger.warning("run %s: %s", run_id, note)
-        writes.finish_run(store(), run_id, "failed", note=note)
+        note = f"go on with: coconut-attr train --resume {run_id}"
+        logger.warning("run %s is cancelled; %s", run_id, note)
+        writes.finish_run(store(), run_id, "cancelled", note=note)
         raise
     except BaseException as error:
         writes.finish_run(store(), run_id, "failed", note=f"{type(error).__name__}: {error}")
@@ -134,6 +143,25 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     writes.finish_run(store(), run_id, "finished")
     job.state.unlink(missing_ok=True)
     return run_id
+
+
+@contextmanager
+def heartbeat(run_id: int) -> Iterator[None]:
+    """Tells the store that this process is alive, however long an epoch or the scoring of val may take."""
+    stopped, engine = threading.Event(), store()
+
+    def beats() -> None:
+        while not stopped.wait(HEARTBEAT_SECONDS):
+            with suppress(DatabaseError):  # one that is gone for good ends the run itself
+                writes.beat(engine, run_id)
+
+    thread = threading.Thread(target=beats, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:

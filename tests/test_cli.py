@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -173,6 +174,9 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         dashboard = f"http://127.0.0.1:{env['COCONUT_ATTR_DASHBOARD_PORT']}"
         assert requests.get(dashboard, timeout=5).ok
         assert requests.get(env["PREFECT_API_URL"].removesuffix("/api"), timeout=5).ok
+        for address in (dashboard, env["PREFECT_API_URL"]):
+            with socket.socket() as probe:  # another address of this machine: nobody but itself is answered
+                assert probe.connect_ex(("127.0.0.2", urlsplit(address).port)) != 0
         names = subprocess.run(
             [*PREFECT, "deployment", "ls"], env=env, cwd=ROOT, capture_output=True, text=True, check=True
         )
@@ -207,7 +211,8 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         output, _ = queued.communicate(timeout=180)
         assert queued.returncode == 0, output + (logs / "worker-gpu.log").read_text()
         (cancelled,) = sql(engine, "SELECT * FROM run WHERE id = :run", run=done["run"])
-        assert (cancelled["status"], cancelled["note"].split(";")[0]) == ("failed", "cancelled")
+        assert (cancelled["status"], cancelled["finished_at"] is None) == ("cancelled", False)
+        assert cancelled["note"] == f"go on with: coconut-attr train --resume {done['run']}"
         assert (tmp_path / "data" / cancelled["checkpoint"]).is_file()
         run = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained' ORDER BY run_id DESC")[0]
         assert (run["status"], run["trained_on"]) == ("finished", "sample")

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 from typer.testing import CliRunner
 
-from coconut_attr.cli import app
 from coconut_attr.errors import UserError
-from db import cli, queries
+from db import queries
 from db import store as writes
+from db.admin import db_commands
 from db.backup import back_up, restore
 from db.copy import copy_store
 from db.counts import refresh_counts
@@ -19,8 +19,6 @@ from db.engine import StoreError, connect, downgrade, head_revision, open_store
 from db.integrity import is_empty, store_problems
 from db.models import Base
 from tests.test_store import fill, labels, outcome
-
-cli.register(app)
 
 
 def fill_all(store: Engine) -> None:
@@ -187,18 +185,19 @@ def test_what_is_wrong_with_a_store_is_told(store: Engine) -> None:
     path = Path(store.url.database)
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO caption VALUES (99, 1, 'of no image')")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'caption'").fetchone()
     connection.close()
     assert store_problems(store) == ["row 1 of caption names a row of image that is not there"]
     store.dispose()
     damaged = bytearray(path.read_bytes())
-    damaged[-4096 * 5 :] = b"x" * 4096 * 5
+    damaged[(page - 1) * 4096 : page * 4096] = b"x" * 4096
     path.write_bytes(damaged)
     assert "bring a backup back" in " ".join(store_problems(connect(f"sqlite:///{path}")))
 
 
 def test_the_commands(tmp_path: Path, configure, postgres_url: str) -> None:
     def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(app, ["db", *arguments])
+        result = CliRunner().invoke(db_commands, arguments)
         if isinstance(result.exception, UserError):
             return 1, str(result.exception)
         return result.exit_code, result.output

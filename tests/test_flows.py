@@ -150,11 +150,18 @@ def test_the_main_job_end_to_end(database: str, tiny_mirror: Path, configure, re
     assert len(sql("SELECT * FROM prediction")) == 34 * test
 
 
-def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(tiny_mirror: Path, configure) -> None:
+def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     configure(mirror=tiny_mirror)
     download("val5k", limit=5)
+    killed = writes.start_run(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={}, started_at=writes.now() - 2 * writes.SILENCE)  # fmt: skip
     quick = {"backbone": "efficientnet_lite0", "epochs": 1}
+    monkeypatch.setattr("flows.train.HEARTBEAT_SECONDS", 0.1)
     first = train("val5k", **quick)
+    assert queries.run(store(), first)["heartbeat_at"] is not None
+    assert queries.run(store(), killed)["status"] == "failed"
     assert summary()["labelled"] == 24
     assert train("val5k", reuse=True, **quick) == first
     tiny.write_shard(tiny_mirror, "train-00001-of-00001.parquet", [tiny.annotation(n) for n in (17, 18)])

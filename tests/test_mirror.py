@@ -198,6 +198,8 @@ def test_the_server_serves_ranges_and_listings_and_nothing_else(tmp_path: Path, 
             answer = raw.makefile("rb").read()
         assert answer.split()[1] == b"404"
         assert b"\r\nsecret" not in answer
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.2", port)) != 0  # another address of this machine
     with pytest.raises(UserError, match="cannot serve on 127.0.0.1:.*choose another --port"):
         mirror_server(root, port)
 

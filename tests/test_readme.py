@@ -1,5 +1,6 @@
-"""The README says what is there."""
+"""The README and SECURITY.md say what is there."""
 
+import re
 from pathlib import Path
 
 from coconut_attr.registry import DATASETS
@@ -7,7 +8,8 @@ from coconut_attr.settings import Settings
 from db.engine import open_store
 from db.queries import sql
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def test_every_setting_dataset_and_view_is_documented(tmp_path: Path) -> None:
@@ -20,3 +22,13 @@ def test_every_setting_dataset_and_view_is_documented(tmp_path: Path) -> None:
     assert views
     for view in views:
         assert f"`{view['name']}`" in README
+
+
+def test_every_promise_of_security_names_tests_that_are_there() -> None:
+    table = re.compile(r"^\| (?!---|what is promised)(.+?) \| (.+) \|$", re.MULTILINE)
+    promises = table.findall((ROOT / "SECURITY.md").read_text())
+    assert promises
+    for promise, tested in promises:
+        named = re.findall(r"`(tests/\w+\.py)`", tested)
+        assert named, promise
+        assert all((ROOT / name).is_file() for name in named), tested

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 from alembic import command
@@ -216,6 +217,22 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     assert [row["loss"] for row in curve] == [0.4]
 
 
+def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
+    new = {"dataset": "d", "backbone": "b", "total_parameters": 2, "trainable_parameters": 1, "config": {},
+           "environment": {}}  # fmt: skip
+    long_ago = writes.now() - 2 * writes.SILENCE
+    ids = [writes.start_run(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, writes.now())]
+    killed, before_heartbeats, alive, _new = ids
+    writes.update_run(store, killed, heartbeat_at=long_ago)
+    writes.beat(store, alive)
+    assert sorted(writes.end_silent_runs(store)) == [killed, before_heartbeats]
+    assert writes.end_silent_runs(store) == []
+    found = [queries.run(store, key) for key in ids]
+    assert [row["status"] for row in found] == ["failed", "failed", "running", "running"]
+    assert found[0]["note"] == f"its process ended without a word; go on with: coconut-attr train --resume {killed}"
+    assert found[0]["finished_at"] == found[0]["heartbeat_at"]
+
+
 def test_a_reading_connection_cannot_write(store: Engine, store_url: str) -> None:
     reader = open_for_reading(store_url)
     with pytest.raises(DatabaseError, match="read.?only"), reader.begin() as connection:
@@ -248,10 +265,25 @@ def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
         open_store(f"sqlite:///{newer}")
 
 
-def test_a_password_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:secret@127.0.0.1:9/x",
+        "postgresql+psycopg://user:secret@127.0.0.1:port/x",
+        "postgresql+psycopg:/user:secret@127.0.0.1/x",
+        "postgresql+psycopg://user@127.0.0.1:9/x?password=secret",
+        "postgresql+psycopg://user:secret@127.0.0.1:9/x?password=secret",
+    ],
+)
+def test_a_password_is_not_shown(url: str) -> None:
     with pytest.raises(StoreError) as caught:
-        open_store("postgresql+psycopg://user:secret@127.0.0.1:9/x")
-    assert "secret" not in str(caught.value)
+        open_store(url)
+    assert "secret" not in "".join(format_exception(caught.value))
+
+
+def test_a_password_among_the_parameters_of_a_url_is_used() -> None:
+    url = connect("postgresql+psycopg://user@127.0.0.1:9/x?password=a%40b&connect_timeout=5").url
+    assert (url.password, dict(url.query)) == ("a@b", {"connect_timeout": "5"})
 
 
 def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_prediction(store: Engine) -> None:

@@ -29,7 +29,7 @@ from coconut_attr.model import AttributeModel, Output
 from coconut_attr.photos import read_photo
 from coconut_attr.predict import DeviceError, choose_device, predict_images
 from coconut_attr.probe import STRENGTHS, fit_probe
-from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, profile
+from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, profile, restore
 from tests.tiny_mirror import jpeg
 
 CPU = torch.device("cpu")
@@ -372,6 +372,9 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps(hostile))
     with pytest.raises(CheckpointError, match="not a usable checkpoint"):
         load_checkpoint(path)
+    torch.save(hostile, tmp_path / "state.pt")
+    with pytest.raises(TrainingError, match="cannot be gone on with"):
+        restore(tmp_path / "state.pt", {}, TrainConfig(), CPU)
     torch.save({"x": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="not a usable checkpoint"):
         load_checkpoint(path)

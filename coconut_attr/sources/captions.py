@@ -1,8 +1,11 @@
 """COCO captions: one member of COCO's 241 MB annotation zip, fetched alone by HTTP range and cached."""
 
 import json
+import lzma
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import requests
@@ -11,8 +14,20 @@ from remotezip import RemoteIOError, RemoteZip
 from coconut_attr.files import write_atomically
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
-from coconut_attr.sources.records import Caption, ImageInfo, SourceError, UnreachableError, clean_text, image_info
+from coconut_attr.sources.records import (
+    MALFORMED,
+    Caption,
+    ImageInfo,
+    SourceError,
+    UnreachableError,
+    clean_text,
+    image_info,
+)
 from coconut_attr.sources.upstream import is_url, mirrored
+
+MAX_BYTES = 2**30  # of a member: ten times COCO's largest caption file
+#: What unpacking raises from a member that is not whole, or packed in a way that zipfile does not know.
+DAMAGED = (zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
 
 
 def fetch_member(dataset: Dataset, member: str, settings: Settings) -> Path:
@@ -28,12 +43,16 @@ def fetch_member(dataset: Dataset, member: str, settings: Settings) -> Path:
     try:
         timeouts = (settings.connect_timeout, settings.read_timeout)
         with RemoteZip(address, timeout=timeouts) if is_url(address) else zipfile.ZipFile(address) as archive:
+            if archive.getinfo(member).file_size > MAX_BYTES:
+                raise SourceError(f"{member} in {address} would unpack to over {MAX_BYTES:,} bytes")
             content = archive.read(member)
     except KeyError as error:
         raise SourceError(f"{address} has no member {member}") from error
     except (OSError, zipfile.BadZipFile, RemoteIOError, requests.RequestException) as error:
         kind = UnreachableError if is_url(address) else SourceError
         raise kind(f"cannot read {member} in {address}: {error}") from error
+    except DAMAGED as error:
+        raise SourceError(f"{address} is damaged: {error}") from error
     write_atomically(cached, content)
     return cached
 
@@ -51,6 +70,6 @@ def read_member(path: Path, image_prefix: str) -> tuple[list[ImageInfo], list[Ca
             Caption(int(entry["id"]), int(entry["image_id"]), clean_text(entry["caption"] or ""))
             for entry in content["annotations"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise SourceError(f"{path} is not a COCO caption file ({error!r}); delete it to fetch it again") from error
     return images, captions

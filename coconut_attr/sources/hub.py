@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
-from coconut_attr.sources.records import Panoptic, SegmentInfo, SourceError, UnreachableError, image_info
+from coconut_attr.sources.records import MALFORMED, Panoptic, SegmentInfo, SourceError, UnreachableError, image_info
 from coconut_attr.sources.upstream import hub_folder, is_url
 from coconut_attr.sources.version import Version, version_of
 
@@ -88,20 +88,23 @@ def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list
                 skip = max(0, skip - batch.num_rows)
                 if rows:
                     yield [_panoptic(row, shard.image_prefix) for row in rows]
-    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+    except (OSError, pa.ArrowException, *MALFORMED) as error:
         raise _unread(error, address)(f"cannot read {address}: {error}") from error
 
 
 def _unread(error: Exception, address: str) -> type[SourceError]:
     """The kind of error: a network that fails may work again, anything else will not."""
-    local = address.startswith("/") or isinstance(error, FileNotFoundError | pa.ArrowException | KeyError | TypeError)
+    local = address.startswith("/") or isinstance(error, (FileNotFoundError, pa.ArrowException, *MALFORMED))
     return SourceError if local else UnreachableError
 
 
 def _panoptic(row: dict, image_prefix: str) -> Panoptic:
+    mask = row["mask"]["bytes"]
+    if not isinstance(mask, bytes):
+        raise TypeError(f"a mask is no bytes but {type(mask).__name__}")
     return Panoptic(
         image=image_info(row["image_info"], image_prefix),
-        mask_png=row["mask"]["bytes"],
+        mask_png=mask,
         segments=tuple(
             SegmentInfo(int(s["id"]), int(s["category_id"]), bool(s["iscrowd"]), int(s["area"]))
             for s in row["segments_info"]["segments_info"]

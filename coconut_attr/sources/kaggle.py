@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coconut_attr.registry import Dataset
-from coconut_attr.sources.records import Panoptic, SegmentInfo, SourceError, image_info, plain_name
+from coconut_attr.sources.records import MALFORMED, Panoptic, SegmentInfo, SourceError, image_info, plain_name
 
 
 def annotation_file(folder: Path, dataset: Dataset) -> Path:
@@ -36,10 +36,14 @@ def read(folder: Path, dataset: Dataset, batch: int = 100, skip: int = 0) -> Ite
         prefix = dataset.repos[0][1]
         images = {entry["id"]: image_info(entry, prefix) for entry in content["images"]}
         annotations = content["annotations"][skip:]
-    except (ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise SourceError(f"{path} is not a COCO panoptic file: {error!r}") from error
     for start in range(0, len(annotations), batch):
-        yield [_panoptic(folder, dataset, images, entry) for entry in annotations[start : start + batch]]
+        try:
+            part = [_panoptic(folder, dataset, images, entry) for entry in annotations[start : start + batch]]
+        except MALFORMED as error:
+            raise SourceError(f"{path} is not a COCO panoptic file: {error!r}") from error
+        yield part
 
 
 def unnamed_masks(folder: Path, dataset: Dataset) -> list[str]:
@@ -51,7 +55,7 @@ def unnamed_masks(folder: Path, dataset: Dataset) -> list[str]:
     path = annotation_file(folder, dataset)
     try:
         named = {entry["file_name"] for entry in json.loads(path.read_bytes())["annotations"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise SourceError(f"{path} is not a COCO panoptic file: {error!r}") from error
     masks = folder / dataset.kaggle_name / "panoptic"
     return sorted(str(mask.relative_to(folder)) for mask in masks.glob("*.png") if mask.name not in named)

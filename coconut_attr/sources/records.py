@@ -15,6 +15,10 @@ class UnreachableError(SourceError):
     """A source does not answer; another attempt may help."""
 
 
+#: What reading raises from a document that is not of the form that was expected.
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
 @dataclass(frozen=True)
 class ImageInfo:
     """One image as its annotation describes it. Width and height are pixels; `split` only where a source fixes it."""
@@ -83,14 +87,18 @@ def image_info(entry: dict, url_prefix: str) -> ImageInfo:
 
     Raises:
         SourceError: the file name could leave its folder.
+        Exception: one of MALFORMED, where the entry is not of that form.
     """
     name = plain_name(entry["file_name"])
+    url = entry.get("coco_url") or url_prefix + name
+    if not isinstance(url, str):
+        raise TypeError(f"coco_url is {url!r}")
     return ImageInfo(
         coco_id=int(entry["id"]),
         file_name=name,
         width=int(entry["width"]),
         height=int(entry["height"]),
-        url=entry.get("coco_url") or url_prefix + name,
+        url=url,
         licence=LICENCES.get(entry.get("license") or 0, ""),
     )
 
@@ -112,7 +120,10 @@ def local_path(url: str, hosts: tuple[str, ...], data_dir: Path) -> Path:
     Raises:
         SourceError: not http(s), a host that the dataset does not list, or a path that leaves the folder.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise SourceError(f"refused image URL {url}: {error}") from error
     path = PurePosixPath(parts.path)
     if parts.scheme not in {"http", "https"} or parts.netloc not in hosts:
         raise SourceError(f"refused image URL {url}: only http(s) on {', '.join(hosts) or 'no host'} is allowed")

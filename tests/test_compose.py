@@ -1,0 +1,216 @@
+"""docker-compose.yml's processes, started by hand with its environment and commands: there is no docker here."""
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+import yaml
+from streamlit.testing.v1 import AppTest
+
+from coconut_attr.settings import sqlalchemy_form
+from db.engine import StoreError, open_store
+from flows.local import ROOT, Stack, wait_for
+from tests.conftest import _postgres_program
+from tests.test_cli import free_port
+
+FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+APP = sorted(set(SERVICES) - {"postgres"})
+
+
+def test_nothing_is_open_to_others_and_nothing_runs_with_rights_that_it_does_not_need() -> None:
+    for name, service in SERVICES.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert "no-new-privileges:true" in service["security_opt"]
+        assert service["restart"] == ("no" if name in {"migrate", "deployments"} else "unless-stopped")
+        assert "healthcheck" in service or service["restart"] == "no"
+        assert re.search(r":\d+\.\d+", service["image"]), "a tag that names a release"
+        assert not re.search(r"password\s*[:=]\s*\w", str(service["environment"]), re.IGNORECASE), (
+            "no secret in the file"
+        )
+    assert all(SERVICES[name]["cap_drop"] == ["ALL"] for name in APP)
+    last = (ROOT / "Dockerfile").read_text().split("FROM ")
+    for target in ("cpu", "gpu"):
+        (stage,) = [text for text in last if text.split("\n")[0].endswith(f" AS {target}")]
+        assert "\nUSER 1000" in stage
+    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
+    assert {name for name in mounted if not name.startswith(".")} == set(FILE["volumes"])
+    assert all((ROOT / name).is_file() for name in mounted if name.startswith("."))
+
+
+@pytest.fixture
+def dot_env() -> dict[str, str]:
+    """Values for all that .env.example asks for."""
+    names = re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    assert used == set(names)
+    values = {name: secrets.token_hex(12) for name in names}
+    return values | {"PREFECT_AUTH_STRING": "team:" + secrets.token_hex(12), "COCONUT_ATTR_MIRROR": ""}
+
+
+class ByHand:
+    """Services of the file as processes of this machine: other ports, and folders, but nothing else of their own."""
+
+    def __init__(self, dot_env: dict[str, str], data: Path) -> None:
+        self.ports = {port: str(free_port()) for port in ("5432", "4200", "8501", "8080")}
+        self.dot_env, self.data = dot_env, data
+
+    def here(self, text: str) -> str:
+        text = re.sub(r"\$\{(\w+)[^}]*\}", lambda found: self.dot_env[found[1]], text)
+        text = re.sub(r"(?<=[@/])(postgres|prefect-server)(?=:)|^0\.0\.0\.0$", "127.0.0.1", text)
+        for port, other in self.ports.items():
+            text = re.sub(rf"\b{port}\b", other, text)
+        return str(self.data) if text == "/data" else text
+
+    def environment(self, name: str) -> dict[str, str]:
+        given = {key: self.here(str(value)) for key, value in SERVICES[name]["environment"].items()}
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        home = {"PREFECT_HOME": str(self.data.parent / "prefect-home"), "PATH": programs}
+        return {**given, **home, "PREFECT_WORKER_WEBSERVER_PORT": self.ports["8080"]}
+
+    def command(self, name: str) -> list[str]:
+        return [self.here(word) for word in SERVICES[name]["command"]]
+
+    def healthy(self, name: str) -> bool:
+        kind, *command = (self.here(word) for word in SERVICES[name]["healthcheck"]["test"])
+        assert kind == "CMD"
+        command[0] = _postgres_program(command[0]) or sys.executable
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def run(self, name: str, *command: str) -> str:
+        """Run a service's command, or another with its environment, to its end."""
+        result = subprocess.run(
+            command or self.command(name), cwd=ROOT, env={**os.environ, **self.environment(name)}, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def as_role(self, name: str) -> psycopg.Connection:
+        """A connection with the URL of a service."""
+        return psycopg.connect(self.environment(name)["COCONUT_ATTR_DATABASE_URL"], autocommit=True)
+
+
+@contextmanager
+def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
+    """The service `postgres`: a new cluster that asks for passwords, and the file of its init folder, run once."""
+    initdb, pg_ctl, psql = (_postgres_program(name) for name in ("initdb", "pg_ctl", "psql"))
+    if not initdb or not pg_ctl or not psql:
+        pytest.skip("PostgreSQL is not installed (initdb, pg_ctl, psql)")
+    env = by_hand.environment("postgres")
+    folder.mkdir()
+    (folder / "password").write_text(env["POSTGRES_PASSWORD"])
+    as_user: dict[str, Any] = {"cwd": folder}
+    if os.geteuid() == 0:
+        as_user["user"] = "postgres"  # it refuses to run as root
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "postgres")
+        for path in folder.parents:
+            if path == Path("/tmp"):
+                break
+            path.chmod(0o755)
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(
+        [initdb, "-D", "data", "-U", env["POSTGRES_USER"], "--pwfile=password", "--no-sync", "--auth-local=trust",
+         *env["POSTGRES_INITDB_ARGS"].split()], **quiet, **as_user,
+    )  # fmt: skip
+    options = f"-c port={by_hand.ports['5432']} -c unix_socket_directories={folder} -c fsync=off"
+    subprocess.run([pg_ctl, "-D", "data", "-w", "-l", "log", "-o", options, "start"], **quiet, **as_user)
+    try:
+        (script,) = [volume.split(":")[0] for volume in SERVICES["postgres"]["volumes"] if "/docker-entry" in volume]
+        subprocess.run(
+            [psql, "-v", "ON_ERROR_STOP=1", "-h", str(folder), "-p", by_hand.ports["5432"], "-U", env["POSTGRES_USER"],
+             "-d", env["POSTGRES_DB"], "-f", str(ROOT / script)],
+            check=True, stdout=subprocess.DEVNULL, env={**os.environ, **env},
+        )  # fmt: skip
+        yield
+    finally:
+        subprocess.run([pg_ctl, "-D", "data", "-m", "immediate", "stop"], **{**quiet, "check": False}, **as_user)
+
+
+def test_the_processes_of_the_file_do_a_job_together(
+    dot_env: dict[str, str], tmp_path: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_hand = ByHand(dot_env, tmp_path / "data")
+    stack = Stack(tmp_path / "logs")
+
+    def start(name: str) -> None:
+        stack.start(name, *by_hand.command(name), env=by_hand.environment(name))
+
+    with postgres(by_hand, tmp_path / "postgres"):
+        try:
+            assert by_hand.healthy("postgres")
+            start("prefect-server")
+            with pytest.raises(StoreError, match="this account may not change it; run with the account that owns"):
+                open_store(sqlalchemy_form(by_hand.environment("worker-cpu")["COCONUT_ATTR_DATABASE_URL"]))
+            by_hand.run("migrate")
+            start("dashboard")
+            wait_for(stack, lambda: by_hand.healthy("prefect-server"), 120, "Prefect")
+            api = by_hand.environment("worker-cpu")["PREFECT_API_URL"]
+            flows = {"url": f"{api}/flows/filter", "json": {}, "timeout": 10}
+            user, password = dot_env["PREFECT_AUTH_STRING"].split(":")
+            assert requests.post(**flows).status_code == 401
+            assert requests.post(**flows, auth=(user, password + "x")).status_code == 401
+            assert requests.post(**flows, auth=(user, password)).ok
+            assert "download/sample" in by_hand.run("deployments")
+            start("worker-cpu")
+            by_hand.run("worker-cpu", "prefect", "deployment", "run", "download/sample", "--watch")
+            wait_for(stack, lambda: by_hand.healthy("worker-cpu"), 30, "the worker's health check")
+            wait_for(stack, lambda: by_hand.healthy("dashboard"), 30, "the dashboard")
+        finally:
+            stack.stop()
+
+        with by_hand.as_role("dashboard") as reader:
+            (done,) = reader.execute("SELECT COUNT(*) FROM download WHERE state = 'done'").fetchone()
+            assert done == 13
+            for words in ("INSERT INTO category VALUES (999, 'x', true)", "DELETE FROM run", "CREATE TABLE x ()",
+                          "CREATE TEMPORARY TABLE x ()", "TRUNCATE image CASCADE"):  # fmt: skip
+                for mode in ("on", "off"):  # the setting of the role is a second lock, not the only one
+                    reader.execute(f"SET default_transaction_read_only = {mode}")
+                    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+                        reader.execute(words)
+        with by_hand.as_role("worker-cpu") as writer:
+            for words in ("DROP TABLE image CASCADE", "ALTER TABLE run ADD COLUMN x INTEGER", "CREATE TABLE x ()"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    writer.execute(words)
+        url = by_hand.environment("dashboard")["COCONUT_ATTR_DATABASE_URL"]
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(url.replace("/coconut_attr", "/prefect"))
+
+        configure(database_url=url, data_dir=by_hand.data)
+        monkeypatch.chdir(ROOT)
+        page = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60).run()
+        assert not page.exception and not page.error
+        shown = str(page.main)
+        assert "sample" in shown.lower() and "13" in shown
+        by_hand.run("migrate", "coconut-attr", "db", "backup", str(tmp_path / "backup"))
+        with by_hand.as_role("migrate") as owner:
+            owner.execute("CREATE TABLE later (id SERIAL PRIMARY KEY)")  # as a migration to come may
+        with by_hand.as_role("worker-cpu") as writer:
+            writer.execute("INSERT INTO later DEFAULT VALUES")
+        with by_hand.as_role("dashboard") as reader:
+            assert reader.execute("SELECT id FROM later").fetchone() == (1,)
+        with by_hand.as_role("migrate") as owner:
+            owner.execute("DROP TABLE later")
+        by_hand.run("migrate", "coconut-attr", "db", "restore", str(tmp_path / "backup"), "--replace")
+        with by_hand.as_role("dashboard") as reader:  # the tables are new ones, and the rights to them the same
+            assert reader.execute("SELECT COUNT(*) FROM download WHERE state = 'done'").fetchone() == (done,)
+            assert reader.execute("SELECT COUNT(*) FROM dataset_summary").fetchone() != (0,)
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                reader.execute("DELETE FROM run")
+            reader.execute("SET default_transaction_read_only = off")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute("DELETE FROM run")
+        with by_hand.as_role("worker-cpu") as writer:
+            writer.execute("UPDATE download SET attempts = attempts")
+        assert "integrity: nothing wrong" in by_hand.run("migrate", "coconut-attr", "db", "check")
