@@ -32,7 +32,7 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
-	sh tests/install-browser.sh $(BIN)
+	sh tests/install-programs.sh $(BIN)
 	touch $@
 
 clean:

@@ -7,14 +7,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import OperationalError
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, ProgrammingError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from coconut_attr.errors import UserError
 
 BUSY_MS = 60_000
+AWAY_SECONDS = 120.0  # what a database server may take to come back
 _one_thread = threading.Lock()  # Alembic keeps its context in module globals; other processes wait in env.py
 
 
@@ -45,7 +48,10 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         parsed = parsed.set(password=password).difference_update_query(["password"])
     if parsed.get_backend_name() != "sqlite":
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
-        return create_engine(parsed, pool_pre_ping=True, connect_args=options)
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=options)
+        if not read_only:  # a reader is told at once
+            _wait_while_away(engine)
+        return engine
 
     path = Path(parsed.database or "")
     if read_only:
@@ -70,6 +76,23 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _wait_while_away(engine: Engine) -> None:
+    """Have an engine that has been connected before wait for a server that is away, be it restarting or crashed."""
+    patience = Retrying(
+        retry=retry_if_exception_type(OperationalError), wait=wait_exponential_jitter(initial=0.2, max=5),
+        stop=stop_after_delay(AWAY_SECONDS), reraise=True,
+    )  # fmt: skip
+    known = threading.Event()
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect, _record, arguments, options):
+        if not known.is_set():  # a wrong address or password is told at once
+            connection = dialect.connect(*arguments, **options)
+            known.set()
+            return connection
+        return patience(dialect.connect, *arguments, **options)
 
 
 def _config(engine: Engine | None = None) -> Config:

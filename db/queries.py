@@ -154,6 +154,14 @@ def run(engine: Engine, run_id: int) -> RowMapping | None:
         return connection.execute(select(Run.__table__).where(Run.id == run_id)).mappings().one_or_none()
 
 
+def run_of_flow(engine: Engine, flow_run_id: str) -> RowMapping | None:
+    """The run that a Prefect flow run began last."""
+    table = Run.__table__
+    query = select(table).where(table.c.flow_run_id == flow_run_id).order_by(table.c.id.desc()).limit(1)
+    with engine.connect() as connection:
+        return connection.execute(query).mappings().one_or_none()
+
+
 def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
     """The finished run of this project that was started last on a dataset, with these column values."""
     table = Run.__table__

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, String, Table, cast, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from db.bulk import Row, insert_rows, update_rows
 from db.models import (
@@ -36,6 +38,14 @@ from db.models import (
 _FILE = ("path", "sha256", "bytes")  # columns of an image that tell of its file
 SILENCE = timedelta(minutes=10)  # after which a run that says nothing is taken for dead
 BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
+
+
+def _cut_off(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+#: For writes in the middle of long work: one whose connection is lost is done again when the server is back.
+persistent = retry(retry=retry_if_exception(_cut_off), stop=stop_after_attempt(4), reraise=True)
 
 
 def table_of(model: type[Base]) -> Table:
@@ -178,6 +188,7 @@ def add_captions(
         return len(new)
 
 
+@persistent
 def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
     """Store what came of some downloads, and give back their claims; returns how many files replaced other ones.
 
@@ -218,6 +229,7 @@ def forget_downloads(engine: Engine, image_ids: Sequence[int]) -> None:
             connection.execute(update(Image).where(Image.id.in_(batch)).values(path=None, bytes=None))
 
 
+@persistent
 def record_labels(
     engine: Engine,
     rule_version: str,
@@ -250,6 +262,7 @@ def record_labels(
     return len(changed)
 
 
+@persistent
 def record_findings(
     engine: Engine, dataset: str, stage: str, image_ids: Sequence[int] | None, findings: Sequence[Row]
 ) -> None:
@@ -315,24 +328,44 @@ def _changed(connection: Connection, model: type[Base], image_ids: Sequence[int]
 def start_run(engine: Engine, **columns: Any) -> int:
     """Store a run that begins now; returns its id."""
     with engine.begin() as connection:
-        row = {"kind": "trained", "status": "running", "started_at": now(), **columns}
+        time_now = clock(connection)
+        row = {"kind": "trained", "status": "running", "started_at": time_now, "heartbeat_at": time_now, **columns}
         return connection.execute(insert(Run).returning(Run.id), row).scalar_one()
 
 
+@persistent
 def update_run(engine: Engine, run_id: int, **columns: Any) -> None:
     with engine.begin() as connection:
         connection.execute(update(Run).where(Run.id == run_id).values(**columns))
 
 
+@persistent
 def finish_run(engine: Engine, run_id: int, status: str, note: str | None = None) -> None:
     """Note that a run has ended: `finished`, `cancelled`, or `failed` (with why)."""
-    update_run(engine, run_id, status=status, finished_at=now(), note=note)
+    with engine.begin() as connection:
+        changes = {"status": status, "finished_at": clock(connection), "note": note}
+        connection.execute(update(Run).where(Run.id == run_id).values(changes))
+
+
+@persistent
+def go_on_with_run(engine: Engine, run_id: int, flow_run_id: str | None) -> None:
+    """Note that a run that was interrupted goes on, in another Prefect run perhaps."""
+    with engine.begin() as connection:
+        begun = {"status": "running", "finished_at": None, "note": None, "heartbeat_at": clock(connection)}
+        connection.execute(update(Run).where(Run.id == run_id).values(**begun, flow_run_id=flow_run_id))
 
 
 def beat(engine: Engine, run_id: int) -> None:
     """Note that the process of a run is alive."""
     with engine.begin() as connection:
         connection.execute(update(Run).where(Run.id == run_id).values(heartbeat_at=clock(connection)))
+
+
+def is_alive(engine: Engine, run_id: int, within: timedelta) -> bool:
+    """Whether a run is going on and was heard of in this time."""
+    with engine.connect() as connection:
+        heard = (Run.status == "running", Run.heartbeat_at > clock(connection) - within)
+        return connection.execute(select(Run.id).where(Run.id == run_id, *heard)).scalar() is not None
 
 
 def end_silent_runs(engine: Engine) -> list[int]:
@@ -345,12 +378,14 @@ def end_silent_runs(engine: Engine) -> list[int]:
         return list(connection.scalars(update(Run).where(*silent).values(changes).returning(Run.id)))
 
 
+@persistent
 def record_epoch(engine: Engine, run_id: int, epoch: Row) -> None:
     """Store one epoch of a run."""
     with engine.begin() as connection:
         upsert(connection, EpochMetric, [{"run_id": run_id, **epoch}])
 
 
+@persistent
 def record_evaluation(
     engine: Engine,
     run_id: int,
@@ -374,6 +409,7 @@ def record_evaluation(
         upsert(connection, Prediction, [{"run_id": run_id, **row} for row in predictions])
 
 
+@persistent
 def record_progress(engine: Engine, **columns: Any) -> None:
     """Store how far a piece of work has come.
 
@@ -381,4 +417,4 @@ def record_progress(engine: Engine, **columns: Any) -> None:
         columns: those of `progress` but `updated_at`.
     """
     with engine.begin() as connection:
-        upsert(connection, Progress, [{**columns, "updated_at": now()}])
+        upsert(connection, Progress, [{**columns, "updated_at": clock(connection)}])

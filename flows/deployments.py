@@ -1,18 +1,22 @@
-"""Every deployment, declared once: FLOW/DATASET for each flow and each dataset of the registry.
+"""Every deployment, declared once: FLOW/DATASET for each flow and each dataset of the registry, and upkeep/nightly.
 
 `python -m flows.deployments` registers them with the Prefect server of PREFECT_API_URL; `make up` and `make run` do.
 """
 
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.flows import Flow
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 from coconut_attr.registry import DATASETS
+from flows import automations
 from flows.check import check
 from flows.download import download
 from flows.evaluate import evaluate
@@ -20,12 +24,15 @@ from flows.extract import extract
 from flows.local import ROOT
 from flows.pipeline import pipeline
 from flows.train import train
+from flows.upkeep import upkeep
 
 #: Work pools, and how many runs of each may go on at once. The worker of `gpu` uses the GPU if there is one.
 POOLS: Final = {"cpu": 2, "gpu": 1}
 POOL_OF: Final = {
     "download": "cpu", "check": "cpu", "extract": "cpu", "train": "gpu", "evaluate": "gpu", "pipeline": "gpu",
+    "upkeep": "cpu",
 }  # fmt: skip
+NIGHTLY: Final = "17 3 * * *"  # UTC
 
 
 def register() -> list[str]:
@@ -38,24 +45,37 @@ def register() -> list[str]:
                 client.create_work_pool(
                     WorkPoolCreate(name=pool, type="process", concurrency_limit=limit, base_job_template=template)
                 )
-        names = []
-        for flow in (download, check, extract, train, evaluate, pipeline):
-            flow_id = client.create_flow(flow)
-            for dataset in DATASETS:
-                client.create_deployment(
-                    flow_id=flow_id,
-                    name=dataset,
-                    version=flow.version,
-                    description=flow.description,
-                    parameters={"dataset": dataset},
-                    work_pool_name=POOL_OF[flow.name],
-                    entrypoint=f"flows/{flow.name}.py:{flow.name}",
-                    pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
-                    parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
-                    enforce_parameter_schema=True,
-                )
-                names.append(f"{flow.name}/{dataset}")
+        names = [
+            deploy(client, flow, dataset, parameters={"dataset": dataset})
+            for flow in (download, check, extract, train, evaluate, pipeline)
+            for dataset in DATASETS
+        ]
+        nightly = DeploymentScheduleCreate(schedule=CronSchedule(cron=NIGHTLY, timezone="UTC"), active=True)
+        # Nights that a server slept through are due at once when it is back: one run is enough.
+        single = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+        names.append(
+            deploy(client, upkeep, "nightly", schedules=[nightly], concurrency_limit=1, concurrency_options=single)
+        )
+        automations.register(client)
     return names
+
+
+def deploy(client: SyncPrefectClient, flow: Flow, name: str, **options: Any) -> str:
+    """Create or update a deployment; returns FLOW/NAME."""
+    client.create_deployment(
+        flow_id=client.create_flow(flow),
+        name=name,
+        version=flow.version,
+        description=flow.description,
+        work_pool_name=POOL_OF[flow.name],
+        entrypoint=f"flows/{flow.name}.py:{flow.name}",
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+        parameter_openapi_schema={**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False},
+        enforce_parameter_schema=True,
+        tags=[automations.TAG],
+        **options,
+    )
+    return f"{flow.name}/{name}"
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@
 import re
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import cast
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -19,6 +22,13 @@ from db.queries import DatabaseError
 from flows.store import store
 
 UPDATE_SECONDS = 5.0
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """A server that is away costs the picture of the work, not the work: it is not waited for, as Prefect does."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), suppress(httpx.HTTPError):
+        yield
 
 
 class Progress:
@@ -40,7 +50,9 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         key = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
-        self._artifact = cast(UUID, create_progress_artifact(progress=0.0, key=key, description=self.what))
+        self._artifact: UUID | None = None
+        with _at_once():
+            self._artifact = cast(UUID, create_progress_artifact(progress=0.0, key=key, description=self.what))
         self._started = now()
         self._record("running")
         self._task = self._bar.add_task(self.what, total=self.total)
@@ -61,7 +73,9 @@ class Progress:
     def _publish(self, note: str = "") -> None:
         self._next = time.monotonic() + UPDATE_SECONDS
         share = min(100.0, 100 * self.done / self.total)
-        update_progress_artifact(self._artifact, progress=share, description=f"{self.what} {note}".rstrip())
+        if self._artifact:
+            with _at_once():
+                update_progress_artifact(self._artifact, progress=share, description=f"{self.what} {note}".rstrip())
         self._record("running", note)
         if self._bar.disable:
             get_run_logger().info("%s: %s of %s (%.0f %%) %s", self.what, self.done, self.total, share, note)

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +26,6 @@ from coconut_attr.train import TrainConfig, TrainingError
 from coconut_attr.train import profile as named_profile
 from db import queries
 from db import store as writes
-from db.models import now
 from db.queries import DatabaseError
 from flows.download import download, summary
 from flows.evaluate import evaluate
@@ -35,6 +36,7 @@ from flows.samples import fingerprint, load_samples
 from flows.store import store
 
 HEARTBEAT_SECONDS = 30.0
+HEARD = timedelta(seconds=3 * HEARTBEAT_SECONDS)  # in which a run that goes on is heard of
 
 
 @flow
@@ -75,16 +77,45 @@ def train(
     if run_id is not None:
         get_run_logger().info("run %s has the same data, labels and settings: it is not trained again", run_id)
         return run_id
-    return evaluate(name, train_model(name, config, data))
+    begun = begun_before(name, config, data)
+    return begun if begun is not None else evaluate(name, train_model(name, config, data))
 
 
-def resumed(run_id: int) -> int:
-    """Go on with an interrupted run where its last epoch ended, and score it."""
+def begun_before(dataset: str, config: TrainConfig, data: str) -> int | None:
+    """The training run that this Prefect run began before its process died, trained to its end and scored; None where
+    there is nothing of it to go on with."""
+    run = queries.run_of_flow(store(), flow_run.root_flow_run_id)
+    if run is None or (run["dataset"], run["config"], run["data_fingerprint"]) != (dataset, asdict(config), data):
+        return None
+    if run["status"] == "finished":
+        return evaluate(dataset, run["id"])
+    if not state_of(run["id"]).is_file():
+        writes.finish_run(store(), run["id"], "failed", note="its process ended before its first epoch did")
+        return None
+    get_run_logger().warning("run %s was interrupted: it goes on where its last epoch ended", run["id"])
+    return resumed(run["id"], mine=True)
+
+
+def state_of(run_id: int) -> Path:
+    """The file from which a run can be gone on with; it is there after the first epoch, until the run is finished."""
+    return run_folder(settings().data_dir, run_id) / STATE_NAME
+
+
+def resumed(run_id: int, mine: bool = False) -> int:
+    """Go on with an interrupted run where its last epoch ended, and score it.
+
+    Args:
+        mine: the run is this flow run's own, so that no other process has it.
+    """
     run = queries.run(store(), run_id)
-    state = run_folder(settings().data_dir, run_id) / STATE_NAME
-    if run is None or run["status"] == "finished" or not state.is_file():
+    if run is None or run["status"] == "finished" or not state_of(run_id).is_file():
         why = "it is finished" if run and run["status"] == "finished" else "no epoch of it was kept"
         raise TrainingError(f"run {run_id} cannot be gone on with: {'there is no such run' if run is None else why}")
+    if not mine and writes.is_alive(store(), run_id, HEARD):
+        raise TrainingError(
+            f"run {run_id} seems to be going on: it was heard of less than {HEARD.seconds} seconds ago; if its process "
+            "is dead, try again after that time"
+        )
     if run["data_fingerprint"] != fingerprint(run["dataset"]):
         raise TrainingError(f"run {run_id} cannot be gone on with: the images or labels of {run['dataset']} changed")
     config = TrainConfig(**run["config"])
@@ -118,8 +149,7 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
         run_id = start_run(dataset, config, data, device, (len(train_samples), len(val_samples)))
     else:
         run_id = resume
-        again = {"status": "running", "finished_at": None, "note": None, "heartbeat_at": now()}
-        writes.update_run(store(), run_id, flow_run_id=flow_run.get_id(), **again)
+        writes.go_on_with_run(store(), run_id, flow_run.root_flow_run_id)
     job = Job(run_id, dataset, config, train_samples, val_samples, settings().data_dir)
     number = settings().processes or (torch.cuda.device_count() if device.type == "cuda" else 1)
     logger.info("run %s: %s on %s (%s), %s train and %s val images of %s", run_id, config.backbone, device,
@@ -213,5 +243,5 @@ def start_run(dataset: str, config: TrainConfig, data: str, device: torch.device
         environment=environment(device),
         rule_version=load_rules().version,
         data_fingerprint=data,
-        flow_run_id=flow_run.get_id(),
+        flow_run_id=flow_run.root_flow_run_id,
     )

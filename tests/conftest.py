@@ -1,8 +1,6 @@
 """Fixtures: a tiny mirror made here, the real one where there is one, and stores on SQLite and PostgreSQL."""
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from sqlalchemy import Engine
 from coconut_attr import settings as settings_module
 from db.engine import open_store
 from flows import store as flow_store
+from tests.cluster import Cluster
 from tests.tiny_mirror import write_mirror
 
 
@@ -72,46 +71,25 @@ def real_mirror() -> Path:
     return Path(REAL_MIRROR).absolute()
 
 
-def _postgres_program(name: str) -> str | None:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
-
-
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL, without a database, of a real PostgreSQL that is started for the tests."""
-    initdb, pg_ctl = _postgres_program("initdb"), _postgres_program("pg_ctl")
-    if not initdb or not pg_ctl:
-        pytest.skip("PostgreSQL is not installed (initdb, pg_ctl): tests on it are skipped")
-    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
-    folder = tmp_path_factory.mktemp("postgres")
-    if user:
-        for path in (folder, *folder.parents):
-            if path == Path("/tmp"):
-                break
-            path.chmod(0o755)
-        shutil.chown(folder, user)
-    data, sockets = folder / "data", folder
-    as_user = {"user": user} if user else {}
-    run = {"check": True, "capture_output": True, "cwd": folder, **as_user}
-    subprocess.run([initdb, "-D", str(data), "-U", "tests", "-A", "trust", "--no-sync"], **run)
-    options = f"-c listen_addresses='' -c unix_socket_directories={sockets} -c fsync=off"
-    start = [pg_ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start"]
-    subprocess.run(start, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user)
-    yield f"postgresql://tests@/{{database}}?host={sockets}"
-    subprocess.run([pg_ctl, "-D", str(data), "-m", "immediate", "stop"], **{**run, "check": False})
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real PostgreSQL that is started for the tests."""
+    cluster = Cluster(tmp_path_factory.mktemp("postgres"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> str:
+def postgres_url(postgres_server: Cluster, request: pytest.FixtureRequest) -> str:
     """The URL of a new, empty database."""
     import psycopg
 
     name = f"t{abs(hash(request.node.nodeid)):x}"
-    with psycopg.connect(postgres_server.format(database="postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {name}")
-    return postgres_server.format(database=name).replace("postgresql://", "postgresql+psycopg://")
+    return postgres_server.url(name).replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -128,3 +106,16 @@ def store(store_url: str) -> Iterator[Engine]:
     engine = open_store(store_url)
     yield engine
     engine.dispose()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests/test_faults.py injected, and what became of it."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []) if r.when == "call"]
+    faults = [(r, value) for r in reports for name, value in r.user_properties if name == "faults"]
+    if faults:
+        terminalreporter.section("faults")
+        for r, (injected, lost, doubled) in faults:
+            terminalreporter.line(f"{injected:3} injected, {lost} rows lost, {doubled} doubled: {r.location[2]}")
+        injected, lost, doubled = (sum(value[k] for _, value in faults) for k in range(3))
+        survived = sum(value[0] for r, value in faults if r.passed)
+        terminalreporter.line(f"{injected} faults, {survived} survived, {lost} rows lost, {doubled} rows doubled")

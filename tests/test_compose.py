@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 from coconut_attr.settings import sqlalchemy_form
 from db.engine import StoreError, open_store
 from flows.local import ROOT, Stack, wait_for
-from tests.conftest import _postgres_program
+from tests.cluster import Cluster, program
 from tests.test_cli import free_port
 
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -84,7 +83,7 @@ class ByHand:
     def healthy(self, name: str) -> bool:
         kind, *command = (self.here(word) for word in SERVICES[name]["healthcheck"]["test"])
         assert kind == "CMD"
-        command[0] = _postgres_program(command[0]) or sys.executable
+        command[0] = program(command[0]) or sys.executable
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def run(self, name: str, *command: str) -> str:
@@ -104,38 +103,23 @@ class ByHand:
 @contextmanager
 def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
     """The service `postgres`: a new cluster that asks for passwords, and the file of its init folder, run once."""
-    initdb, pg_ctl, psql = (_postgres_program(name) for name in ("initdb", "pg_ctl", "psql"))
-    if not initdb or not pg_ctl or not psql:
-        pytest.skip("PostgreSQL is not installed (initdb, pg_ctl, psql)")
     env = by_hand.environment("postgres")
-    folder.mkdir()
-    (folder / "password").write_text(env["POSTGRES_PASSWORD"])
-    as_user: dict[str, Any] = {"cwd": folder}
-    if os.geteuid() == 0:
-        as_user["user"] = "postgres"  # it refuses to run as root
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres")
-        for path in folder.parents:
-            if path == Path("/tmp"):
-                break
-            path.chmod(0o755)
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(
-        [initdb, "-D", "data", "-U", env["POSTGRES_USER"], "--pwfile=password", "--no-sync", "--auth-local=trust",
-         *env["POSTGRES_INITDB_ARGS"].split()], **quiet, **as_user,
-    )  # fmt: skip
-    options = f"-c port={by_hand.ports['5432']} -c unix_socket_directories={folder} -c fsync=off"
-    subprocess.run([pg_ctl, "-D", "data", "-w", "-l", "log", "-o", options, "start"], **quiet, **as_user)
+    password = folder.with_name("password")
+    password.write_text(env["POSTGRES_PASSWORD"])
+    password.chmod(0o644)
+    options = (f"--pwfile={password}", "--auth-local=trust", *env["POSTGRES_INITDB_ARGS"].split())
+    cluster = Cluster(folder, int(by_hand.ports["5432"]), options, env["POSTGRES_USER"])
+    cluster.start()
     try:
         (script,) = [volume.split(":")[0] for volume in SERVICES["postgres"]["volumes"] if "/docker-entry" in volume]
         subprocess.run(
-            [psql, "-v", "ON_ERROR_STOP=1", "-h", str(folder), "-p", by_hand.ports["5432"], "-U", env["POSTGRES_USER"],
-             "-d", env["POSTGRES_DB"], "-f", str(ROOT / script)],
+            [program("psql") or "psql", "-v", "ON_ERROR_STOP=1", "-h", str(folder), "-p", by_hand.ports["5432"],
+             "-U", env["POSTGRES_USER"], "-d", env["POSTGRES_DB"], "-f", str(ROOT / script)],
             check=True, stdout=subprocess.DEVNULL, env={**os.environ, **env},
         )  # fmt: skip
         yield
     finally:
-        subprocess.run([pg_ctl, "-D", "data", "-m", "immediate", "stop"], **{**quiet, "check": False}, **as_user)
+        cluster.stop()
 
 
 def test_the_processes_of_the_file_do_a_job_together(

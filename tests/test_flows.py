@@ -9,12 +9,14 @@ from sqlalchemy import Engine
 from coconut_attr.errors import UserError
 from db import queries
 from db import store as writes
+from db.check import check_report
 from flows.download import download
 from flows.evaluate import evaluate
 from flows.extract import extract
 from flows.pipeline import pipeline
 from flows.store import store
 from flows.train import train
+from flows.upkeep import upkeep
 from tests import tiny_mirror as tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -156,7 +158,7 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
     configure(mirror=tiny_mirror)
     download("val5k", limit=5)
     killed = writes.start_run(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
-                              config={}, environment={}, started_at=writes.now() - 2 * writes.SILENCE)  # fmt: skip
+                              config={}, environment={}, heartbeat_at=writes.now() - 2 * writes.SILENCE)  # fmt: skip
     quick = {"backbone": "efficientnet_lite0", "epochs": 1}
     monkeypatch.setattr("flows.train.HEARTBEAT_SECONDS", 0.1)
     first = train("val5k", **quick)
@@ -243,3 +245,21 @@ def test_an_interrupted_run_is_gone_on_with_and_scored(tiny_mirror: Path, config
     for run_id, why in ((whole, "it is finished"), (999, "there is no such run")):
         with pytest.raises(UserError, match=why):
             train("val5k", resume=run_id)
+
+
+def test_upkeep_tries_failed_images_again_checks_all_and_ends_dead_runs(tiny_mirror: Path, configure) -> None:
+    configure(mirror=tiny_mirror)
+    photo = tiny_mirror / "images.cocodataset.org/val2017/000000000003.jpg"
+    content = photo.read_bytes()
+    photo.unlink()
+    assert upkeep() == {}  # nothing is there, and nothing is fetched that nobody asked for
+    assert download("val5k")["failed"] == 1
+    killed = writes.start_run(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={}, heartbeat_at=writes.now() - 2 * writes.SILENCE)  # fmt: skip
+    photo.write_bytes(content)
+    found = upkeep()
+    assert summary()["downloaded"] == 24
+    assert found == {"val5k": sum(row["findings"] for row in check_report(store(), "val5k"))}
+    assert queries.run(store(), killed)["status"] == "failed"
+    (tiny_mirror / "images.cocodataset.org").rename(tiny_mirror / "gone")
+    assert upkeep() == found  # a host that is away costs the images nothing

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -122,6 +123,11 @@ def _etag(content: bytes) -> str:
 class Server(ThreadingHTTPServer):
     request_queue_size = 128
     daemon_threads = True
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that goes away, as those that are killed do, is no fault of the server."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @contextmanager

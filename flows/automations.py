@@ -1,0 +1,78 @@
+"""What Prefect does by itself: a flow run whose process has died is noticed, and run again.
+
+Every flow goes on where it was interrupted: downloads and labels with those that are missing, training with its last
+epoch.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
+from prefect.settings import get_current_settings
+
+#: Of every deployment, so that the automations leave alone what others run on the same server.
+TAG: Final = "coconut-attr"
+ATTEMPTS: Final = 3
+#: The worker tells of a death twice, the second time when it has imported the flow for its hooks; a run that is begun
+#: again before that would be taken for dead, and begun a third time beside itself.
+SETTLED: Final = timedelta(seconds=60)
+_HEARTBEAT: Final = "prefect.flow-run.heartbeat"
+
+
+def _states(*names: str) -> set[str]:
+    return {f"prefect.flow-run.{name}" for name in names}
+
+
+def register(client: SyncPrefectClient) -> None:
+    """Create or update the automations."""
+    present = {found.name: found.id for found in client.read_automations()}
+    for automation in (_notice_dead_runs(), _run_again()):
+        if automation.name in present:
+            client.update_automation(present[automation.name], automation)
+        else:
+            client.create_automation(automation)
+
+
+def _notice_dead_runs() -> AutomationCore:
+    """Three heartbeats are missing: the worker is gone with its machine, and nobody else will tell."""
+    silence = timedelta(seconds=3 * (get_current_settings().flows.heartbeat_frequency or 180))
+    return AutomationCore(
+        name="coconut-attr: notice dead runs",
+        trigger=EventTrigger(
+            after={_HEARTBEAT},
+            expect={_HEARTBEAT, *_states("Completed", "Failed", "Cancelled", "Crashed")},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=_ours(),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=silence,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process has died")],
+    )
+
+
+def _run_again() -> AutomationCore:
+    """A run that had begun is put into the queue again; one that dies at each attempt stays `Crashed`."""
+    begun = [str(attempt) for attempt in range(1, ATTEMPTS)]
+    return AutomationCore(
+        name="coconut-attr: run dead runs again",
+        trigger=EventTrigger(
+            after=_states("Crashed"),
+            expect=_states("Scheduled", "Pending", "Running", "Completed"),
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": begun}),
+            match_related=_ours(),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SETTLED,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="its process died: it goes on")],
+    )
+
+
+def _ours() -> ResourceSpecification:
+    return ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}"})

@@ -1,0 +1,39 @@
+"""The flow `upkeep`: what is worth doing every night, for each dataset that is there."""
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from coconut_attr.errors import UserError
+from db import queries
+from db.integrity import store_problems
+from db.store import end_silent_runs
+from flows.check import check
+from flows.download import download
+from flows.store import store
+
+
+@flow
+def upkeep() -> dict[str, int]:
+    """Try failed downloads again, check datasets and the store's integrity, and note runs that have died.
+
+    Returns:
+        How many findings each dataset has.
+
+    Raises:
+        UserError: the store is damaged, or a dataset could not be seen to; the others were.
+    """
+    end_silent_runs(store())
+    faults = store_problems(store())
+    found = {}
+    for row in queries.dataset_summaries(store()):
+        if not row["images"]:
+            continue
+        try:
+            download(row["dataset"], retry_failed=True)
+            found[row["dataset"]] = sum(check(row["dataset"]).values())
+        except UserError as error:
+            faults.append(f"{row['dataset']}: {error}")
+    get_run_logger().info("findings: %s", found)
+    if faults:
+        raise UserError("; ".join(faults))
+    return found

@@ -1,0 +1,340 @@
+"""Faults of real processes while they work: nothing that was stored is lost, no label and no metric is doubled.
+
+Each test reports how many faults it made and how many rows were lost and doubled; pytest's summary adds them up.
+"""
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from prefect.settings import PREFECT_API_URL
+from sqlalchemy import Engine
+
+from coconut_attr.settings import Settings, settings, sqlalchemy_form
+from db.engine import StoreError, open_for_reading
+from db.queries import DatabaseError, sql
+from db.store import end_silent_runs
+from flows.deployments import register
+from flows.download import download
+from flows.extract import extract
+from flows.local import HOST, ROOT, healthy
+from flows.store import store
+from tests.cluster import Cluster
+from tests.conftest import forget_settings
+from tests.proxy import proxy
+from tests.team import contents, team, wait_until
+from tests.test_cli import free_port
+from tests.test_download_workers import WORKER, stocked
+from tests.tiny_mirror import write_mirror
+from tests.web_server import serve
+
+Report = Callable[..., None]
+EXTRACT = "from flows.extract import extract; extract('val5k')"
+LABELLED = "SELECT COUNT(*) AS n FROM image WHERE rule_version IS NOT NULL"
+SCORED = "SELECT run_id, COUNT(*) AS n FROM prediction GROUP BY run_id"
+TEST_IMAGES = "SELECT COUNT(*) AS n FROM image WHERE split = 'test'"
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mirror(tmp_path_factory.mktemp("faults") / "mirror", images=60, annotated=40)
+
+
+@pytest.fixture
+def undisturbed(mirror: Path, prefect_server: None, configure, tmp_path: Path) -> Counter[tuple[Any, ...]]:
+    """What a store holds when nothing goes wrong."""
+    configure(mirror=mirror, data_dir=tmp_path / "undisturbed")
+    download("val5k")
+    extract("val5k")
+    found = contents(store())
+    configure(data_dir=tmp_path / "data")
+    return found
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Report:
+    """Holds a store against an undisturbed one, for pytest's summary and as an assertion."""
+
+    def held(injected: int, found: Counter[tuple[Any, ...]], expected: Counter[tuple[Any, ...]]) -> None:
+        lost, doubled = expected - found, found - expected
+        record_property("faults", (injected, lost.total(), doubled.total()))
+        assert (lost, doubled) == (Counter(), Counter())
+
+    return held
+
+
+def number(engine: Engine, query: str) -> int:
+    """A count; 0 while the database cannot say."""
+    try:
+        return sql(engine, query)[0]["n"]
+    except DatabaseError:
+        return 0
+
+
+def readable(url: str) -> Engine | None:
+    """A store, once there is one."""
+    try:
+        return open_for_reading(sqlalchemy_form(url))
+    except StoreError:
+        return None
+
+
+def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path, undisturbed, report: Report) -> None:
+    """SIGKILL, in turn, of the process that downloads; of the worker with all that it started, while it trains, whose
+    run another worker gets; of PostgreSQL, Prefect's server and the dashboard, which come back."""
+    epochs = 40
+    done = "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2"
+    with serve(mirror) as site, team(tmp_path, mirror=site.url, download_threads=4, shard_size=20) as t:
+        site.delay = 0.3
+        t.start_worker("gpu")
+        run = t.run("train/val5k", backbone="efficientnet_lite0", epochs=epochs)
+        engine = wait_until(lambda: readable(t.url), "the store")
+        wait_until(lambda: number(engine, "SELECT COUNT(*) AS n FROM download") > 20, "downloads")
+        t.kill_flow_run("worker-gpu")
+        site.delay = 0
+
+        wait_until(lambda: number(engine, done) >= 3, "3 epochs")
+        t.kill("worker-gpu")
+        killed_at = number(engine, done)
+        assert killed_at < epochs / 2, "it was killed in the middle"
+        t.start_worker("gpu", "another")
+        queued = t.run("train/val5k", backbone="efficientnet_lite0", epochs=1)  # the pool has one place
+        port = str(free_port())
+        dashboard = ("streamlit", "run", "dashboard/app.py", "--server.address", HOST, "--server.port", port)
+        for attempt in range(2):
+            t.start("dashboard", *dashboard, "--server.headless", "true")
+            wait_until(lambda: healthy(f"http://{HOST}:{port}/_stcore/health"), "the dashboard")
+            if not attempt:
+                t.kill("dashboard")
+
+        wait_until(lambda: number(engine, done) > killed_at, "another worker's epochs", 400)
+        t.cluster.crash()
+        time.sleep(2)
+        t.cluster.start()
+        reached = wait_until(lambda: number(engine, done), "the database is back")
+        wait_until(lambda: number(engine, done) > reached + 1, "epochs after PostgreSQL's crash")
+        t.kill("server")
+        reached = number(engine, done)
+        wait_until(lambda: number(engine, done) > reached + 1, "epochs without Prefect's server")
+        t.start_server()
+        assert t.finished(run) == "COMPLETED"
+        assert t.finished(queued) == "COMPLETED"
+
+        report(5, contents(engine), undisturbed)
+        runs = sql(engine, "SELECT id, flow_run_id, status FROM run WHERE kind = 'trained' ORDER BY id")
+        mine, other = sorted((tuple(row.values()) for row in runs), key=lambda row: row[1] != str(run))
+        assert (mine, other[1:]) == ((2, str(run), "finished"), (str(queued), "finished"))
+        curve = [row["epoch"] for row in sql(engine, "SELECT epoch FROM epoch_metric WHERE run_id = 2 ORDER BY epoch")]
+        assert curve == list(range(1, epochs + 1))
+        scored = {row["run_id"]: row["n"] for row in sql(engine, SCORED)}
+        assert scored == dict.fromkeys((2, other[0]), 34 * number(engine, TEST_IMAGES))
+
+
+def process(settings: Settings, *code: str, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """A process that runs some code with these settings, on the tests' Prefect server."""
+    values = {name: value for name, value in settings.model_dump(exclude_none=True).items() if value != ""}
+    env = {f"COCONUT_ATTR_{name.upper()}": str(value) for name, value in values.items()}
+    return subprocess.Popen(
+        [*wrapper, sys.executable, "-c", "\n".join(code)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env={**os.environ, **env, "PREFECT_API_URL": PREFECT_API_URL.value()},
+    )  # fmt: skip
+
+
+def ended(*processes: subprocess.Popen[str]) -> None:
+    """Wait for processes, which must end well."""
+    for p in processes:
+        output, _ = p.communicate(timeout=240)
+        assert p.returncode == 0, output
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_extraction_killed_in_the_middle_of_writing(
+    database: str, mirror: Path, undisturbed, configure, tmp_path: Path, report: Report, request
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    settings = configure(mirror=mirror, database_url=url, shard_size=2)
+    download("val5k")
+    for share in (4, 16, 30):
+        victim = process(settings, EXTRACT)
+        wait_until(lambda: number(store(), LABELLED) >= share, "labels", pause=0.005)  # noqa: B023
+        victim.kill()
+        victim.communicate()
+        assert number(store(), LABELLED) < 60, "it was killed in the middle"
+    extract("val5k")
+    report(3, contents(store()), undisturbed)
+
+
+def test_two_trainings_at_once_on_an_empty_store(
+    mirror: Path, undisturbed, configure, tmp_path: Path, report: Report, postgres_url: str
+) -> None:
+    settings = configure(mirror=mirror, database_url=postgres_url, data_dir=tmp_path / "two", shard_size=10)
+    code = "from flows.train import train; train('val5k', backbone='efficientnet_lite0', epochs=2)"
+    ended(process(settings, code), process(settings, code))
+    report(1, contents(store()), undisturbed)
+    epochs = sql(store(), "SELECT run_id, epoch FROM epoch_curve WHERE kind = 'trained' ORDER BY run_id, epoch")
+    assert [tuple(row.values()) for row in epochs] == [(2, 1), (2, 2), (3, 1), (3, 2)]
+    assert number(store(), "SELECT COUNT(*) AS n FROM run WHERE status = 'finished' AND kind = 'trained'") == 2
+    assert number(store(), "SELECT COUNT(*) AS n FROM prediction") == 2 * 34 * number(store(), TEST_IMAGES)
+
+
+def test_connections_that_drop(mirror: Path, undisturbed, configure, tmp_path: Path, report: Report) -> None:
+    cluster = Cluster(tmp_path / "postgres", free_port())
+    cluster.start()
+    with proxy(cluster.port) as line, serve(mirror) as site:
+        site.delay = 0.05
+        settings = configure(
+            mirror=site.url, database_url=f"postgresql://tests@{HOST}:{line.port}/postgres", shard_size=2,
+            download_threads=2,
+        )  # fmt: skip
+        store()
+        worker = process(settings, "from flows.download import download; download('val5k')", EXTRACT)
+        wait_until(lambda: sql(store(), "SELECT COUNT(*) AS n FROM download")[0]["n"], "downloads")
+        store().dispose()
+        cuts = 0
+        while worker.poll() is None and cuts < 40:
+            cuts += line.cut()
+            time.sleep(0.25)
+        ended(worker)
+        report(cuts, contents(store()), undisturbed)
+        store().dispose()
+    cluster.stop()
+
+
+def test_clocks_that_differ_by_hours(
+    mirror: Path, tmp_path: Path, configure, postgres_url: str, report: Report
+) -> None:
+    if not shutil.which("faketime"):
+        pytest.skip("faketime is not installed: the test of clocks that differ is skipped")
+    engine = stocked(postgres_url, mirror)
+    with serve(mirror) as site:
+        site.delay = 0.02
+        settings = configure(mirror=site.url, database_url=postgres_url, download_threads=2, shard_size=5, lease=20)
+        expected = Counter(range(1, 61))
+        ended(*(process(settings, WORKER, wrapper=("faketime", "-f", skew)) for skew in ("-3h", "+0h", "+5h")))
+        assert site.requests.total() == 60, "no image was fetched twice"
+        found = Counter(row["image_id"] for row in sql(engine, "SELECT image_id FROM download WHERE state = 'done'"))
+    begin = """
+from coconut_attr.settings import settings
+from db.engine import connect
+from db.store import start_run
+start_run(connect(settings().sqlalchemy_url), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+          config={}, environment={})
+"""
+    ended(process(settings, begin, wrapper=("faketime", "-f", "-3h")))
+    assert end_silent_runs(engine) == [], "a run that has just begun is alive, whatever its machine's clock says"
+    report(3, found, expected)
+
+
+def test_a_database_that_is_locked(
+    mirror: Path, undisturbed, configure, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(mirror=mirror, shard_size=2)
+    download("val5k")
+    with closing(sqlite3.connect(store().url.database or "", isolation_level=None)) as other:
+        worker = process(settings(), EXTRACT)
+        wait_until(lambda: number(store(), LABELLED), "labels", pause=0.01)
+        for _ in range(3):  # for less than the busy timeout
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(0.5)
+            other.execute("ROLLBACK")
+        ended(worker)
+        monkeypatch.setattr("db.engine.BUSY_MS", 200)
+        forget_settings()
+        with store().begin() as connection:
+            connection.exec_driver_sql("UPDATE image SET rule_version = NULL WHERE id > 20")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseError, match="database is locked"):
+            extract("val5k")
+        other.execute("ROLLBACK")
+    extract("val5k")
+    report(4, contents(store()), undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own, of 150 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=150m,mode=755", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be made here (mount needs root): the tests of a full disk are skipped")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """A file that leaves so many bytes of a disk free."""
+    ballast = disk / "ballast"
+    status = os.statvfs(disk)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - leave)
+    return ballast
+
+
+@pytest.mark.parametrize("what", ["images", "sqlite", "postgresql"])
+def test_a_disk_that_is_full_for_a_while(
+    what: str, small_disk: Path, mirror: Path, undisturbed, configure, report: Report, caplog, request
+) -> None:
+    """An image that cannot be written is told as failed; a shard whose rows cannot be is tried again."""
+    if what == "postgresql":
+        cluster = Cluster(small_disk / "postgres", free_port())
+        request.addfinalizer(cluster.stop)
+        cluster.start("-c max_wal_size=32MB", "-c min_wal_size=32MB")
+        configure(mirror=mirror, database_url=cluster.url("postgres"))
+    elif what == "sqlite":
+        configure(mirror=mirror, database_url=f"sqlite:///{small_disk / 'store.db'}")
+    else:
+        (small_disk / "images").mkdir()
+        settings = configure(mirror=mirror)
+        settings.data_dir.mkdir()
+        (settings.data_dir / "images.cocodataset.org").symlink_to(small_disk / "images")
+    request.addfinalizer(store().dispose)
+    ballast = fill(small_disk, leave=100_000)
+    freed = threading.Timer(3, ballast.unlink)
+    freed.start()
+    found = download("val5k")
+    freed.join()
+    if what == "images":
+        assert found["failed"] > 0
+        (failure,) = sql(store(), "SELECT DISTINCT error_class FROM download WHERE state = 'failed'")
+        assert failure["error_class"] == "disk"
+        assert download("val5k")["downloaded"] == 60
+    else:
+        assert found["downloaded"] == 60
+        assert re.search("No space left on device|database or disk is full", caplog.text), "the disk was full"
+    extract("val5k")
+    report(1, contents(store()), undisturbed)
+
+
+def test_parameters_that_no_flow_takes(prefect_server: None, configure, mirror: Path) -> None:
+    configure(mirror=mirror)
+    register()
+    api = PREFECT_API_URL.value()
+    wrong = {
+        "train/val5k": [{"epochs": 0}, {"epochs": "many"}, {"dataset": "coco"}, {"backbone": "'; DROP TABLE run; --"},
+                        {"learning_rate": -1}, {"nothing": 1}, {"seed": [1]}],
+        "download/val5k": [{"limit": "x"}, {"dataset": 5}, {"verify": "perhaps"}],
+        "evaluate/val5k": [{"split": "all"}, {"run_id": "1; DELETE FROM run"}],
+    }  # fmt: skip
+    for name, cases in wrong.items():
+        deployment = requests.get(f"{api}/deployments/name/{name}", timeout=30).json()
+        address = f"{api}/deployments/{deployment['id']}/create_flow_run"
+        for parameters in cases:
+            answer = requests.post(address, json={"parameters": parameters}, timeout=30)
+            assert answer.status_code in {409, 422}, (name, parameters, answer.text)
+    counted = requests.post(
+        f"{api}/flow_runs/count", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}, timeout=30
+    )
+    print(counted.text)
