@@ -83,8 +83,8 @@ class ImageStore:
             mend = isinstance(error, FileNotFoundError | PermissionError | ValueError)
             if mend or "Credentials" in type(error).__name__:
                 raise ImageStoreError(
-                    f"the image store {self.name} cannot be used: {error}; see to COCONUT_ATTR_IMAGE_STORE, the keys and"
-                    " the endpoint (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
+                    f"the image store {self.name} cannot be used: {error}; see to COCONUT_ATTR_IMAGE_STORE, the keys"
+                    " and the endpoint (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
                 ) from error
             raise UnreachableError(
                 f"the image store {self.name} does not answer as it should: {error}; see to it and to the network, and"
