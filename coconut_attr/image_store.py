@@ -35,7 +35,7 @@ class ImageStore:
         UnreachableError: it does not answer, or not as it should; so do all methods.
     """
 
-    def __init__(self, url: str, threads: int) -> None:
+    def __init__(self, url: str, threads: int, write_timeout: float) -> None:
         self.threads = threads
         try:
             # Other machines write, too: a listing that is kept would not tell of it.
@@ -48,6 +48,8 @@ class ImageStore:
             raise ImageStoreError(f"COCONUT_ATTR_IMAGE_STORE: {error}; give s3://BUCKET/PREFIX") from error
         if isinstance(self.fs, LocalFileSystem):
             raise ImageStoreError("COCONUT_ATTR_IMAGE_STORE is a folder; share it as COCONUT_ATTR_DATA_DIR instead")
+        # s3fs waits for the leave to send a body ("100 Continue") without end.
+        self.write_options = {"timeout": write_timeout} if self.fs.async_impl else {}
         self.name = self.fs.unstrip_protocol(self.root)
         self.sizes("none")  # tells a missing bucket from a missing photo
 
@@ -62,7 +64,7 @@ class ImageStore:
     def write(self, path: str, content: bytes) -> None:
         """Write a file: it is there whole, or as it was."""
         with self._errors():
-            self.fs.pipe_file(f"{self.root}/{path}", content)
+            self.fs.pipe_file(f"{self.root}/{path}", content, **self.write_options)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of all files under a folder by their paths, from one listing."""
@@ -80,26 +82,27 @@ class ImageStore:
         try:
             yield
         except Exception as error:  # each filesystem behind fsspec raises errors of its own
+            what = str(error) or type(error).__name__
             mend = isinstance(error, FileNotFoundError | PermissionError | ValueError)
             if mend or "Credentials" in type(error).__name__:
                 raise ImageStoreError(
-                    f"the image store {self.name} cannot be used: {error}; see to COCONUT_ATTR_IMAGE_STORE, the keys"
+                    f"the image store {self.name} cannot be used: {what}; see to COCONUT_ATTR_IMAGE_STORE, the keys"
                     " and the endpoint (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
                 ) from error
             raise UnreachableError(
-                f"the image store {self.name} does not answer as it should: {error}; see to it and to the network, and"
+                f"the image store {self.name} does not answer as it should: {what}; see to it and to the network, and"
                 " run again: what is done is kept"
             ) from error
 
 
 def image_store(settings: Settings) -> ImageStore | None:
     """The image store of the settings, if there is one; errors as `ImageStore`."""
-    return _opened(settings.image_store, settings.download_threads) if settings.image_store else None
+    if not settings.image_store:
+        return None
+    return _opened(settings.image_store, settings.download_threads, settings.body_timeout)
 
 
-@cache
-def _opened(url: str, threads: int) -> ImageStore:
-    return ImageStore(url, threads)
+_opened = cache(ImageStore)
 
 
 def not_here(settings: Settings, files: Iterable[File]) -> list[File]:
