@@ -48,7 +48,7 @@ class ImageStore:
             raise ImageStoreError(f"COCONUT_ATTR_IMAGE_STORE: {error}; give s3://BUCKET/PREFIX") from error
         if isinstance(self.fs, LocalFileSystem):
             raise ImageStoreError("COCONUT_ATTR_IMAGE_STORE is a folder; share it as COCONUT_ATTR_DATA_DIR instead")
-        # s3fs waits for the leave to send a body ("100 Continue") without end.
+        # s3fs waits without end for a server's leave to send a body ("100 Continue").
         self.write_options = {"timeout": write_timeout} if self.fs.async_impl else {}
         self.name = self.fs.unstrip_protocol(self.root)
         self.sizes("none")  # tells a missing bucket from a missing photo

@@ -61,7 +61,7 @@ def download(
     """Fetch a dataset's annotations, captions and images; what is there and whole is not fetched again.
 
     Images that failed before are tried again if the cause may pass. Several runs, on one machine or many, share the
-    work where they share the store and the data folder.
+    work where they share the store, and the data folder or an image store.
 
     Args:
         limit: stop at this many images (None: all).
