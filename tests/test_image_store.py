@@ -155,9 +155,8 @@ def test_two_workers_with_data_folders_of_their_own_share_a_download(
         assert fetch(engine, machine("two")) == {}
         # A worker that died between upload and record: the next one, on another machine, takes its file.
         names = sorted(originals)
-        engine_rows = "UPDATE image SET path = NULL, bytes = NULL; DELETE FROM download"
         with engine.begin() as connection:
-            connection.exec_driver_sql(engine_rows)
+            connection.exec_driver_sql("UPDATE image SET path = NULL, bytes = NULL; DELETE FROM download")
         s3.client.delete_object(Bucket="shared", Key=f"{PREFIX}/{names[0]}")
         assert fetch(engine, machine("three")) == {"kept": 59, "fetched": 1}
         assert set(site.requests) == {f"/{names[0]}"}
