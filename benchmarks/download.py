@@ -76,7 +76,7 @@ def ours() -> None:
     """One worker, as a process; prints its images a second."""
     engine = open_store(settings().sqlalchemy_url)
     started = time.perf_counter()
-    work = plan(engine, "val5k", settings().data_dir)
+    work = plan(engine, "val5k", settings())
     fetched = fetch_claimed(engine, dataset("val5k"), work, settings())["fetched"]
     print(fetched / (time.perf_counter() - started))
 

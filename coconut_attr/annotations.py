@@ -1,11 +1,12 @@
 """The annotations of a dataset: which files hold them, their masks on disk, and the captions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from coconut_attr.files import write_atomically
+from coconut_attr.image_store import image_store
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from coconut_attr.sources import captions, hub, kaggle, sample
@@ -89,6 +90,19 @@ def keep_mask(dataset: Dataset, annotation: Panoptic, settings: Settings) -> str
         OSError: it cannot be written.
     """
     name = Path(plain_name(annotation.image.file_name)).with_suffix(".png").name
-    relative = Path("annotations") / dataset.name / "panoptic" / name
+    relative = f"{dataset.mask_folder}/{name}"
     write_atomically(settings.data_dir / relative, annotation.mask_png)
-    return str(relative)
+    return relative
+
+
+def keep_masks(dataset: Dataset, annotations: Sequence[Panoptic], settings: Settings) -> list[str]:
+    """`keep_mask` for several annotations, and their masks put into the image store, if there is one.
+
+    Raises:
+        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`.
+    """
+    paths = [keep_mask(dataset, annotation, settings) for annotation in annotations]
+    if store := image_store(settings):
+        masks = zip(paths, (annotation.mask_png for annotation in annotations), strict=True)
+        list(store.each(lambda mask: store.write(*mask), masks))
+    return paths

@@ -9,6 +9,7 @@ import numpy as np
 
 from coconut_attr.evidence import Problem
 from coconut_attr.files import sha256_of
+from coconut_attr.image_store import image_store
 from coconut_attr.images import ImageError
 from coconut_attr.panoptic import Measured, decode_mask, measure
 from coconut_attr.registry import Dataset
@@ -135,8 +136,9 @@ def check_dataset(dataset: Dataset, held: Held, settings: Settings) -> list[Prob
         if expected is not None and abs(found - expected) >= _precision(expected)
     ]
     problems += [Problem("annotation file unfinished", name) for name in held.unfinished]
-    folder = Path("annotations") / dataset.name / "panoptic"
-    files = {str(folder / path.name) for path in (settings.data_dir / folder).glob("*.png")}
+    folder, store = dataset.mask_folder, image_store(settings)
+    masks = store.sizes(folder) if store else (settings.data_dir / folder).glob("*.png")
+    files = {f"{folder}/{Path(mask).name}" for mask in masks}
     unnamed = sorted(files - held.masks)
     if settings.annotations_dir and dataset.repos:
         unnamed += kaggle.unnamed_masks(settings.annotations_dir, dataset)

@@ -18,13 +18,14 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
 from coconut_attr.files import write_atomically
+from coconut_attr.image_store import image_store
 from coconut_attr.images import ImageError, TooManyPixelsError, checked_size, decode
 from coconut_attr.pace import Pace, backoff, retry_after
 from coconut_attr.public_http import PrivateAddressError, PublicAdapter
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from coconut_attr.sources import sample
-from coconut_attr.sources.records import SourceError, clean_text, local_path, plain_name
+from coconut_attr.sources.records import SourceError, UnreachableError, clean_text, local_path, plain_name
 from coconut_attr.sources.upstream import is_url, mirrored
 
 MAX_BYTES = 50 * 2**20
@@ -91,6 +92,7 @@ class Outcome:
         attempts: requests, or readings of a mirror's file; 0: the file was there.
         seconds: spent on attempts, without the waiting between them.
         kept: the file was there already, and whole.
+        uploaded: the kept file was whole on this machine alone, and has been put into the image store.
         decoded: it has been decoded to its last byte, not only checked by its structure.
         error_class: cause of a failure; with a path: the file is whole, but could not be compared with upstream.
         permanent: there is no use in another attempt.
@@ -103,6 +105,7 @@ class Outcome:
     bytes: int = 0
     etag: str = ""
     kept: bool = False
+    uploaded: bool = False
     decoded: bool = False
     attempts: int = 0
     seconds: float = 0.0
@@ -164,6 +167,10 @@ def download(wanted: Iterable[Wanted], dataset: Dataset, settings: Settings) -> 
     `wanted` is read as there is room, a few images ahead. A file that is already in place and whole is kept without a
     request. An image that waits for another attempt occupies no thread; a host that refuses requests is left alone
     for as long as it asks, and then asked more slowly.
+
+    Raises:
+        coconut_attr.image_store.ImageStoreError, UnreachableError: the image store fails; no outcome tells of an image
+            that is not in it.
     """
     queue = _Queue(wanted, settings.download_threads)
     fetcher = _Fetcher(dataset, settings)
@@ -259,6 +266,7 @@ class _Fetcher:
     def __init__(self, dataset: Dataset, settings: Settings) -> None:
         self.dataset = dataset
         self.settings = settings
+        self.store = image_store(settings)
         self.session = session = requests.Session()
         # Proxies and certificates of the environment are looked up once, not at each of 100,000 requests.
         address = settings.mirror if is_url(settings.mirror) else f"http://{''.join(dataset.image_hosts[:1])}/"
@@ -295,7 +303,7 @@ class _Fetcher:
             path = _place(item.url, self.dataset, self.settings)
             name = str(path.relative_to(self.settings.data_dir))
             if not job.attempts:
-                job.kept = _kept(path, name, item)
+                job.kept = self._kept(path, name, item)
             if job.kept and not item.sha256:
                 return job.kept
             job.attempts += 1
@@ -308,13 +316,33 @@ class _Fetcher:
                 return replace(job.kept, etag=etag)
             _check(content, item)
             write_atomically(path, content)
+            if self.store:
+                self.store.write(name, content)
             return Outcome(item.key, item.url, name, digest, len(content), etag, decoded=bool(item.sha256))
+        except UnreachableError:  # the image store's: no other image would fare better
+            raise
         except SourceError as error:
             raise _Failure("refused", str(error), permanent=True) from error
         except PrivateAddressError as error:
             raise _Failure("private address", str(error), permanent=True) from error
         except OSError as error:
             raise _Failure("disk", str(error), final=True) from error
+
+    def _kept(self, path: Path, name: str, item: Wanted) -> Outcome | None:
+        """The file in place, if it is whole to its last byte and what it should be.
+
+        With an image store that holds for the file there: a whole one here and a whole one there mend each other.
+        """
+        here = _content(path)
+        kept = _whole(here, name, item)
+        if self.store and (there := self.store.read(name)) != here:
+            if stored := _whole(there, name, item):
+                write_atomically(path, cast(bytes, there))
+                return stored
+            if kept:
+                self.store.write(name, cast(bytes, here))
+                return replace(kept, uploaded=True)
+        return kept
 
     def _fetch(self, url: str, known_etag: str) -> tuple[bytes, str] | None:
         """The content and the ETag of an upstream URL, or None if the ETag is still the known one."""
@@ -376,14 +404,22 @@ def _place(url: str, dataset: Dataset, settings: Settings) -> Path:
     return local_path(url, dataset.image_hosts, settings.data_dir)
 
 
-def _kept(path: Path, name: str, item: Wanted) -> Outcome | None:
-    """The file in place, if it is whole to its last byte and what it should be."""
+def _content(path: Path) -> bytes | None:
     try:
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _whole(content: bytes | None, name: str, item: Wanted) -> Outcome | None:
+    """A file that is kept, if its content is whole to its last byte and what it should be."""
+    if content is None:
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    try:
         if item.sha256 not in {"", digest} or decode(content).size != (item.width, item.height):
             return None
-    except (OSError, ImageError):
+    except ImageError:
         return None
     return Outcome(item.key, item.url, name, digest, len(content), item.etag, kept=True, decoded=True)
 

@@ -37,6 +37,11 @@ class Dataset:
     is_coconut: bool = True
     licence: str = "COCONut annotations: non-commercial research; COCO captions: CC BY 4.0"
 
+    @property
+    def mask_folder(self) -> str:
+        """Where its panoptic PNGs lie, relative to the data folder."""
+        return f"annotations/{self.name}/panoptic"
+
 
 _ENTRIES = (
     Dataset(

@@ -10,6 +10,8 @@ import streamlit as st
 from PIL import Image
 from skimage.segmentation import mark_boundaries
 
+from coconut_attr.errors import UserError
+from coconut_attr.image_store import read_file
 from coconut_attr.images import ImageError, decode
 from coconut_attr.panoptic import decode_mask
 from coconut_attr.settings import settings
@@ -21,21 +23,30 @@ BOUNDARY = (1.0, 0.85, 0.2)
 SHADE = 0.35  # what is left of the brightness outside the segments that are looked at
 
 
+def _decoded(path: str) -> Image.Image:
+    try:
+        return decode(read_file(settings(), path))
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
 @st.cache_data(max_entries=256, show_spinner=False)
 def _photo(path: str, size: int, version: float) -> Image.Image:
-    image = decode(settings().data_dir / path)
+    image = _decoded(path)
     image.thumbnail((size, size))
     return image
 
 
 def photo(path: str, size: int = THUMBNAIL) -> Image.Image:
-    """A photo of the data folder, at most so many pixels wide and high.
+    """A photo of the data folder or the image store, at most so many pixels wide and high.
 
     Raises:
         ImageError: it is no whole image.
         OSError: it is not there.
+        UserError: the image store fails.
     """
-    return _photo(path, size, (settings().data_dir / path).stat().st_mtime)
+    file = settings().data_dir / path
+    return _photo(path, size, file.stat().st_mtime if file.exists() else 0.0)
 
 
 def show(path: object, description: str, size: int = THUMBNAIL) -> None:
@@ -45,7 +56,7 @@ def show(path: object, description: str, size: int = THUMBNAIL) -> None:
         return
     try:
         image = photo(path, size)
-    except (ImageError, OSError):
+    except (UserError, OSError):
         st.caption(_("The photo cannot be read: {path}", path=path))
         return
     st.image(image, width="stretch", alt=description)
@@ -57,9 +68,10 @@ def overlaid(path: str, mask_path: str, segments: Sequence[int] = (), size: int 
     Raises:
         ImageError: photo or mask is no whole image, or they differ in size.
         OSError: one is not there.
+        UserError: the image store fails.
     """
-    image = decode(settings().data_dir / path)
-    ids = decode_mask((settings().data_dir / mask_path).read_bytes())
+    image = _decoded(path)
+    ids = decode_mask(read_file(settings(), mask_path))
     if ids.shape != image.size[::-1]:
         raise ImageError(f"{mask_path}: the mask is not of the photo's size")
     small = image.copy()
@@ -106,7 +118,7 @@ def _card(dataset: str, row: Mapping[Any, Any], evidence: pd.DataFrame, masks: b
         try:
             st.image(_overlaid(row["path"], row["mask_path"], segments, THUMBNAIL), width="stretch", alt=name)
             shown = True
-        except (ImageError, OSError):
+        except (UserError, OSError):
             pass  # the photo alone is shown, or why it cannot be
     if not shown:
         show(row["path"], name)

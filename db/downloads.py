@@ -23,10 +23,11 @@ from sqlalchemy.exc import OperationalError
 
 from coconut_attr.download import Outcome, Wanted, download
 from coconut_attr.files import clear_leftovers, sync_folders
+from coconut_attr.image_store import image_store
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from db.models import Download, DownloadClaim, Image, now
-from db.queries import Rows
+from db.queries import Rows, mask_paths
 from db.store import clock, forget_downloads, record_downloads, upsert
 
 #: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
@@ -49,14 +50,19 @@ class Work:
     last_id: int | None = None
 
 
-def plan(engine: Engine, dataset: str, data_dir: Path, mode: Mode = "new", limit: int | None = None) -> Work:
+def plan(engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", limit: int | None = None) -> Work:
     """The work that there is now; images whose files have gone or changed their length are new again.
+
+    Where there is an image store, the files are those in it.
 
     Args:
         limit: only the first so many images of the dataset.
+
+    Raises:
+        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`.
     """
     if mode == "new":
-        _forget_lost_files(engine, dataset, data_dir)
+        _forget_lost_files(engine, dataset, settings)
     query = select(Image.id).where(Image.dataset == dataset).order_by(Image.id).offset((limit or 1) - 1).limit(1)
     with engine.connect() as connection:
         return Work(dataset, mode, clock(connection), connection.execute(query).scalar() if limit else None)
@@ -142,11 +148,17 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _forget_lost_files(engine: Engine, dataset: str, data_dir: Path) -> None:
+def _forget_lost_files(engine: Engine, dataset: str, settings: Settings) -> None:
     query = select(Image.id, Image.path, Image.bytes).where(Image.dataset == dataset, Image.path.is_not(None))
     with engine.connect() as connection:
-        rows = connection.execute(query)
-        lost = [key for key, path, size in rows if _length(data_dir / cast(str, path)) != size]
+        rows = connection.execute(query).tuples().all()
+    if store := image_store(settings):
+        sizes: dict[str, int] = {}
+        for folder in {str(Path(cast(str, path)).parent) for _, path, _ in rows}:
+            sizes |= store.sizes(folder)
+        lost = [key for key, path, size in rows if sizes.get(cast(str, path)) != size]
+    else:
+        lost = [key for key, path, size in rows if _length(settings.data_dir / cast(str, path)) != size]
     forget_downloads(engine, lost)
 
 
@@ -155,6 +167,23 @@ def _length(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
+
+
+def upload_masks(engine: Engine, dataset: Dataset, settings: Settings) -> int:
+    """Put the masks of the data folder into the image store where that lacks them, as a new one does.
+
+    Returns:
+        How many there were; photos are put there when they are fetched.
+
+    Raises:
+        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`.
+    """
+    store = image_store(settings)
+    if store is None:
+        return 0
+    lacking = mask_paths(engine, dataset.name) - store.sizes(dataset.mask_folder).keys()
+    here = [path for path in lacking if (settings.data_dir / path).is_file()]
+    return len(list(store.each(lambda path: store.write(path, (settings.data_dir / path).read_bytes()), here)))
 
 
 def fetch_claimed(
@@ -168,8 +197,11 @@ def fetch_claimed(
         on_done: called with what came of each image.
 
     Returns:
-        How many images this worker `fetched`, `kept` (their files were there and whole) and `failed`, and how many of
-        the files `replaced` others.
+        How many images this worker `fetched`, `kept` (their files were there and whole; of these `uploaded`, which the
+        image store lacked) and `failed`, and how many of the files `replaced` others.
+
+    Raises:
+        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`; what was done before is recorded.
     """
     clear_leftovers(settings.data_dir)
     release_dead(engine)
@@ -201,6 +233,7 @@ def _fetch_all(
             for outcome in download(_claimed(engine, work, settings, worker), entry, settings):
                 rows.append(_row(outcome))
                 counts["kept" if outcome.kept else "fetched" if outcome.ok else "failed"] += 1
+                counts["uploaded"] += outcome.uploaded
                 if on_done:
                     on_done(outcome)
                 if len(rows) >= settings.shard_size or time.monotonic() - flushed > FLUSH_SECONDS:

@@ -19,6 +19,7 @@ from coconut_attr.export import (
     write_hf,
     write_parquet,
 )
+from coconut_attr.image_store import bring_missing
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from db import queries
@@ -69,6 +70,7 @@ def export(
         split,
         wanted,
         data_dir=settings().data_dir,
+        photos=file_format is Format.HF,
         segments=file_format is Format.COCO,
         captions=file_format is Format.HF,
     )
@@ -110,14 +112,20 @@ def export_images(
     states: set[str],
     *,
     data_dir: Path,
+    photos: bool = False,
     segments: bool = False,
     captions: bool = False,
     page: int = PAGE,
 ) -> Iterator[ExportImage]:
-    """The labelled images of a dataset by COCO id, read page by page; cells in other states than these are unknown."""
+    """The labelled images of a dataset by COCO id, read page by page; cells in other states than these are unknown.
+
+    With `photos`, their files are brought from the image store if there is one; errors as `bring_missing`.
+    """
     after = None
     while True:
         found = queries.label_page(engine, dataset, split, after, size=page, segments=segments, captions=captions)
+        if photos:
+            bring_missing(settings(), [(row["path"], row["bytes"]) for row in found.images if row["path"]])
         for row in found.images:
             key = row["id"]
             yield _image(row, found.labels[key], found.segments.get(key, []), found.captions.get(key, []), states,

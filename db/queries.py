@@ -85,6 +85,12 @@ class Annotated:
     captions: Rows
 
     @property
+    def files(self) -> list[tuple[str, int | None]]:
+        """Its photo and its mask, so far as there are any: relative paths, with the bytes of the photo."""
+        found = [(self.image["path"], self.image["bytes"]), (self.image["mask_path"], None)]
+        return [(path, size) for path, size in found if path]
+
+    @property
     def infos(self) -> list[SegmentInfo]:
         """Its segments_info, as the annotation states it."""
         return [
@@ -117,6 +123,7 @@ class LabelledImage:
 
     id: int
     path: str
+    bytes: int | None
     sha256: str
     states: list[int]
 
@@ -124,15 +131,15 @@ class LabelledImage:
 def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledImage]:
     """The labelled images of a split, by COCO id."""
     query = (
-        select(Image.id, Image.path, Image.sha256, ImageAttribute.state)
+        select(Image.id, Image.path, Image.bytes, Image.sha256, ImageAttribute.state)
         .join(ImageAttribute, ImageAttribute.image_id == Image.id)
         .where(Image.dataset == dataset, Image.split == split, Image.path.is_not(None))
         .order_by(Image.coco_id, ImageAttribute.attribute_id)
     )
     found: dict[int, LabelledImage] = {}
     with engine.connect() as connection:
-        for key, path, sha256, state in connection.execute(query):
-            found.setdefault(key, LabelledImage(key, path or "", sha256 or "", [])).states.append(CODES[state])
+        for key, path, size, sha256, state in connection.execute(query):
+            found.setdefault(key, LabelledImage(key, path or "", size, sha256 or "", [])).states.append(CODES[state])
     return list(found.values())
 
 

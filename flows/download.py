@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.states import State
 from sqlalchemy import RowMapping
 
-from coconut_attr.annotations import AnnotationFile, annotation_files, captioned_images, keep_mask
+from coconut_attr.annotations import AnnotationFile, annotation_files, captioned_images, keep_masks
 from coconut_attr.check import unique_annotations, unique_captions
 from coconut_attr.download import hint
 from coconut_attr.errors import UserError
@@ -25,7 +25,7 @@ from coconut_attr.splits import split_of
 from db import queries
 from db import store as writes
 from db.counts import refresh_counts
-from db.downloads import Work, fetch_claimed, pending, plan
+from db.downloads import Work, fetch_claimed, pending, plan, upload_masks
 from flows.progress import Progress
 from flows.store import store
 
@@ -61,7 +61,7 @@ def download(
     """Fetch a dataset's annotations, captions and images; what is there and whole is not fetched again.
 
     Images that failed before are tried again if the cause may pass. Several runs, on one machine or many, share the
-    work where they share the store and the data folder.
+    work where they share the store, and the data folder or an image store.
 
     Args:
         limit: stop at this many images (None: all).
@@ -79,10 +79,10 @@ def download(
         read_annotations(entry, limit, refresh)
         read_captions(entry, limit)
         refresh_counts(store(), dataset)
+        if uploaded := upload_masks(store(), entry, settings()):
+            get_run_logger().info("%s: %s masks put into the image store", dataset, uploaded)
 
-    work = plan(
-        store(), dataset, settings().data_dir, "failed" if retry_failed else "verify" if verify else "new", limit
-    )
+    work = plan(store(), dataset, settings(), "failed" if retry_failed else "verify" if verify else "new", limit)
     with Progress(f"{dataset} images", pending(store(), work)) as progress:
         fetch_images(entry, work, progress)
     refresh_counts(store(), dataset)
@@ -152,7 +152,8 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
         rows = batch if room is None else batch[:room]
         rows_done += len(rows)
         part, problems = unique_annotations(rows, seen, file.name)
-        images = [{**_image_row(entry, a.image), "mask_path": keep_mask(entry, a, settings())} for a in part]
+        masks = keep_masks(entry, part, settings())
+        images = [{**_image_row(entry, a.image), "mask_path": mask} for a, mask in zip(part, masks, strict=True)]
         segments = [
             {
                 "coco_id": annotation.image.coco_id,

@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from coconut_attr.attributes import INDEX
 from coconut_attr.extract import Extraction, Extractor
+from coconut_attr.image_store import bring_missing
 from coconut_attr.images import ImageError
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
@@ -78,7 +79,8 @@ def label_images(dataset: str, image_ids: list[int], version: str, progress: Pro
 
 
 def extract_image(extractor: Extractor, item: queries.Annotated) -> Extraction:
-    """Evidence and labels of one image of the store; errors as `Extractor.extract`."""
+    """Evidence and labels of one image of the store; errors as `Extractor.extract` and `bring_missing`."""
+    bring_missing(settings(), item.files)
     data_dir, mask = settings().data_dir, item.image["mask_path"]
     captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
     return extractor.extract(data_dir / item.image["path"], data_dir / mask if mask else None, item.infos, captions)

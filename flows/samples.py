@@ -6,8 +6,10 @@ import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.data import Samples
+from coconut_attr.image_store import bring, not_here
 from coconut_attr.settings import settings
 from db import queries
+from flows.progress import Progress
 from flows.store import store
 
 
@@ -15,7 +17,12 @@ def load_samples(dataset: str, split: str) -> tuple[list[int], Samples]:
     """Image ids, and files with labels, of the labelled images of a split."""
     found = queries.labelled_images(store(), dataset, split)
     labels = np.array([image.states for image in found], dtype=np.int8).reshape(-1, len(ATTRIBUTES))
-    paths = [settings().data_dir / image.path for image in found]
+    files = [(image.path, image.bytes) for image in found]
+    if missing := not_here(settings(), files):
+        with Progress(f"{dataset} {split} photos", len(missing)) as progress:
+            for _ in bring(settings(), missing):
+                progress.advance()
+    paths = [settings().data_dir / path for path, _ in files]
     return [image.id for image in found], Samples(paths, labels, [image.sha256 for image in found])
 
 

@@ -54,7 +54,8 @@ def dot_env() -> dict[str, str]:
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert used == set(names)
     values = {name: secrets.token_hex(12) for name in names}
-    return values | {"PREFECT_AUTH_STRING": "team:" + secrets.token_hex(12), "COCONUT_ATTR_MIRROR": ""}
+    unset = {"COCONUT_ATTR_MIRROR": "", "COCONUT_ATTR_IMAGE_STORE": ""}
+    return values | unset | {"PREFECT_AUTH_STRING": "team:" + secrets.token_hex(12)}
 
 
 class ByHand:

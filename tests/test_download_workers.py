@@ -33,7 +33,7 @@ from db.downloads import fetch_claimed, plan
 from db.engine import connect
 engine = connect(settings().sqlalchemy_url)
 print("ready", flush=True)
-print(fetch_claimed(engine, dataset("val5k"), plan(engine, "val5k", settings().data_dir), settings()).total())
+print(fetch_claimed(engine, dataset("val5k"), plan(engine, "val5k", settings()), settings()).total())
 """
 
 
@@ -55,7 +55,7 @@ def stocked(url: str, mirror: Path) -> Engine:
 
 
 def fetch(engine: Engine, settings: Settings, mode: str = "new", limit: int | None = None) -> Counter[str]:
-    return +fetch_claimed(engine, VAL5K, plan(engine, "val5k", settings.data_dir, mode, limit), settings)
+    return +fetch_claimed(engine, VAL5K, plan(engine, "val5k", settings, mode, limit), settings)
 
 
 def assert_rows_tell_the_truth(engine: Engine, settings: Settings, mirror: Path) -> int:
@@ -226,10 +226,10 @@ def test_four_workers_share_a_dataset_and_a_dead_one_gives_its_images_back(
         print(f"one of 2 killed: {shares} images, {site.requests.total()} requests")
 
 
-def test_an_image_is_claimed_by_one_until_the_lease_runs_out(store: Engine, tmp_path: Path) -> None:
+def test_an_image_is_claimed_by_one_until_the_lease_runs_out(store: Engine, tmp_path: Path, configure) -> None:
     store.dispose()
     engine = stocked(store.url.render_as_string(hide_password=False), write_mirror(tmp_path / "mirror"))
-    work = plan(engine, "val5k", tmp_path)
+    work = plan(engine, "val5k", configure())
 
     def ids(worker: str, images: int, lease: float = 60) -> list[int]:
         return [row["id"] for row in claim(engine, work, worker, images, lease)]

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES, GROUPS, INDEX
-from coconut_attr.images import ImageError
+from coconut_attr.errors import UserError
 from coconut_attr.retrieval import TOP
 from dashboard import data, photos, ui
 from dashboard.data import Row, by, read, read_counts
@@ -232,7 +232,7 @@ def _picture(image: Any, wanted: str) -> None:
         if image["mask_path"] and image["path"]:
             try:
                 drawn = photos.overlaid(image["path"], image["mask_path"], picked)
-            except (ImageError, OSError) as error:
+            except (UserError, OSError) as error:
                 st.caption(str(error))
         if drawn is not None:
             st.image(drawn, width="stretch", alt=name)

@@ -1,0 +1,165 @@
+"""Photos and masks by their relative path: an object store that machines share, of which each data folder is a cache.
+
+Without COCONUT_ATTR_IMAGE_STORE there is no such store: photos and masks lie in the data folder alone.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from coconut_attr.errors import UserError
+from coconut_attr.files import write_atomically
+from coconut_attr.settings import Settings
+from coconut_attr.sources.records import UnreachableError
+
+T = TypeVar("T")
+R = TypeVar("R")
+#: A file's path relative to the data folder, and its bytes; None where they are not known.
+File = tuple[str, int | None]
+
+
+class ImageStoreError(UserError):
+    """The image store cannot be used; the message says what, where and what to do."""
+
+
+class ImageStore:
+    """An object store, by fsspec. Its methods may be called from many threads.
+
+    Raises:
+        ImageStoreError: it cannot be used as it is set up; so do all methods.
+        UnreachableError: it does not answer, or not as it should; so do all methods.
+    """
+
+    def __init__(self, url: str, threads: int, write_timeout: float) -> None:
+        self.threads = threads
+        try:
+            # Other machines write, too: a listing that is kept would not tell of it.
+            self.fs, self.root = url_to_fs(url.rstrip("/"), use_listings_cache=False)
+        except ImportError as error:
+            raise ImageStoreError(
+                f"COCONUT_ATTR_IMAGE_STORE: {error}; for s3:// run: pip install 'coconut-attributes[s3]'"
+            ) from error
+        except ValueError as error:
+            raise ImageStoreError(f"COCONUT_ATTR_IMAGE_STORE: {error}; give s3://BUCKET/PREFIX") from error
+        if isinstance(self.fs, LocalFileSystem):
+            raise ImageStoreError("COCONUT_ATTR_IMAGE_STORE is a folder; share it as COCONUT_ATTR_DATA_DIR instead")
+        # s3fs waits without end for a server's leave to send a body ("100 Continue").
+        self.write_options = {"timeout": write_timeout} if self.fs.async_impl else {}
+        self.name = self.fs.unstrip_protocol(self.root)
+        self.sizes("none")  # tells a missing bucket from a missing photo
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, or None if there is none."""
+        with self._errors():
+            try:
+                return self.fs.cat_file(f"{self.root}/{path}")
+            except FileNotFoundError:
+                return None
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file: it is there whole, or as it was."""
+        with self._errors():
+            self.fs.pipe_file(f"{self.root}/{path}", content, **self.write_options)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of all files under a folder by their paths, from one listing."""
+        with self._errors():
+            found = self.fs.find(f"{self.root}/{folder}", detail=True)
+        return {name.removeprefix(f"{self.root}/"): info["size"] for name, info in found.items()}
+
+    def each(self, act: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """What `act` gives for each item, in order; several are under way at a time."""
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="image-store") as pool:
+            yield from pool.map(act, items)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each filesystem behind fsspec raises errors of its own
+            what = str(error) or type(error).__name__
+            mend = isinstance(error, FileNotFoundError | PermissionError | ValueError)
+            if mend or "Credentials" in type(error).__name__:
+                raise ImageStoreError(
+                    f"the image store {self.name} cannot be used: {what}; see to COCONUT_ATTR_IMAGE_STORE, the keys"
+                    " and the endpoint (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
+                ) from error
+            raise UnreachableError(
+                f"the image store {self.name} does not answer as it should: {what}; see to it and to the network, and"
+                " run again: what is done is kept"
+            ) from error
+
+
+def image_store(settings: Settings) -> ImageStore | None:
+    """The image store of the settings, if there is one; errors as `ImageStore`."""
+    if not settings.image_store:
+        return None
+    return _opened(settings.image_store, settings.download_threads, settings.body_timeout)
+
+
+_opened = cache(ImageStore)
+
+
+def not_here(settings: Settings, files: Iterable[File]) -> list[File]:
+    """Those files that have to be fetched from the image store before they are read: nothing where there is none.
+
+    They are missing in the data folder, of another size, or of unknown size: a mask may have been replaced.
+    """
+    return [file for file in files if file[1] is None or not _is_here(settings, file)] if settings.image_store else []
+
+
+def _is_here(settings: Settings, file: File) -> bool:
+    try:
+        return (settings.data_dir / file[0]).stat().st_size == file[1]
+    except FileNotFoundError:
+        return False
+
+
+def bring(settings: Settings, files: Iterable[File]) -> Iterator[str]:
+    """Fetch files from the image store into the data folder, in parallel; yields their paths as they are there.
+
+    What the store lacks stays as it is: who reads it finds that out.
+
+    Raises:
+        ImageStoreError, UnreachableError: as `ImageStore`.
+        OSError: the data folder cannot be written.
+    """
+    store = image_store(settings)
+    assert store is not None
+
+    def fetch(file: File) -> str:
+        path = settings.data_dir / file[0]
+        content = store.read(file[0])
+        if content is not None and not (path.is_file() and path.read_bytes() == content):
+            write_atomically(path, content)
+        return file[0]
+
+    return store.each(fetch, files)
+
+
+def bring_missing(settings: Settings, files: Iterable[File]) -> None:
+    """Have files in the data folder that only the image store may have; errors as `bring`."""
+    if missing := not_here(settings, files):
+        list(bring(settings, missing))
+
+
+def read_file(settings: Settings, path: str) -> bytes:
+    """The content of a photo or mask, without keeping it: a reader's data folder may be read-only.
+
+    Raises:
+        ImageStoreError, UnreachableError: as `ImageStore`.
+        OSError: it is neither here nor in the image store, or cannot be read.
+    """
+    try:
+        return (settings.data_dir / path).read_bytes()
+    except FileNotFoundError:
+        store = image_store(settings)
+        content = store.read(path) if store else None
+        if content is None:
+            raise
+        return content
