@@ -1,5 +1,6 @@
 """The flows, run as Prefect runs them, on a tiny mirror and on real COCO images."""
 
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 
@@ -169,6 +170,19 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
     tiny.write_shard(tiny_mirror, "train-00001-of-00001.parquet", [tiny.annotation(n) for n in (17, 18)])
     download("val5k")
     assert train("val5k", reuse=True, **quick) != first
+
+
+def test_a_run_that_is_going_on_is_not_gone_on_with(configure) -> None:
+    run_id = writes.start_run(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={})  # fmt: skip
+    state = configure().data_dir / "runs" / str(run_id) / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    with pytest.raises(UserError, match=f"run {run_id} seems to be going on"):
+        train("val5k", resume=run_id)
+    writes.update_run(store(), run_id, heartbeat_at=writes.now() - timedelta(seconds=100))
+    with pytest.raises(UserError, match="the images or labels of val5k changed"):
+        train("val5k", resume=run_id)
 
 
 def test_a_run_that_fails_is_stored_as_failed(tiny_mirror: Path, configure) -> None:

@@ -224,6 +224,7 @@ def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
     ids = [writes.start_run(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, writes.now())]
     killed, before_heartbeats, alive, _new = ids
     writes.update_run(store, killed, heartbeat_at=long_ago)
+    writes.update_run(store, before_heartbeats, heartbeat_at=None)
     writes.beat(store, alive)
     assert sorted(writes.end_silent_runs(store)) == [killed, before_heartbeats]
     assert writes.end_silent_runs(store) == []
