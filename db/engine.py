@@ -35,7 +35,8 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         read_only: refuse every write, whatever the account may do.
 
     Raises:
-        StoreError: the URL is no database URL, or (read-only) the SQLite file does not exist.
+        StoreError: the URL is no database URL, or of another kind of database, or (read-only) the SQLite file does not
+            exist.
     """
     try:
         parsed = make_url(url)
@@ -46,6 +47,8 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     if "password" in parsed.query:  # which the driver takes too; in its own place it is hidden where the URL is shown
         password = parsed.normalized_query["password"][-1]
         parsed = parsed.set(password=password).difference_update_query(["password"])
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+        raise StoreError(f"{parsed.drivername}:// is no store of this program; give sqlite:///FILE or postgresql://...")
     if parsed.get_backend_name() != "sqlite":
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
         engine = create_engine(parsed, pool_pre_ping=True, connect_args=options)

@@ -256,6 +256,8 @@ def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
         open_for_reading(f"sqlite:///{tmp_path / 'empty.db'}")
     with pytest.raises(StoreError, match="is not a database URL"):
         connect("nonsense")
+    with pytest.raises(StoreError, match=r"mysql:// is no store of this program; give sqlite:///FILE or postgresql"):
+        connect("mysql://user@host/x")
     with pytest.raises(StoreError, match="cannot open postgresql"):
         open_store("postgresql+psycopg://user:secret@127.0.0.1:9/x")
     newer = tmp_path / "newer.db"
