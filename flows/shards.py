@@ -4,6 +4,7 @@ Dask and not Ray, the other engine that Prefect has a runner for: ids go out and
 store would hold nothing; and Dask is 3 MB of Python, where Ray's wheel is 79 MB of servers in C++.
 """
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
@@ -36,7 +37,7 @@ def over_shards(task: Task[..., int], image_ids: Sequence[int], progress: Progre
     """
     size = settings().shard_size
     total = 0
-    with task_runner() as runner:
+    with task_runner(task) as runner:
         shards = {}
         for start in range(0, len(image_ids), size):
             shard = image_ids[start : start + size]
@@ -53,7 +54,7 @@ def over_shards(task: Task[..., int], image_ids: Sequence[int], progress: Progre
     return total
 
 
-def task_runner() -> TaskRunner[Any]:
+def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
     """Where shards run, by the settings.
 
     Raises:
@@ -68,9 +69,12 @@ def task_runner() -> TaskRunner[Any]:
             "PostgreSQL here and there (coconut-attr db copy carries a store along), or unset COCONUT_ATTR_DASK"
         )
     try:
+        from cloudpickle import register_pickle_by_value
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise DaskError("COCONUT_ATTR_DASK needs prefect-dask: pip install 'coconut-attributes[dask]'") from error
+    if "." not in task.fn.__module__:  # a deployment loads the flow's file by its path, as a module that is only here
+        register_pickle_by_value(sys.modules[task.fn.__module__])
     runner = DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})
     try:
         workers = runner.client.scheduler_info()["workers"]
