@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import Engine
@@ -98,20 +99,20 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = f"-c listen_addresses='' -c unix_socket_directories={sockets} -c fsync=off"
     start = [pg_ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start"]
     subprocess.run(start, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user)
-    yield f"postgresql://tests@/{{database}}?host={sockets}"
+    with psycopg.connect(f"postgresql://tests@/postgres?host={sockets}", autocommit=True) as connection:
+        connection.execute("CREATE ROLE owner LOGIN")  # no superuser, as a store's owner should be none
+    yield f"postgresql://{{user}}@/{{database}}?host={sockets}"
     subprocess.run([pg_ctl, "-D", str(data), "-m", "immediate", "stop"], **{**run, "check": False})
 
 
 @pytest.fixture
 def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> str:
     """The URL of a new, empty database."""
-    import psycopg
-
     name = f"t{abs(hash(request.node.nodeid)):x}"
-    with psycopg.connect(postgres_server.format(database="postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres_server.format(user="tests", database="postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name}")
-    return postgres_server.format(database=name).replace("postgresql://", "postgresql+psycopg://")
+        connection.execute(f"CREATE DATABASE {name} OWNER owner")
+    return postgres_server.format(user="owner", database=name).replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
