@@ -1,7 +1,7 @@
 """Shards of a dataset's images, several at a time: on threads of the flow's process, or on workers of a Dask scheduler.
 
 Dask and not Ray, the other engine that Prefect has a runner for: ids go out and a number comes back, so Ray's object
-store would hold nothing; and Dask is 3 MB of Python, where Ray's wheel is 79 MB of servers in C++.
+store would hold nothing; and Dask's wheels are 3 MB of Python, Ray's is 79 MB of servers in C++.
 """
 
 import sys
@@ -72,7 +72,7 @@ def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
         from cloudpickle import register_pickle_by_value
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
-        raise DaskError("COCONUT_ATTR_DASK needs prefect-dask: pip install 'coconut-attributes[dask]'") from error
+        raise DaskError("COCONUT_ATTR_DASK needs prefect-dask: pip install prefect-dask") from error
     if "." not in task.fn.__module__:  # a deployment loads the flow's file by its path, as a module that is only here
         register_pickle_by_value(sys.modules[task.fn.__module__])
     runner = DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})
