@@ -6,7 +6,8 @@ WORKDIR /app
 RUN python -m venv /venv
 COPY pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    print(*project['dependencies'], *project['optional-dependencies']['s3'], sep='\n')" > /requirements.txt
+    extras = project['optional-dependencies']; \
+    print(*project['dependencies'], *extras['s3'], *extras['dask'], sep='\n')" > /requirements.txt
 
 FROM build AS build-cpu
 # The wheels of torch that pip finds by itself hold CUDA libraries; an index of wheels without them is the user's to name.

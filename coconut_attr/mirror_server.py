@@ -96,7 +96,7 @@ def mirror_server(folder: Path, port: int) -> ThreadingHTTPServer:
     Raises:
         UserError: there is no such folder, or the port is taken.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False for a name that no folder can have, where pathlib raises an error
         raise UserError(f"{folder} is not a folder")
 
     class Handler(MirrorHandler):

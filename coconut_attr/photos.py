@@ -1,5 +1,6 @@
 """Photos that a user names: files, folders of them, and web addresses."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,16 +21,16 @@ def find_photos(names: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in names:
-        path = Path(name)
-        if name.startswith(("http://", "https://")) or path.is_file():
+        # Of a name that is too long for a file, os.path says that it is none, where pathlib raises an error.
+        if name.startswith(("http://", "https://")) or os.path.isfile(name):
             found.append(name)
-        elif path.is_dir():
-            inside = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        elif os.path.isdir(name):
+            inside = sorted(str(p) for p in Path(name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not inside:
                 raise UserError(f"there is no JPEG or PNG file in {name}")
             found += inside
         else:
-            raise UserError(f"{name} is not a file, a folder or an http(s) URL")
+            raise UserError(f"{name[:200]} is not a file, a folder or an http(s) URL")
     return list(dict.fromkeys(found))
 
 

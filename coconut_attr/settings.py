@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     body_timeout: float = Field(120, gt=0, description="Seconds that the body of an image may take in all")
     lease: float = Field(300, gt=0, description="Seconds after which a dead worker's images are given to others")
     retries: int = Field(5, ge=0, description="Further attempts at an image after a passing failure")
+    dask: str = Field("", description="Dask scheduler whose workers extract and check; empty: the flow's own threads")
     dashboard_port: int = Field(8501, ge=1, le=65535, description="Port of the dashboard, on 127.0.0.1")
 
     @property

@@ -2,7 +2,8 @@
 
 Three walls, none of which looks at the words of the query. The connection is read-only. The query is run as a subquery,
 where the grammar takes nothing but a query. And the drivers take one statement at a time (psycopg where the protocol
-with parameters is used), so that a query cannot close the subquery and go on with another statement.
+with parameters is used), so that a query cannot close the subquery and go on with another statement. A query may call
+functions, so accounts of PostgreSQL for which these reach beyond the database are refused.
 """
 
 import sqlite3
@@ -19,6 +20,8 @@ from db.queries import DatabaseError
 ROWS = 10_000
 SECONDS = 20.0
 MAX_VALUE = 10_000_000  # bytes of one value in SQLite
+POWERFUL = "pg_has_role('pg_read_server_files', 'MEMBER') OR pg_has_role('pg_execute_server_program', 'MEMBER')"
+MESSAGE = 1_000  # letters: some messages repeat the query
 STEPS = 10_000  # of SQLite's machine between two looks at the clock
 
 
@@ -43,7 +46,7 @@ def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECOND
         engine: a read-only one (`db.engine.open_for_reading`).
 
     Raises:
-        QueryError: it is no single query, it would write, it is wrong, or it takes longer.
+        QueryError: it is no single query, it would write, it is wrong or takes longer; or the account is a superuser's.
     """
     wrapped = f"SELECT * FROM (\n{query.strip().rstrip(';')}\n) AS query LIMIT {rows + 1}"  # noqa: S608
     run = _postgresql if engine.dialect.name == "postgresql" else _sqlite
@@ -55,10 +58,10 @@ def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECOND
             cursor = run(driver, wrapped, seconds)
             columns = [column[0] for column in cursor.description]
             found = [tuple(row) for row in cursor.fetchall()]
-    except (DatabaseError, sqlite3.Error, sqlite3.Warning, psycopg.Error) as error:
+    except (DatabaseError, sqlite3.Error, sqlite3.Warning, psycopg.Error, UnicodeEncodeError) as error:
         if time.monotonic() - started >= seconds:
             raise QueryError(f"stopped after {seconds:.0f} seconds: ask for less") from error
-        raise QueryError(str(error)) from error
+        raise QueryError(str(error)[:MESSAGE]) from error
     return Answer(columns, found[:rows], len(found) > rows, time.monotonic() - started)
 
 
@@ -70,6 +73,12 @@ def _sqlite(driver: Any, query: str, seconds: float) -> Any:
 
 
 def _postgresql(driver: Any, query: str, seconds: float) -> Any:
-    driver.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(1000 * seconds)}ms"])
+    timeout = f"{int(1000 * seconds)}ms"
+    _, powerful = driver.execute(f"SELECT set_config('statement_timeout', %s, true), {POWERFUL}", [timeout]).fetchone()
+    if powerful:
+        raise QueryError(
+            "this account of PostgreSQL may reach the files and programs of the database's machine, as superusers may; "
+            "give the dashboard one that may only SELECT"
+        )
     # After a transaction's first query it cannot be made one that writes, nor here by the query itself.
     return driver.execute(query, prepare=True)

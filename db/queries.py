@@ -8,7 +8,9 @@ from sqlalchemy import BindParameter, Connection, Engine, RowMapping, Select, bi
 from sqlalchemy.exc import SQLAlchemyError
 
 from coconut_attr.attributes import CODES
+from coconut_attr.errors import UserError
 from coconut_attr.sources.records import SegmentInfo
+from db.engine import shown
 from db.models import Caption, Download, Image, ImageAttribute, Run, Segment
 
 Rows = Sequence[RowMapping]
@@ -98,8 +100,16 @@ class Annotated:
         ]
 
 
+class OtherStoreError(UserError):
+    """Images that a flow has listed are not in this store, so it is not the flow's."""
+
+
 def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated]:
-    """Images with their segments and captions, in the given order."""
+    """Images with their segments and captions, in the given order.
+
+    Raises:
+        OtherStoreError: the store lacks some of them.
+    """
     with engine.connect() as connection:
 
         def grouped(model: type, *columns: Any) -> dict[int, list[RowMapping]]:
@@ -114,7 +124,12 @@ def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated
             .where(Image.id.in_(image_ids))
         )
         images = {image["id"]: image for image in connection.execute(query).mappings()}
-    return [Annotated(images[key], segments[key], captions[key]) for key in image_ids if key in images]
+    if missing := len(set(image_ids) - images.keys()):
+        raise OtherStoreError(
+            f"{missing} of {len(image_ids)} images are not in {shown(engine)}: a worker needs the flow's "
+            "COCONUT_ATTR_DATABASE_URL"
+        )
+    return [Annotated(images[key], segments[key], captions[key]) for key in image_ids]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ from prefect.logging import get_run_logger
 
 from coconut_attr.registry import Dataset
 from coconut_attr.registry import dataset as registered
-from coconut_attr.settings import settings
 from db import check as checks
 from db import queries
-from flows.extract import RUNNER
 from flows.progress import Progress
+from flows.shards import over_shards
 from flows.store import store
 
 
-@flow(task_runner=RUNNER)  # type: ignore[arg-type]  # invariant in Prefect
+@flow
 def check(dataset: str = "val5k") -> dict[str, int]:
     """Check a dataset; what is found stands in the table `finding`, in place of what an earlier check found.
 
@@ -26,14 +25,8 @@ def check(dataset: str = "val5k") -> dict[str, int]:
     """
     entry = registered(dataset)
     image_ids = queries.image_ids(store(), dataset)
-    size = settings().shard_size
     with Progress(f"{dataset} check", len(image_ids)) as progress:
-        shards = [
-            check_images.submit(entry, image_ids[start : start + size], progress)
-            for start in range(0, len(image_ids), size)
-        ]
-        for shard in shards:
-            shard.result()
+        over_shards(check_images, image_ids, progress, entry=entry)
     checks.check_whole(store(), entry)
     report = checks.check_report(store(), dataset)
     for row in report:
@@ -46,7 +39,6 @@ def check(dataset: str = "val5k") -> dict[str, int]:
 
 
 @task(task_run_name="check from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)
-def check_images(entry: Dataset, image_ids: list[int], progress: Progress) -> None:
-    """Check one shard of images."""
-    checks.check_images(store(), entry, image_ids)
-    progress.advance(len(image_ids))
+def check_images(entry: Dataset, image_ids: list[int]) -> int:
+    """Check one shard of images; returns how many findings there are."""
+    return checks.check_images(store(), entry, image_ids)

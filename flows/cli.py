@@ -70,6 +70,7 @@ def download(
     Without options: images that have not been tried or have lost their file, and those that failed for a cause that
     may pass (a silent host, 503); not those with a permanent answer (404, a wrong size), which --retry-failed tries.
     """
+    registered(dataset)  # a mistake is told before a server is started
     with local_prefect(Console()):
         from flows.download import download as download_flow
         from flows.summary import show_downloads
@@ -87,6 +88,7 @@ def train(
     resume: Annotated[int | None, typer.Option(help="Go on with this interrupted run, by its own settings.")] = None,
 ) -> None:
     """Train on a dataset (what is missing of it is fetched and labelled first), and score the run on the test split."""
+    registered(dataset)
     with local_prefect(Console()):
         from flows.store import store
         from flows.summary import show

@@ -6,26 +6,24 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from coconut_attr.attributes import INDEX
 from coconut_attr.extract import Extraction, Extractor
 from coconut_attr.image_store import bring_missing
 from coconut_attr.images import ImageError
 from coconut_attr.registry import dataset as registered
-from coconut_attr.rules import load_rules
+from coconut_attr.rules import RulesError, load_rules
 from coconut_attr.settings import settings
 from coconut_attr.sources.records import Caption
 from db import queries
 from db import store as writes
 from db.counts import refresh_counts
 from flows.progress import Progress
+from flows.shards import over_shards
 from flows.store import store
 
-RUNNER: ThreadPoolTaskRunner[int] = ThreadPoolTaskRunner(max_workers=2)  # few writers: SQLite has one at a time
 
-
-@flow(task_runner=RUNNER)  # type: ignore[arg-type]  # invariant in Prefect
+@flow
 def extract(dataset: str = "val5k") -> int:
     """Label the images of a dataset; those that have labels by the present rules are left alone.
 
@@ -35,26 +33,34 @@ def extract(dataset: str = "val5k") -> int:
     name = registered(dataset).name
     version = load_rules().version
     image_ids = queries.images_to_label(store(), name, version)
-    size = settings().shard_size
     with Progress(f"{dataset} labels", len(image_ids)) as progress:
-        shards = [
-            label_images.submit(name, image_ids[start : start + size], version, progress)
-            for start in range(0, len(image_ids), size)
-        ]
-        labelled = sum(shard.result() for shard in shards)
+        labelled = over_shards(label_images, image_ids, progress, dataset=name, version=version)
     refresh_counts(store(), name)
     return labelled
 
 
 @task(task_run_name="labels from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)
-def label_images(dataset: str, image_ids: list[int], version: str, progress: Progress) -> int:
-    """Label one shard of images; returns how many could be. What could not be used becomes findings."""
-    extractor = Extractor(load_rules().rules)
+def label_images(dataset: str, image_ids: list[int], version: str) -> int:
+    """Label one shard of images; returns how many could be. What could not be used becomes findings.
+
+    Raises:
+        coconut_attr.rules.RulesError: this process, on another machine, has other rules.
+        coconut_attr.image_store.ImageStoreError, UnreachableError: as `bring_missing`.
+    """
+    loaded = load_rules()
+    if loaded.version != version:
+        raise RulesError(
+            f"this worker has the rules {loaded.version}, the flow {version}: it needs the same version of the program "
+            "and the same COCONUT_ATTR_RULES_FILE"
+        )
+    extractor = Extractor(loaded.rules)
     labels: dict[int, list[dict[str, Any]]] = {}
     evidence: list[dict[str, Any]] = []
     segments: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
-    for item in queries.annotated_images(store(), image_ids):
+    items = queries.annotated_images(store(), image_ids)
+    bring_missing(settings(), [file for item in items for file in item.files])
+    for item in items:
         key = item.image["id"]
         try:
             found = extract_image(extractor, item)
@@ -62,8 +68,6 @@ def label_images(dataset: str, image_ids: list[int], version: str, progress: Pro
             get_run_logger().warning("image %s is not labelled: %s", item.image["coco_id"], error)
             findings.append({"image_id": key, "kind": "image not read", "detail": str(error)})
             continue
-        finally:
-            progress.advance()
         labels[key] = label_rows(key, found)
         evidence += evidence_rows(key, found)
         segments += segment_rows(key, found)
@@ -79,8 +83,7 @@ def label_images(dataset: str, image_ids: list[int], version: str, progress: Pro
 
 
 def extract_image(extractor: Extractor, item: queries.Annotated) -> Extraction:
-    """Evidence and labels of one image of the store; errors as `Extractor.extract` and `bring_missing`."""
-    bring_missing(settings(), item.files)
+    """Evidence and labels of one image whose files are in the data folder; errors as `Extractor.extract`."""
     data_dir, mask = settings().data_dir, item.image["mask_path"]
     captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
     return extractor.extract(data_dir / item.image["path"], data_dir / mask if mask else None, item.infos, captions)

@@ -53,7 +53,7 @@ class Cluster:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "stop", check=False)
 
-    def url(self, database: str) -> str:
-        """The URL of a database for psycopg."""
-        host = f"tests@127.0.0.1:{self.port}/{database}" if self.port else f"tests@/{database}?host={self.folder}"
-        return f"postgresql://{host}"
+    def url(self, database: str, user: str = "tests") -> str:
+        """The URL of a database for psycopg; `tests` is the superuser."""
+        place = f"127.0.0.1:{self.port}/{database}" if self.port else f"/{database}?host={self.folder}"
+        return f"postgresql://{user}@{place}"

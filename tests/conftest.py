@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import Engine
@@ -76,6 +77,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
     """A real PostgreSQL that is started for the tests."""
     cluster = Cluster(tmp_path_factory.mktemp("postgres"))
     cluster.start()
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE ROLE owner LOGIN")  # no superuser, as a store's owner should be none
     yield cluster
     cluster.stop()
 
@@ -83,13 +86,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 @pytest.fixture
 def postgres_url(postgres_server: Cluster, request: pytest.FixtureRequest) -> str:
     """The URL of a new, empty database."""
-    import psycopg
-
     name = f"t{abs(hash(request.node.nodeid)):x}"
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name}")
-    return postgres_server.url(name).replace("postgresql://", "postgresql+psycopg://")
+        connection.execute(f"CREATE DATABASE {name} OWNER owner")
+    return postgres_server.url(name, "owner").replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

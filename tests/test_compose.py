@@ -42,6 +42,8 @@ def test_nothing_is_open_to_others_and_nothing_runs_with_rights_that_it_does_not
     for target in ("cpu", "gpu"):
         (stage,) = [text for text in last if text.split("\n")[0].endswith(f" AS {target}")]
         assert "\nUSER 1000" in stage
+    other = {name for name in APP if SERVICES[name].get("networks", ["default"]) != ["dashboard"]}
+    assert other == set(APP) - {"dashboard"}, "the dashboard reaches PostgreSQL alone"
     mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
     assert {name for name in mounted if not name.startswith(".")} == set(FILE["volumes"])
     assert all((ROOT / name).is_file() for name in mounted if name.startswith("."))
@@ -54,20 +56,20 @@ def dot_env() -> dict[str, str]:
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert used == set(names)
     values = {name: secrets.token_hex(12) for name in names}
-    unset = {"COCONUT_ATTR_MIRROR": "", "COCONUT_ATTR_IMAGE_STORE": ""}
-    return values | unset | {"PREFECT_AUTH_STRING": "team:" + secrets.token_hex(12)}
+    own = {"COCONUT_ATTR_MIRROR": "", "COCONUT_ATTR_IMAGE_STORE": "", "COCONUT_ATTR_DASK": "tcp://dask-scheduler:8786"}
+    return values | own | {"PREFECT_AUTH_STRING": "team:" + secrets.token_hex(12)}
 
 
 class ByHand:
     """Services of the file as processes of this machine: other ports, and folders, but nothing else of their own."""
 
     def __init__(self, dot_env: dict[str, str], data: Path) -> None:
-        self.ports = {port: str(free_port()) for port in ("5432", "4200", "8501", "8080")}
+        self.ports = {port: str(free_port()) for port in ("5432", "4200", "8501", "8080", "8786", "8787", "8788")}
         self.dot_env, self.data = dot_env, data
 
     def here(self, text: str) -> str:
         text = re.sub(r"\$\{(\w+)[^}]*\}", lambda found: self.dot_env[found[1]], text)
-        text = re.sub(r"(?<=[@/])(postgres|prefect-server)(?=:)|^0\.0\.0\.0$", "127.0.0.1", text)
+        text = re.sub(r"(?<=[@/])(postgres|prefect-server|dask-scheduler)(?=:)|^0\.0\.0\.0$", "127.0.0.1", text)
         for port, other in self.ports.items():
             text = re.sub(rf"\b{port}\b", other, text)
         return str(self.data) if text == "/data" else text
@@ -152,12 +154,17 @@ def test_the_processes_of_the_file_do_a_job_together(
             by_hand.run("worker-cpu", "prefect", "deployment", "run", "download/sample", "--watch")
             wait_for(stack, lambda: by_hand.healthy("worker-cpu"), 30, "the worker's health check")
             wait_for(stack, lambda: by_hand.healthy("dashboard"), 30, "the dashboard")
+            for name in ("dask-scheduler", "dask-worker"):
+                start(name)
+                wait_for(stack, lambda name=name: by_hand.healthy(name), 30, name)
+            by_hand.run("worker-cpu", "prefect", "deployment", "run", "extract/sample", "--watch")
         finally:
             stack.stop()
 
         with by_hand.as_role("dashboard") as reader:
             (done,) = reader.execute("SELECT COUNT(*) FROM download WHERE state = 'done'").fetchone()
             assert done == 13
+            assert reader.execute("SELECT COUNT(*) FROM image WHERE rule_version IS NOT NULL").fetchone() == (13,)
             for words in ("INSERT INTO category VALUES (999, 'x', true)", "DELETE FROM run", "CREATE TABLE x ()",
                           "CREATE TEMPORARY TABLE x ()", "TRUNCATE image CASCADE"):  # fmt: skip
                 for mode in ("on", "off"):  # the setting of the role is a second lock, not the only one

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from coconut_attr.registry import DATASETS
 from coconut_attr.settings import Settings
 from db.engine import open_store
@@ -22,6 +24,13 @@ def test_every_setting_dataset_and_view_is_documented(tmp_path: Path) -> None:
     assert views
     for view in views:
         assert f"`{view['name']}`" in README
+
+
+def test_its_queries_are_taken_by_both_databases(store: Engine) -> None:
+    found = re.findall(r"^> (SELECT.*?;)$", README, re.MULTILINE | re.DOTALL)
+    assert len(found) == 5
+    for query in found:
+        sql(store, query)
 
 
 def test_every_promise_of_security_names_tests_that_are_there() -> None:

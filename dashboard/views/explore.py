@@ -1,5 +1,6 @@
 """Explore: images by label, by prediction, by a set of attributes; and one image in full."""
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -161,7 +162,7 @@ def _start(mode: str, query: Any) -> int:
     if st.session_state.get("gallery of") != (mode, query):
         first = "gallery of" not in st.session_state
         asked = st.query_params.get("page", "1") if first else "1"
-        st.session_state["gallery page"] = max(1, min(1000, int(asked))) if asked.isdigit() else 1
+        st.session_state["gallery page"] = max(1, int(asked)) if re.fullmatch("[0-9]{1,4}", asked) else 1
         st.session_state["gallery of"] = (mode, query)
     return (st.session_state["gallery page"] - 1) * SIZE
 
@@ -193,9 +194,9 @@ def _evidence(dataset: str, found: pd.DataFrame) -> pd.DataFrame:
 
 def _one(dataset: str, wanted: str) -> None:
     """One image: photo with masks, captions, segments, labels with predictions, and the evidence."""
-    image = browse.image(data.engine(), dataset, int(wanted)) if wanted.isdigit() and len(wanted) < 18 else None
+    image = browse.image(data.engine(), dataset, int(wanted)) if re.fullmatch("[0-9]{1,17}", wanted) else None
     if image is None:
-        st.warning(_("{dataset} has no image {id}.", dataset=dataset, id=wanted))
+        st.warning(_("{dataset} has no image {id}.", dataset=dataset, id=wanted[:40]))
         return
     ui.remember("image", wanted)
     with st.container(border=True):

@@ -1,0 +1,88 @@
+"""Shards of a dataset's images, several at a time: on threads of the flow's process, or on workers of a Dask scheduler.
+
+Dask and not Ray, the other engine that Prefect has a runner for: ids go out and a number comes back, so Ray's object
+store would hold nothing; and Dask's wheels are 3 MB of Python, Ray's is 79 MB of servers in C++.
+"""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from prefect import Task
+from prefect.futures import as_completed
+from prefect.logging import get_run_logger
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from coconut_attr.errors import UserError
+from coconut_attr.settings import settings
+from flows.progress import Progress
+from flows.store import store
+
+THREADS = 2  # few writers: SQLite has one at a time
+CONNECT_SECONDS = 10
+
+
+class DaskError(UserError):
+    """Shards cannot be given to Dask, or were lost there; the message says why and what to do."""
+
+
+def over_shards(task: Task[..., int], image_ids: Sequence[int], progress: Progress, **parameters: Any) -> int:
+    """Run a task on every shard of some images, as its parameter `image_ids`; returns the sum of what it returns.
+
+    A shard whose Dask worker has died is given to another, so a task must leave the same behind when it is run again.
+
+    Raises:
+        DaskError: `COCONUT_ATTR_DASK` is set and cannot be used.
+    """
+    size = settings().shard_size
+    total = 0
+    with task_runner(task) as runner:
+        shards = {}
+        for start in range(0, len(image_ids), size):
+            shard = image_ids[start : start + size]
+            shards[runner.submit(task, {**parameters, "image_ids": shard})] = len(shard)
+        for future in as_completed(list(shards)):
+            try:
+                total += future.result()
+            except CancelledError as error:
+                raise DaskError(
+                    f"the Dask scheduler at {settings().dask} was lost: start it and its workers again, then the flow, "
+                    "which goes on with what is missing"
+                ) from error
+            progress.advance(shards[future])
+    return total
+
+
+def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
+    """Where shards run, by the settings.
+
+    Raises:
+        DaskError: as `over_shards`.
+    """
+    address = settings().dask
+    if not address:
+        return ThreadPoolTaskRunner(max_workers=THREADS)
+    if store().dialect.name == "sqlite":
+        raise DaskError(
+            "Dask's workers cannot write to a SQLite file, which one machine has: set COCONUT_ATTR_DATABASE_URL to a "
+            "PostgreSQL here and there (coconut-attr db copy carries a store along), or unset COCONUT_ATTR_DASK"
+        )
+    try:
+        from cloudpickle import register_pickle_by_value
+        from prefect_dask import DaskTaskRunner
+    except ImportError as error:
+        raise DaskError("COCONUT_ATTR_DASK needs prefect-dask: pip install prefect-dask") from error
+    if "." not in task.fn.__module__:  # a deployment loads the flow's file by its path, as a module that is only here
+        register_pickle_by_value(sys.modules[task.fn.__module__])
+    runner = DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})
+    try:
+        workers = runner.client.scheduler_info()["workers"]
+    except (OSError, ValueError) as error:
+        raise DaskError(
+            f"no Dask scheduler answers at {address} (COCONUT_ATTR_DASK), such as tcp://host:8786: {error}; start it "
+            "with: dask scheduler"
+        ) from error
+    if not workers:
+        get_run_logger().warning("no worker has joined %s yet; start some: dask worker %s", address, address)
+    return runner

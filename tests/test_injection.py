@@ -1,0 +1,224 @@
+"""Hostile texts in whatever people may type or name: addresses and boxes of the dashboard, queries, flows, commands."""
+
+import hashlib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import typer
+from prefect.exceptions import ParameterTypeError
+from sqlalchemy import Engine, select
+from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
+
+from coconut_attr import cli
+from coconut_attr.errors import UserError
+from db.adhoc import QueryError, ask
+from db.engine import open_for_reading, open_store
+from db.models import Base
+from flows.check import check
+from flows.download import download
+from flows.evaluate import evaluate
+from flows.extract import extract
+from flows.store import write_reference
+from flows.train import train
+from tests import tiny_mirror as tiny
+from tests.test_dashboard import add_run, fill_gold, fill_images, fill_reference, score
+
+TEXTS = [
+    "' OR 1=1 --",
+    '"; DROP TABLE run; --',
+    "%' UNION SELECT sql, 1 FROM sqlite_master --",
+    "\u2019 OR \u02bc1\u02bc=\u02bc1",
+    "val5k\x00' OR 1",
+    "\u00b2",  # a digit that is no number
+    "9" * 5_000,  # a number that Python does not convert
+    "x'" * 50_000,
+]
+
+
+def digest(engine: Engine) -> str:
+    """SHA-256 over all rows of all tables."""
+    found = hashlib.sha256()
+    with engine.connect() as connection:
+        for table in Base.metadata.sorted_tables:
+            found.update(f"{table.name} {sorted(map(str, connection.execute(select(table))))}".encode())
+    return found.hexdigest()
+
+
+@pytest.fixture
+def filled(store_url: str, configure) -> Iterator[Engine]:
+    """A store with images, labels, gold and a scored run, which nothing of a test may change."""
+    configure(database_url=store_url)
+    engine = open_store(store_url)
+    fill_reference(engine)
+    fill_images(engine, "val5k")
+    fill_gold(engine)
+    score(engine, add_run(engine, "val5k", epochs=2, status="finished"), "val5k")
+    write_reference(engine)
+    before = digest(engine)
+    yield engine
+    assert digest(engine) == before
+    engine.dispose()
+
+
+SCRIPT = """
+import streamlit as st
+from dashboard import data
+from dashboard.views import {page}
+data.refresh()
+{page}.page()
+"""
+#: Pages with the parameters that their addresses take.
+ADDRESSES: list[tuple[str, dict[str, str], list[str]]] = [
+    ("coverage", {}, ["dataset", "split", "of", "groups"]),
+    ("labels", {}, ["dataset", "part", "source", "attribute"]),
+    ("attributes", {}, ["run", "on", "from", "sort", "groups", "attribute"]),
+    ("runs", {}, ["runs"]),
+    ("explore", {}, ["dataset", "by", "present", "absent", "split", "page", "image"]),
+    ("explore", {"by": "predictions"}, ["run", "attribute", "kind", "page"]),
+    ("explore", {"by": "set", "set": "vehicle,red"}, ["run", "set", "page"]),
+    ("query", {"sql": "SELECT attribute, accuracy FROM attribute_accuracy"}, ["x", "y", "color"]),
+    ("query", {}, ["sql"]),
+]
+
+
+def test_the_dashboard_takes_a_text_of_an_address_for_no_more_than_a_text(filled: Engine) -> None:
+    for text in TEXTS[2:] if filled.dialect.name == "sqlite" else TEXTS[2:5:2]:
+        for page, given, names in ADDRESSES:
+            test = AppTest.from_string(SCRIPT.format(page=page), default_timeout=60)
+            for name in names:
+                test.query_params[name] = text
+                test.session_state[f"choice of {name}"] = text  # as a browser may send what is no option
+            for name, value in given.items():
+                test.query_params[name] = value
+            test.run()
+            assert not test.exception, (page, text[:50], test.exception[0].message)
+            refused = [error.value for error in test.error]
+            assert bool(refused) == (names == ["sql"]), (page, text[:50], refused)
+            assert all("The database refuses" in message and len(message) < 2_000 for message in refused)
+
+
+HOSTILE_SQL = [
+    "SELECT 1; DROP TABLE run",
+    "SELECT 1) AS q; DELETE FROM run; SELECT * FROM (SELECT 1",
+    "SELECT 1) AS q LIMIT 1; COMMIT; DELETE FROM run; --",
+    "INSERT INTO category VALUES (999, 'x', true)",
+    "UPDATE run SET note = 'x'",
+    "DELETE FROM run",
+    "WITH gone AS (DELETE FROM run RETURNING *) SELECT * FROM gone",
+    "CREATE TABLE x (y INTEGER)",
+    "CREATE TEMPORARY TABLE x (y INTEGER)",
+    "SELECT 1 AS y INTO x",
+    "PRAGMA writable_schema = 1",
+    "PRAGMA journal_mode = DELETE",
+    "ATTACH 'x.db' AS x",
+    "VACUUM INTO 'x.db'",
+    "SELECT load_extension('x')",
+    "SELECT writefile('x', 'y')",
+    "COPY run TO PROGRAM 'touch x'",
+    "COPY run FROM PROGRAM 'echo 1'",
+    "SET default_transaction_read_only = off",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+    "SELECT set_config('transaction_read_only', 'off', false)",
+    "DO $$ BEGIN DELETE FROM run; END $$",
+    "CALL x()",
+    "BEGIN",
+    "COMMIT",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT pg_ls_dir('/')",
+    "SELECT lo_import('/etc/passwd')",
+    "SELECT lo_export(1, '/tmp/x')",
+    "SELECT nextval('run_id_seq')",
+    "SELECT setval('run_id_seq', 1)",
+    "SELECT * FROM run FOR UPDATE",
+    "SELECT pg_sleep(30)",
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n",
+    "SELECT '\x00'",
+    "SELECT '\ud800'",
+    "",
+    "--",
+    "/*",
+    "SELECT %s, %(x)s, :y, ?",
+]
+
+
+def test_the_query_box_refuses_all_but_one_query_that_reads(filled: Engine, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reader = open_for_reading(filled.url.render_as_string(hide_password=False))
+    for query in HOSTILE_SQL:
+        with pytest.raises(QueryError):
+            ask(reader, query, seconds=0.3)
+        assert ask(reader, "SELECT COUNT(*) FROM run").rows == [(2,)]  # and no connection is left in a bad state
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("x")]
+    reader.dispose()
+    if filled.dialect.name == "postgresql":
+        ask(reader, "SELECT lo_creat(-1)")  # PostgreSQL 15 lets readers do it, so it is undone with the transaction
+        with filled.connect() as connection:
+            assert connection.exec_driver_sql("SELECT COUNT(*) FROM pg_largeobject_metadata").scalar_one() == 0
+
+
+def test_the_query_box_is_not_for_superusers(filled: Engine) -> None:
+    if filled.dialect.name == "sqlite":
+        pytest.skip("SQLite has no accounts")
+    reader = open_for_reading(filled.url.set(username="tests").render_as_string(hide_password=False))
+    with pytest.raises(QueryError, match="give the dashboard one that may only SELECT"):
+        ask(reader, "SELECT pg_read_file('/etc/passwd')")
+    reader.dispose()
+
+
+def test_flows_look_names_up_and_store_nothing_for_others(filled: Engine) -> None:
+    for text in TEXTS:
+        for flow in (download, check, extract, evaluate, train):  # and `pipeline`, which begins with `download`
+            with pytest.raises(UserError, match="^unknown dataset .*; choose one of: val5k"):
+                flow.fn(text)  # what Prefect calls
+        for name in ("profile", "backbone"):
+            with pytest.raises(UserError, match=f"^unknown {name} "):
+                train.fn("val5k", prepare=False, **{name: text})
+        with pytest.raises(ParameterTypeError):
+            evaluate.validate_parameters({"split": text})
+
+
+#: Commands with TEXT where they take a text; all of them refuse any that they do not know.
+COMMANDS = [
+    "model-info --backbone TEXT",
+    "predict TEXT",
+    "predict . --checkpoint TEXT",
+    "check TEXT",
+    "run --dataset TEXT",
+    "download TEXT",
+    "train TEXT --profile TEXT --backbone TEXT",
+    "labels report TEXT",
+    "labels report gold --part TEXT",
+    "labels report gold --source TEXT",
+    "labels export TEXT --format coco --to out.json",
+    "labels export val5k --format TEXT --to out.json",
+    "labels export val5k --format coco --to out.json --split TEXT",
+    "labels export val5k --format coco --to out.json --states TEXT",
+    "mirror export out --dataset TEXT",
+    "mirror serve TEXT",
+    "db restore TEXT --replace",
+    "db copy --to TEXT",
+    "status --runs TEXT",
+]
+
+
+def test_commands_tell_what_is_wrong_with_a_text(filled: Engine, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("photo.jpg").write_bytes(tiny.jpeg(1))
+    app = typer.Typer()
+    app.registered_commands, app.registered_groups = [*cli.app.registered_commands], [*cli.app.registered_groups]
+    for entry in entry_points(group="coconut_attr.commands"):
+        entry.load()(app)
+    wrong = []
+    for command in COMMANDS:
+        for text in (*TEXTS[:4], *TEXTS[5:7]):  # no program can be given a NUL, or words of 100,000 letters
+            result = CliRunner().invoke(app, [word.replace("TEXT", text) for word in command.split()])
+            error = result.exception
+            told = isinstance(error, UserError) or (isinstance(error, SystemExit) and error.code in (1, 2))
+            if not (told and (str(error) or result.output)):
+                wrong.append((command, text[:30], repr(error)[:200]))
+    assert not wrong
+    assert [path.name for path in Path().iterdir()] == ["photo.jpg"]
