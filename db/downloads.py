@@ -28,7 +28,7 @@ from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from db.models import Download, DownloadClaim, Image, now
 from db.queries import Rows, mask_paths
-from db.store import clock, forget_downloads, record_downloads, upsert
+from db.store import clock, forget_downloads, persistent, record_downloads, upsert
 
 #: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
 Mode = Literal["new", "failed", "verify"]
@@ -68,6 +68,7 @@ def plan(engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", l
         return Work(dataset, mode, clock(connection), connection.execute(query).scalar() if limit else None)
 
 
+@persistent
 def pending(engine: Engine, work: Work) -> int:
     """How many images are still to be fetched, by whichever worker."""
     with engine.connect() as connection:
@@ -86,8 +87,11 @@ def _pending(work: Work) -> Select:
     return query if work.last_id is None else query.where(Image.id <= work.last_id)
 
 
+@persistent
 def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, after: int = 0) -> Rows:
-    """Claim images for a worker for `lease` seconds: the first pending ones that nobody holds, by id after `after`.
+    """Claim images for a worker for `lease` seconds: the first pending ones that no other holds, by id after `after`.
+
+    Of its own claims only those are after `after` of which a lost connection has kept the answer.
 
     Workers claim one after the other (SQLite has one writer, PostgreSQL a lock), and each sees what those before it
     have claimed and recorded: no image is claimed twice.
@@ -96,10 +100,11 @@ def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, af
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})
         time_now = clock(connection)
+        free = or_(DownloadClaim.expires_at < time_now, DownloadClaim.worker == worker)
         query = (
             _pending(work)
             .outerjoin(DownloadClaim, DownloadClaim.image_id == Image.id)
-            .where(Image.id > after, or_(DownloadClaim.image_id.is_(None), DownloadClaim.expires_at < time_now))
+            .where(Image.id > after, or_(DownloadClaim.image_id.is_(None), free))
             .order_by(Image.id)
             .limit(images)
         )
@@ -110,6 +115,7 @@ def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, af
     return rows
 
 
+@persistent
 def renew(engine: Engine, worker: str, lease: float) -> None:
     """Let the leases of a worker run for `lease` seconds from now."""
     with engine.begin() as connection:
@@ -117,6 +123,7 @@ def renew(engine: Engine, worker: str, lease: float) -> None:
         connection.execute(update(DownloadClaim).where(DownloadClaim.worker == worker).values(expires_at=until))
 
 
+@persistent
 def release(engine: Engine, worker: str) -> None:
     """Give back what a worker holds."""
     with engine.begin() as connection:

@@ -240,5 +240,6 @@ def test_an_image_is_claimed_by_one_until_the_lease_runs_out(store: Engine, tmp_
     assert ids("h/3/c", 10) == list(range(11, 21))  # b's have run out
     assert ids("h/4/d", 10) == list(range(21, 25))
     release(engine, "h/1/a")
-    assert ids("h/4/d", 30) == list(range(1, 11))
+    assert ids("h/5/e", 30) == list(range(1, 11))
+    assert ids("h/4/d", 30) == list(range(21, 25))  # its own again, should the first answer have been lost
     engine.dispose()
