@@ -8,7 +8,15 @@ from datetime import timedelta
 from typing import Final
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterParentTaskRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import StateType
+from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
 from prefect.settings import get_current_settings
@@ -27,13 +35,30 @@ def _states(*names: str) -> set[str]:
 
 
 def register(client: SyncPrefectClient) -> None:
-    """Create or update the automations."""
-    present = {found.name: found.id for found in client.read_automations()}
+    """Create or update the automations, and have an eye on the runs that are said to go on."""
+    present = {found.name: found for found in client.read_automations()}
     for automation in (_notice_dead_runs(), _run_again()):
-        if automation.name in present:
-            client.update_automation(present[automation.name], automation)
-        else:
+        found = present.get(automation.name)
+        if found is None:
             client.create_automation(automation)
+        elif AutomationCore(**found.model_dump(exclude={"id"})) != automation:  # an update forgets what it waits for
+            client.update_automation(found.id, automation)
+    watch_runs(client)
+
+
+def watch_runs(client: SyncPrefectClient) -> None:
+    """Expect a heartbeat of every run that is said to go on: a server that was away has forgotten to."""
+    running = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[TAG]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])),
+        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+    )
+    for run in client.read_flow_runs(flow_run_filter=running):
+        emit_event(
+            _HEARTBEAT,
+            resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
+            related=[{"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}],
+        )
 
 
 def _notice_dead_runs() -> AutomationCore:

@@ -1,12 +1,14 @@
 """The flow `upkeep`: what is worth doing every night, for each dataset that is there."""
 
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 
 from coconut_attr.errors import UserError
 from db import queries
 from db.integrity import store_problems
 from db.store import end_silent_runs
+from flows.automations import watch_runs
 from flows.check import check
 from flows.download import download
 from flows.store import store
@@ -23,6 +25,8 @@ def upkeep() -> dict[str, int]:
         UserError: the store is damaged, or a dataset could not be seen to; the others were.
     """
     end_silent_runs(store())
+    with get_client(sync_client=True) as client:
+        watch_runs(client)
     faults = store_problems(store())
     found = {}
     for row in queries.dataset_summaries(store()):

@@ -131,6 +131,11 @@ def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path,
         t.start_server()
         assert t.finished(run) == "COMPLETED"
         assert t.finished(queued) == "COMPLETED"
+        nights = {
+            "deployments": {"name": {"any_": ["nightly"]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        }
+        assert requests.post(f"{t.api}/flow_runs/count", json=nights, timeout=30).json() > 0
 
         report(5, contents(engine), undisturbed)
         runs = sql(engine, "SELECT id, flow_run_id, status FROM run WHERE kind = 'trained' ORDER BY id")
@@ -338,3 +343,24 @@ def test_parameters_that_no_flow_takes(prefect_server: None, configure, mirror: 
         f"{api}/flow_runs/count", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}, timeout=30
     )
     print(counted.text)
+
+
+def test_runs_that_are_said_to_go_on_are_watched_when_deployments_are_registered_again(prefect_server: None) -> None:
+    """As after a stop of the server, which forgets what it waits for."""
+    register()
+    api = PREFECT_API_URL.value()
+    deployment = requests.get(f"{api}/deployments/name/train/sample", timeout=30).json()
+    address = f"{api}/deployments/{deployment['id']}/create_flow_run"
+    run = requests.post(address, json={"state": {"type": "RUNNING"}}, timeout=30).json()
+    automations = requests.post(f"{api}/automations/filter", json={}, timeout=30).json()
+    assert len(automations) == 2
+    register()
+    assert requests.post(f"{api}/automations/filter", json={}, timeout=30).json() == automations
+    wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run['id']}"]}}
+
+    def heartbeats() -> list[dict[str, Any]]:
+        return requests.post(f"{api}/events/filter", json={"filter": wanted}, timeout=30).json()["events"]
+
+    (event,) = wait_until(heartbeats, "the expectation of a heartbeat", 30)
+    assert "prefect.tag.coconut-attr" in {related["prefect.resource.id"] for related in event["related"]}
+    requests.delete(f"{api}/flow_runs/{run['id']}", timeout=30).raise_for_status()
