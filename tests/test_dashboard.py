@@ -39,8 +39,6 @@ from flows.pipeline import pipeline
 from tests import tiny_mirror as tiny
 from tests.browser import chromium
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parent.parent
 LICENCE = "unit-test input"
 PAGES = {

@@ -91,6 +91,7 @@ def readable(url: str) -> Engine | None:
         return None
 
 
+@pytest.mark.waits
 def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path, undisturbed, report: Report) -> None:
     """SIGKILL, in turn, of the process that downloads; of the worker with all that it started, while it trains, whose
     run another worker gets; of PostgreSQL, Prefect's server and the dashboard, which come back."""
