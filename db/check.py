@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 from coconut_attr.check import KINDS, Held, check_annotation, check_dataset, check_photo
 from coconut_attr.errors import UserError
 from coconut_attr.evidence import Problem
-from coconut_attr.image_store import bring_missing
 from coconut_attr.registry import DATASETS, Dataset
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
@@ -22,6 +21,7 @@ from coconut_attr.settings import settings
 from db import queries
 from db import store as writes
 from db.engine import connect, open_for_reading
+from db.images import images_at_hand
 
 STAGES = ("annotations", "captions", "check")  #: the check finds itself what extraction leaves out
 
@@ -29,11 +29,9 @@ STAGES = ("annotations", "captions", "check")  #: the check finds itself what ex
 def check_images(engine: Engine, dataset: Dataset, image_ids: Sequence[int]) -> int:
     """Check some images and store what was found, in place of what was before; returns how many findings."""
     categories = [category.id for category in load_rules().rules.category.values()]
-    items = queries.annotated_images(engine, image_ids)
-    bring_missing(settings(), [file for item in items for file in item.files])
     findings = [
         {"image_id": item.image["id"], "kind": problem.kind, "detail": problem.detail}
-        for item in items
+        for item in images_at_hand(engine, image_ids)
         for problem in _image_problems(dataset, item, categories)
     ]
     writes.record_findings(engine, dataset.name, "check", image_ids, findings)

@@ -6,20 +6,17 @@ the next worker starts.
 
 import os
 import socket
-import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from sqlalchemy import Engine, Select, delete, func, or_, select, text, update
-from sqlalchemy.exc import OperationalError
 
 from coconut_attr.download import Outcome, Wanted, download
 from coconut_attr.files import clear_leftovers, sync_folders
@@ -27,6 +24,7 @@ from coconut_attr.image_store import image_store
 from coconut_attr.registry import Dataset
 from coconut_attr.settings import Settings
 from db.models import Download, DownloadClaim, Image, now
+from db.periodic import every
 from db.queries import Rows, mask_paths
 from db.store import clock, forget_downloads, persistent, record_downloads, upsert
 
@@ -214,12 +212,15 @@ def fetch_claimed(
     release_dead(engine)
     worker = worker_name()
     counts: Counter[str] = Counter()
-    with _renewed(engine, worker, settings.lease):
-        while True:
-            _fetch_all(engine, entry, work, settings, worker, counts, on_done)
-            if not pending(engine, work):
-                return counts
-            time.sleep(min(5.0, settings.lease / 4))
+    try:
+        with every(settings.lease / 3, lambda: renew(engine, worker, settings.lease), "leases"):
+            while True:
+                _fetch_all(engine, entry, work, settings, worker, counts, on_done)
+                if not pending(engine, work):
+                    return counts
+                time.sleep(min(5.0, settings.lease / 4))
+    finally:
+        release(engine, worker)
 
 
 def _fetch_all(
@@ -286,25 +287,3 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "etag": outcome.etag or None,
         "verified_at": now() if outcome.decoded else None,
     }
-
-
-@contextmanager
-def _renewed(engine: Engine, worker: str, lease: float) -> Iterator[None]:
-    """Keep the leases of a worker from running out, and give back at the end what it still holds."""
-    over = threading.Event()
-
-    def keep() -> None:
-        while not over.wait(lease / 3):
-            try:
-                renew(engine, worker, lease)
-            except OperationalError:  # the server is away: the next time may be in time
-                continue
-
-    thread = threading.Thread(target=keep, name="leases", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        release(engine, worker)

@@ -10,7 +10,6 @@ from rich.progress import track
 from sqlalchemy import Engine
 
 from coconut_attr.errors import UserError
-from coconut_attr.image_store import bring_missing
 from coconut_attr.mirror import MirrorImage, export_mirror
 from coconut_attr.mirror_server import HOST, mirror_server
 from coconut_attr.registry import DATASETS
@@ -20,6 +19,7 @@ from coconut_attr.settings import settings
 from coconut_attr.sources.records import ImageInfo
 from db import queries
 from db.engine import open_for_reading
+from db.images import images_at_hand
 
 mirror_commands = typer.Typer(help="Offline mirrors of the upstream data.", no_args_is_help=True)
 
@@ -63,9 +63,7 @@ def mirror_images(engine: Engine, image_ids: list[int]) -> Iterator[MirrorImage]
     """The downloaded images among these, in their order, read shard by shard."""
     size, data_dir = settings().shard_size, settings().data_dir
     for start in range(0, len(image_ids), size):
-        items = queries.annotated_images(engine, image_ids[start : start + size])
-        bring_missing(settings(), [file for item in items for file in item.files])
-        for item in items:
+        for item in images_at_hand(engine, image_ids[start : start + size]):
             row = item.image
             if row["state"] == "done":
                 names = ("coco_id", "file_name", "width", "height", "url", "licence")

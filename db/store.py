@@ -334,31 +334,27 @@ def start_run(engine: Engine, **columns: Any) -> int:
 
 
 @persistent
-def update_run(engine: Engine, run_id: int, **columns: Any) -> None:
+def update_run(engine: Engine, run_id: int, *, stamp: str = "", **columns: Any) -> None:
+    """Set columns of a run, and the one that `stamp` names to the present time."""
     with engine.begin() as connection:
-        connection.execute(update(Run).where(Run.id == run_id).values(**columns))
+        times = {stamp: clock(connection)} if stamp else {}
+        connection.execute(update(Run).where(Run.id == run_id).values(**columns, **times))
 
 
-@persistent
 def finish_run(engine: Engine, run_id: int, status: str, note: str | None = None) -> None:
     """Note that a run has ended: `finished`, `cancelled`, or `failed` (with why)."""
-    with engine.begin() as connection:
-        changes = {"status": status, "finished_at": clock(connection), "note": note}
-        connection.execute(update(Run).where(Run.id == run_id).values(changes))
+    update_run(engine, run_id, stamp="finished_at", status=status, note=note)
 
 
-@persistent
 def go_on_with_run(engine: Engine, run_id: int, flow_run_id: str | None) -> None:
     """Note that a run that was interrupted goes on, in another Prefect run perhaps."""
-    with engine.begin() as connection:
-        begun = {"status": "running", "finished_at": None, "note": None, "heartbeat_at": clock(connection)}
-        connection.execute(update(Run).where(Run.id == run_id).values(**begun, flow_run_id=flow_run_id))
+    begun = {"status": "running", "finished_at": None, "note": None, "flow_run_id": flow_run_id}
+    update_run(engine, run_id, stamp="heartbeat_at", **begun)
 
 
 def beat(engine: Engine, run_id: int) -> None:
     """Note that the process of a run is alive."""
-    with engine.begin() as connection:
-        connection.execute(update(Run).where(Run.id == run_id).values(heartbeat_at=clock(connection)))
+    update_run(engine, run_id, stamp="heartbeat_at")
 
 
 def is_alive(engine: Engine, run_id: int, within: timedelta) -> bool:

@@ -63,41 +63,55 @@ def watch_runs(client: SyncPrefectClient) -> None:
 
 def _notice_dead_runs() -> AutomationCore:
     """Three heartbeats are missing: the worker is gone with its machine, and nobody else will tell."""
-    silence = timedelta(seconds=3 * (get_current_settings().flows.heartbeat_frequency or 180))
-    return AutomationCore(
-        name="coconut-attr: notice dead runs",
-        trigger=EventTrigger(
-            after={_HEARTBEAT},
-            expect={_HEARTBEAT, *_states("Completed", "Failed", "Cancelled", "Crashed")},
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=_ours(),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=silence,
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process has died")],
+    return _automation(
+        "notice dead runs",
+        after={_HEARTBEAT},
+        expect={_HEARTBEAT, *_states("Completed", "Failed", "Cancelled", "Crashed")},
+        within=timedelta(seconds=3 * (get_current_settings().flows.heartbeat_frequency or 180)),
+        action=ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process has died"),
     )
 
 
 def _run_again() -> AutomationCore:
     """A run that had begun is put into the queue again; one that dies at each attempt stays `Crashed`."""
-    begun = [str(attempt) for attempt in range(1, ATTEMPTS)]
-    return AutomationCore(
-        name="coconut-attr: run dead runs again",
-        trigger=EventTrigger(
-            after=_states("Crashed"),
-            expect=_states("Scheduled", "Pending", "Running", "Completed"),
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": begun}),
-            match_related=_ours(),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=SETTLED,
-        ),
-        actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="its process died: it goes on")],
+    return _automation(
+        "run dead runs again",
+        after=_states("Crashed"),
+        expect=_states("Scheduled", "Pending", "Running", "Completed"),
+        within=SETTLED,
+        action=ChangeFlowRunState(state=StateType.SCHEDULED, message="its process died: it goes on"),
+        run_counts=[str(attempt) for attempt in range(1, ATTEMPTS)],
     )
 
 
-def _ours() -> ResourceSpecification:
-    return ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}"})
+def _automation(
+    name: str,
+    *,
+    after: set[str],
+    expect: set[str],
+    within: timedelta,
+    action: ChangeFlowRunState,
+    run_counts: list[str] | None = None,
+) -> AutomationCore:
+    """Acts on each of our flow runs of which, after one event, none of the expected ones has come in time.
+
+    Args:
+        run_counts: only for events that tell one of these (None: all).
+    """
+    match: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
+    if run_counts is not None:
+        match["prefect.run-count"] = run_counts
+    return AutomationCore(
+        name=f"coconut-attr: {name}",
+        trigger=EventTrigger(
+            after=after,
+            expect=expect,
+            match=ResourceSpecification(match),
+            match_related=ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        ),
+        actions=[action],
+    )

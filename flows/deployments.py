@@ -3,6 +3,7 @@
 `python -m flows.deployments` registers them with the Prefect server of PREFECT_API_URL; `make up` and `make run` do.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -45,37 +46,37 @@ def register() -> list[str]:
                 client.create_work_pool(
                     WorkPoolCreate(name=pool, type="process", concurrency_limit=limit, base_job_template=template)
                 )
-        names = [
-            deploy(client, flow, dataset, parameters={"dataset": dataset})
-            for flow in (download, check, extract, train, evaluate, pipeline)
-            for dataset in DATASETS
-        ]
+        names = []
+        for flow in (download, check, extract, train, evaluate, pipeline):
+            options = {dataset: {"parameters": {"dataset": dataset}} for dataset in DATASETS}
+            names += deploy(client, flow, options)
         nightly = DeploymentScheduleCreate(schedule=CronSchedule(cron=NIGHTLY, timezone="UTC"), active=True)
         # Nights that a server slept through are due at once when it is back: one run is enough.
         single = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-        names.append(
-            deploy(client, upkeep, "nightly", schedules=[nightly], concurrency_limit=1, concurrency_options=single)
-        )
+        once = {"schedules": [nightly], "concurrency_limit": 1, "concurrency_options": single}
+        names += deploy(client, upkeep, {"nightly": once})
         automations.register(client)
     return names
 
 
-def deploy(client: SyncPrefectClient, flow: Flow, name: str, **options: Any) -> str:
-    """Create or update a deployment; returns FLOW/NAME."""
-    client.create_deployment(
-        flow_id=client.create_flow(flow),
-        name=name,
-        version=flow.version,
-        description=flow.description,
-        work_pool_name=POOL_OF[flow.name],
-        entrypoint=f"flows/{flow.name}.py:{flow.name}",
-        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
-        parameter_openapi_schema={**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False},
-        enforce_parameter_schema=True,
-        tags=[automations.TAG],
-        **options,
-    )
-    return f"{flow.name}/{name}"
+def deploy(client: SyncPrefectClient, flow: Flow, options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Create or update a flow's deployments, whose options are given by name; returns FLOW/NAME of each."""
+    flow_id = client.create_flow(flow)
+    for name, own in options.items():
+        client.create_deployment(
+            flow_id=flow_id,
+            name=name,
+            version=flow.version,
+            description=flow.description,
+            work_pool_name=POOL_OF[flow.name],
+            entrypoint=f"flows/{flow.name}.py:{flow.name}",
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+            parameter_openapi_schema={**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False},
+            enforce_parameter_schema=True,
+            tags=[automations.TAG],
+            **own,
+        )
+    return [f"{flow.name}/{name}" for name in options]
 
 
 if __name__ == "__main__":

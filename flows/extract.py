@@ -9,7 +9,6 @@ from prefect.logging import get_run_logger
 
 from coconut_attr.attributes import INDEX
 from coconut_attr.extract import Extraction, Extractor
-from coconut_attr.image_store import bring_missing
 from coconut_attr.images import ImageError
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import RulesError, load_rules
@@ -18,6 +17,7 @@ from coconut_attr.sources.records import Caption
 from db import queries
 from db import store as writes
 from db.counts import refresh_counts
+from db.images import images_at_hand
 from flows.progress import Progress
 from flows.shards import over_shards
 from flows.store import store
@@ -45,7 +45,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
 
     Raises:
         coconut_attr.rules.RulesError: this process, on another machine, has other rules.
-        coconut_attr.image_store.ImageStoreError, UnreachableError: as `bring_missing`.
+        coconut_attr.image_store.ImageStoreError, UnreachableError: as `images_at_hand`.
     """
     loaded = load_rules()
     if loaded.version != version:
@@ -58,9 +58,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
     evidence: list[dict[str, Any]] = []
     segments: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
-    items = queries.annotated_images(store(), image_ids)
-    bring_missing(settings(), [file for item in items for file in item.files])
-    for item in items:
+    for item in images_at_hand(store(), image_ids):
         key = item.image["id"]
         try:
             found = extract_image(extractor, item)

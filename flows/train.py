@@ -1,8 +1,6 @@
 """The flow `train`: whatever is missing of the data, then a training run, then its scores on the test split."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +24,7 @@ from coconut_attr.train import TrainConfig, TrainingError
 from coconut_attr.train import profile as named_profile
 from db import queries
 from db import store as writes
-from db.queries import DatabaseError
+from db.periodic import every
 from flows.download import download, summary
 from flows.evaluate import evaluate
 from flows.extract import extract
@@ -156,7 +154,8 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
                 "one process" if number == 1 else f"{number} processes", len(train_samples), len(val_samples),
                 dataset)  # fmt: skip
     try:
-        with heartbeat(run_id), ExitStack() as bars:
+        # However long an epoch or the scoring of val may take, this process is alive.
+        with every(HEARTBEAT_SECONDS, lambda: writes.beat(store(), run_id), "heartbeat"), ExitStack() as bars:
             watcher = watch(run_id, job, bars)
             if number == 1:
                 run_job(job, device, watcher)
@@ -173,25 +172,6 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     writes.finish_run(store(), run_id, "finished")
     job.state.unlink(missing_ok=True)
     return run_id
-
-
-@contextmanager
-def heartbeat(run_id: int) -> Iterator[None]:
-    """Tells the store that this process is alive, however long an epoch or the scoring of val may take."""
-    stopped, engine = threading.Event(), store()
-
-    def beats() -> None:
-        while not stopped.wait(HEARTBEAT_SECONDS):
-            with suppress(DatabaseError):  # one that is gone for good ends the run itself
-                writes.beat(engine, run_id)
-
-    thread = threading.Thread(target=beats, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
