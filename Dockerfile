@@ -4,7 +4,7 @@ FROM python:3.11.13-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/venv/bin:$PATH
 WORKDIR /app
 RUN python -m venv /venv
-COPY pyproject.toml ./
+COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     extras = project['optional-dependencies']; \
     print(*project['dependencies'], *extras['s3'], *extras['dask'], sep='\n')" > /requirements.txt
@@ -14,12 +14,12 @@ FROM build AS build-cpu
 ARG TORCH_CPU_INDEX=""
 # hadolint ignore=DL3013
 RUN if [ -n "$TORCH_CPU_INDEX" ]; then pip install --index-url "$TORCH_CPU_INDEX" torch torchvision; fi \
- && pip install --requirement /requirements.txt
+ && pip install --constraint constraints.txt --requirement /requirements.txt
 COPY . .
 RUN pip install --no-deps --editable .
 
 FROM build AS build-gpu
-RUN pip install --requirement /requirements.txt
+RUN pip install --constraint constraints.txt --requirement /requirements.txt
 COPY . .
 RUN pip install --no-deps --editable .
 

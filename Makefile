@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Uncompiled: Python compiles the modules that are used at their first import, which is quicker than all of them now.
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
 
-.PHONY: run up test audit install clean
+.PHONY: run up test audit upgrade install clean
 
 run: $(VENV)/installed
 	$(BIN)/coconut-attr run
@@ -15,25 +17,39 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive coconut_attr db flows dashboard
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-# Known vulnerabilities of what is installed; asks a database on the internet.
+# Known vulnerabilities of what is installed; asks a database on the internet, and fails if a package cannot be looked up.
 audit: $(VENV)/installed
 	$(BIN)/pip install --quiet pip-audit
-	$(BIN)/pip-audit --skip-editable
+	$(BIN)/pip freeze --exclude-editable > $(VENV)/installed.txt
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/installed.txt
+
+# Writes the newest versions that pyproject.toml allows to constraints.txt; `make clean test` tells whether they will do.
+# The builds of torch differ by platform and CUDA, so torch and what it brings are left open.
+upgrade:
+	rm -rf $(VENV)-upgrade && $(PYTHON) -m venv $(VENV)-upgrade
+	$(VENV)-upgrade/bin/pip install --quiet --no-compile --editable '.[test]'
+	{ echo '# Versions that the tests pass with; written by `make upgrade`.'; \
+	  $(VENV)-upgrade/bin/pip freeze --exclude-editable | grep -vE '^(torch|torchvision|triton|nvidia-.*|cuda-.*)=='; \
+	} > constraints.txt
+	rm -rf $(VENV)-upgrade
 
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.x")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) .
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/pip install --quiet --editable '.[test]'
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) '.[test]'
 	sh tests/install-programs.sh $(BIN)
-	touch $@
+	touch $(VENV)/installed $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-upgrade build *.egg-info

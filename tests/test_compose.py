@@ -27,6 +27,17 @@ SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 APP = sorted(set(SERVICES) - {"postgres"})
 
 
+def test_the_files_are_what_docker_takes() -> None:
+    """By compose's own schema, and hadolint."""
+    for command in (
+        ("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"),
+        ("hadolint", "Dockerfile"),
+    ):
+        name = str(Path(sys.executable).with_name(command[0]))
+        result = subprocess.run([name, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_nothing_is_open_to_others_and_nothing_runs_with_rights_that_it_does_not_need() -> None:
     for name, service in SERVICES.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
