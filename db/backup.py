@@ -63,7 +63,8 @@ def restore(engine: Engine, path: Path, *, replace: bool = False, advance: Advan
             "kind, and copy that: coconut-attr db copy --to URL"
         )
     try:
-        empty = is_empty(engine)
+        with engine.connect() as connection:
+            empty = is_empty(connection)
     except DatabaseError as error:
         raise StoreError(
             f"{shown(engine)} cannot be read ({error.orig}); if its file is damaged, move it away, and with it those "

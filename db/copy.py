@@ -42,14 +42,16 @@ def copy_store(
         StoreError: the target holds something, refuses a row, or does not give back what was written; it is then as
             it was before.
     """
-    if not replace and not is_empty(target):
-        raise StoreError(f"{shown(target)} holds something already; --replace deletes it")
     tables = Base.metadata.sorted_tables
     copied = {}
     try:
         with source.connect() as reader, target.begin() as writer:
             if source.dialect.name == "postgresql":
                 reader.execution_options(isolation_level="REPEATABLE READ")
+            if target.dialect.name == "postgresql":  # SQLite has one writer anyhow
+                writer.exec_driver_sql(f"LOCK TABLE {', '.join(table.name for table in tables)} IN EXCLUSIVE MODE")
+            if not replace and not is_empty(writer):
+                raise StoreError(f"{shown(target)} holds something already; --replace deletes it")
             for table in reversed(tables):
                 writer.execute(delete(table))
             for table in tables:

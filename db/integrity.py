@@ -94,14 +94,13 @@ def row_counts(connection: Connection) -> dict[str, int]:
     }
 
 
-def is_empty(engine: Engine) -> bool:
+def is_empty(connection: Connection) -> bool:
     """Whether a store holds nothing that could be lost: no image, no run but the reported one, no table of others."""
-    with engine.connect() as connection:
-        tables = inspect(connection).get_table_names()
-        if not set(tables) - {"alembic_version"}:
-            return True
-        if not {"image", "run"} <= set(tables):
-            return False
-        return not connection.execute(
-            text("SELECT EXISTS (SELECT 1 FROM image) OR EXISTS (SELECT 1 FROM run WHERE kind <> 'reported')")
-        ).scalar_one()
+    tables = inspect(connection).get_table_names()
+    if not set(tables) - {"alembic_version"}:
+        return True
+    if not {"image", "run"} <= set(tables):
+        return False
+    return not connection.execute(
+        text("SELECT EXISTS (SELECT 1 FROM image) OR EXISTS (SELECT 1 FROM run WHERE kind <> 'reported')")
+    ).scalar_one()

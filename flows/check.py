@@ -4,7 +4,6 @@ from collections import Counter
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from coconut_attr.registry import Dataset
@@ -12,6 +11,7 @@ from coconut_attr.registry import dataset as registered
 from db import check as checks
 from db import queries
 from flows.progress import Progress
+from flows.retries import RETRY
 from flows.shards import over_shards
 from flows.store import store
 
@@ -38,7 +38,7 @@ def check(dataset: str = "val5k") -> dict[str, int]:
     return dict(kinds)
 
 
-@task(task_run_name="check from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)
+@task(task_run_name="check from {image_ids[0]}", **RETRY)
 def check_images(entry: Dataset, image_ids: list[int]) -> int:
     """Check one shard of images; returns how many findings there are."""
     return checks.check_images(store(), entry, image_ids)

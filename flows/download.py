@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from prefect import Task, flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas import TaskRun
+from prefect import flow, task
 from prefect.logging import get_run_logger
-from prefect.states import State
 from sqlalchemy import RowMapping
 
 from coconut_attr.annotations import AnnotationFile, annotation_files, captioned_images, keep_masks
@@ -19,7 +16,7 @@ from coconut_attr.evidence import Problem
 from coconut_attr.registry import Dataset
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
-from coconut_attr.sources.records import ImageInfo, SourceError, UnreachableError
+from coconut_attr.sources.records import ImageInfo, SourceError
 from coconut_attr.sources.version import Version
 from coconut_attr.splits import split_of
 from db import queries
@@ -27,27 +24,8 @@ from db import store as writes
 from db.counts import refresh_counts
 from db.downloads import Work, fetch_claimed, pending, plan, upload_masks
 from flows.progress import Progress
+from flows.retries import RETRY
 from flows.store import store
-
-
-def may_pass(_task: Task, _run: TaskRun, state: State) -> bool:
-    """Whether another attempt at a failed task may help: not where the user has to mend something."""
-    try:
-        state.result()
-    except UserError as error:
-        return isinstance(error, UnreachableError)
-    except Exception:  # a fault of the machine: a full disk, a lost database connection
-        return True
-    return False
-
-
-RETRY: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": [5, 30, 120],
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": may_pass,
-    "cache_policy": NO_CACHE,
-}
 
 
 @flow

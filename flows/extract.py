@@ -4,7 +4,6 @@ from collections import Counter
 from typing import Any
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from coconut_attr.attributes import INDEX
@@ -19,6 +18,7 @@ from db import store as writes
 from db.counts import refresh_counts
 from db.images import images_at_hand
 from flows.progress import Progress
+from flows.retries import RETRY
 from flows.shards import over_shards
 from flows.store import store
 
@@ -39,7 +39,7 @@ def extract(dataset: str = "val5k") -> int:
     return labelled
 
 
-@task(task_run_name="labels from {image_ids[0]}", retries=2, retry_delay_seconds=[5, 30], cache_policy=NO_CACHE)
+@task(task_run_name="labels from {image_ids[0]}", **RETRY)
 def label_images(dataset: str, image_ids: list[int], version: str) -> int:
     """Label one shard of images; returns how many could be. What could not be used becomes findings.
 

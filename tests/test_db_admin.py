@@ -2,6 +2,8 @@
 
 import sqlite3
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from db.backup import back_up, restore
 from db.copy import copy_store
 from db.counts import refresh_counts
 from db.engine import StoreError, connect, downgrade, head_revision, open_store
-from db.integrity import is_empty, store_problems
+from db.integrity import store_problems
 from db.models import Base
 from tests.test_store import fill, labels, outcome
 
@@ -167,6 +169,24 @@ def test_a_copy_on_the_other_kind_of_database_is_equal_row_by_row(
     assert content(target) == before
 
 
+def test_a_copy_does_not_delete_what_another_is_just_writing(store: Engine, tmp_path: Path) -> None:
+    source = open_store(f"sqlite:///{tmp_path / 'source.db'}")
+    fill_all(source)
+    with ThreadPoolExecutor() as pool:
+        with store.begin() as connection:
+            connection.execute(
+                text("INSERT INTO dataset (name, title, is_coconut, licence) VALUES ('d', '', false, '')")
+            )
+            image = "dataset, coco_id, file_name, url, licence, width, height, split"
+            connection.execute(text(f"INSERT INTO image ({image}) VALUES ('d', 1, '', '', 1, 1, 1, 'test')"))
+            copying = pool.submit(copy_store, source, store)
+            time.sleep(0.5)  # it has begun, and sees an empty store still
+            assert not copying.done()
+        with pytest.raises(StoreError, match="--replace deletes it"):
+            copying.result(60)
+    assert len(queries.image_ids(store, "d")) == 1
+
+
 def test_what_is_wrong_with_a_store_is_told(store: Engine) -> None:
     assert store_problems(store) == []
     with store.begin() as connection:
@@ -223,7 +243,7 @@ def test_the_commands(tmp_path: Path, configure, postgres_url: str) -> None:
     plain = postgres_url.replace("postgresql+psycopg://", "postgresql://")
     code, shown = run("copy", "--to", plain)
     assert code == 0 and "equal in both" in shown
-    assert not is_empty(connect(postgres_url))
+    assert len(queries.image_ids(connect(postgres_url), "d")) == 3
     configure(database_url=plain)
     assert run("check")[0] == 0
     assert "is a backup of sqlite and the store is postgresql" in run("restore", file, "--replace")[1]

@@ -181,9 +181,12 @@ def test_a_worker_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path, conf
         settings = configure(mirror=site.url, download_threads=4, shard_size=40)
         engine = stocked(settings.sqlalchemy_url, mirror)
         done, moment = [], random.Random(3)
-        for _ in range(6):
+        for requests in (0, 5, 20, 40, 60, 80):
+            until = site.requests.total() + requests
             (worker,) = start(settings)
-            time.sleep(moment.uniform(0, 0.4))
+            while site.requests.total() < until:
+                time.sleep(0.001)
+            time.sleep(moment.uniform(0, 0.02))
             kill(worker)
             done.append(assert_rows_tell_the_truth(engine, settings, mirror))
         assert done == sorted(done) and 0 < done[-1] < 400, done
