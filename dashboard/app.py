@@ -18,8 +18,15 @@ def may_see() -> bool:
     return not asked or bool(st.user.get("is_logged_in"))
 
 
+@st.cache_resource(show_spinner=False)
+def settle() -> None:
+    """What all pages import is loaded."""
+    ui.keep_modules()
+
+
 def main() -> None:
     """Show the page that the address names; without a store, say how to make one."""
+    settle()
     st.set_page_config(page_title="COCONut attributes", page_icon=logo.MARK, layout="wide")
     st.logo(logo.FULL)
     ui.style()

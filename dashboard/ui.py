@@ -1,5 +1,6 @@
 """What the pages share: pickers that the address remembers, notices, number formats, refreshing."""
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -29,6 +30,15 @@ STYLE: Final = """<style>
 def style() -> None:
     """What the theme cannot say: where the language switch stands, and colours of enough contrast to read."""
     st.html(STYLE)
+
+
+def keep_modules() -> None:
+    """Have no garbage sought in what is loaded now.
+
+    Streamlit seeks it after each run of a page; among the modules alone that took longer than most pages.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def header(title: str, *widths: float) -> list[Any]:

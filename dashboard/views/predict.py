@@ -94,7 +94,9 @@ def _load(path: str, modified: float) -> Any:
     from coconut_attr.predict import choose_device
 
     device = choose_device(settings().device)
-    return load_checkpoint(Path(path), device), device
+    loaded = load_checkpoint(Path(path), device)
+    ui.keep_modules()
+    return loaded, device
 
 
 def _predict(path: Path, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndarray]:
