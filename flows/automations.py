@@ -4,12 +4,14 @@ Every flow goes on where it was interrupted: downloads and labels with those tha
 epoch.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -20,6 +22,7 @@ from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
 from prefect.settings import get_current_settings
+from prefect.states import Scheduled
 
 #: Of every deployment, so that the automations leave alone what others run on the same server.
 TAG: Final = "coconut-attr"
@@ -27,6 +30,9 @@ ATTEMPTS: Final = 3
 #: The worker tells of a death twice, the second time when it has imported the flow for its hooks; a run that is begun
 #: again before that would be taken for dead, and begun a third time beside itself.
 SETTLED: Final = timedelta(seconds=60)
+#: After which nothing but this program will queue a crashed run again; and how long it is worth it.
+OVERDUE: Final = (timedelta(minutes=5), timedelta(days=2))
+_GOES_ON: Final = "its process died: it goes on"
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 
 
@@ -35,7 +41,7 @@ def _states(*names: str) -> set[str]:
 
 
 def register(client: SyncPrefectClient) -> None:
-    """Create or update the automations, and have an eye on the runs that are said to go on."""
+    """Create or update the automations, and see to the runs of before."""
     present = {found.name: found for found in client.read_automations()}
     for automation in (_notice_dead_runs(), _run_again()):
         found = present.get(automation.name)
@@ -44,6 +50,23 @@ def register(client: SyncPrefectClient) -> None:
         elif AutomationCore(**found.model_dump(exclude={"id"})) != automation:  # an update forgets what it waits for
             client.update_automation(found.id, automation)
     watch_runs(client)
+    queue_overdue(client)
+
+
+def queue_overdue(client: SyncPrefectClient) -> list[UUID]:
+    """Queue the crashed runs again that the automation did not: a server that was away holds the events of runs back
+    that it did not see beginning. Returns their ids."""
+    now = datetime.now(UTC)
+    crashed = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[TAG]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+        end_time=FlowRunFilterEndTime(after_=now - OVERDUE[1], before_=now - OVERDUE[0]),
+    )
+    found = [run.id for run in client.read_flow_runs(flow_run_filter=crashed) if 0 < run.run_count < ATTEMPTS]
+    for flow_run in found:
+        client.set_flow_run_state(flow_run, Scheduled(message=_GOES_ON))
+    return found
 
 
 def watch_runs(client: SyncPrefectClient) -> None:
@@ -79,7 +102,7 @@ def _run_again() -> AutomationCore:
         after=_states("Crashed"),
         expect=_states("Scheduled", "Pending", "Running", "Completed"),
         within=SETTLED,
-        action=ChangeFlowRunState(state=StateType.SCHEDULED, message="its process died: it goes on"),
+        action=ChangeFlowRunState(state=StateType.SCHEDULED, message=_GOES_ON),
         run_counts=[str(attempt) for attempt in range(1, ATTEMPTS)],
     )
 

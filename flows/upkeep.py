@@ -8,7 +8,7 @@ from coconut_attr.errors import UserError
 from db import queries
 from db.integrity import store_problems
 from db.store import end_silent_runs
-from flows.automations import watch_runs
+from flows.automations import queue_overdue, watch_runs
 from flows.check import check
 from flows.download import download
 from flows.store import store
@@ -16,7 +16,7 @@ from flows.store import store
 
 @flow
 def upkeep() -> dict[str, int]:
-    """Try failed downloads again, check datasets and the store's integrity, and note runs that have died.
+    """Try failed downloads again, check datasets and the store's integrity, and see to runs that have died.
 
     Returns:
         How many findings each dataset has.
@@ -27,6 +27,7 @@ def upkeep() -> dict[str, int]:
     end_silent_runs(store())
     with get_client(sync_client=True) as client:
         watch_runs(client)
+        queue_overdue(client)
     faults = store_problems(store())
     found = {}
     for row in queries.dataset_summaries(store()):

@@ -14,18 +14,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import requests
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Pending, State
 from sqlalchemy import Engine
 
 from coconut_attr.settings import Settings, settings, sqlalchemy_form
 from db.engine import StoreError, open_for_reading
 from db.queries import DatabaseError, sql
 from db.store import end_silent_runs
+from flows.automations import OVERDUE
 from flows.deployments import register
 from flows.download import download
 from flows.extract import extract
@@ -368,3 +375,30 @@ def test_runs_that_are_said_to_go_on_are_watched_when_deployments_are_registered
     (event,) = wait_until(heartbeats, "the expectation of a heartbeat", 30)
     assert "prefect.tag.coconut-attr" in {related["prefect.resource.id"] for related in event["related"]}
     requests.delete(f"{api}/flow_runs/{run['id']}", timeout=30).raise_for_status()
+
+
+def test_crashed_runs_that_a_server_forgot_are_queued_when_deployments_are_registered_again(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("train/sample").id
+
+        def run(*states: StateType) -> UUID:
+            made = client.create_flow_run_from_deployment(deployment, state=Pending()).id
+            for state in states:
+                assert client.set_flow_run_state(made, State(type=state)).status is SetStateStatus.ACCEPT
+            return made
+
+        once = (StateType.RUNNING, StateType.CRASHED)
+        again = (StateType.SCHEDULED, StateType.PENDING, *once)
+        runs = [run(*once), run(StateType.CRASHED), run(*once, *again, *again)]
+        try:
+            for overdue, first in ((OVERDUE, StateType.CRASHED), ((timedelta(0), OVERDUE[1]), StateType.SCHEDULED)):
+                monkeypatch.setattr("flows.automations.OVERDUE", overdue)
+                register()
+                # The second had not begun, and the third has died three times.
+                assert [client.read_flow_run(name).state_type for name in runs] == [first, *[StateType.CRASHED] * 2]
+        finally:
+            for name in runs:
+                client.delete_flow_run(name)
