@@ -27,7 +27,8 @@ def upkeep() -> dict[str, int]:
     end_silent_runs(store())
     with get_client(sync_client=True) as client:
         watch_runs(client)
-        queue_overdue(client)
+        for flow_run in queue_overdue(client):
+            get_run_logger().warning("flow run %s had crashed and was not queued again: it is now", flow_run)
     faults = store_problems(store())
     found = {}
     for row in queries.dataset_summaries(store()):
