@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
@@ -30,8 +30,8 @@ ATTEMPTS: Final = 3
 #: The worker tells of a death twice, the second time when it has imported the flow for its hooks; a run that is begun
 #: again before that would be taken for dead, and begun a third time beside itself.
 SETTLED: Final = timedelta(seconds=60)
-#: After which nothing but this program will queue a crashed run again; and how long it is worth it.
-OVERDUE: Final = (timedelta(minutes=5), timedelta(days=2))
+OVERDUE: Final = timedelta(minutes=5)  #: after which the automation will not queue a crashed run any more
+STALE: Final = timedelta(days=2)  #: after which a crashed run is not worth queueing
 _GOES_ON: Final = "its process died: it goes on"
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 
@@ -41,7 +41,7 @@ def _states(*names: str) -> set[str]:
 
 
 def register(client: SyncPrefectClient) -> None:
-    """Create or update the automations, and see to the runs of before."""
+    """Create or update the automations, and see to what a server that was away has forgotten."""
     present = {found.name: found for found in client.read_automations()}
     for automation in (_notice_dead_runs(), _run_again()):
         found = present.get(automation.name)
@@ -49,39 +49,49 @@ def register(client: SyncPrefectClient) -> None:
             client.create_automation(automation)
         elif AutomationCore(**found.model_dump(exclude={"id"})) != automation:  # an update forgets what it waits for
             client.update_automation(found.id, automation)
-    watch_runs(client)
-    queue_overdue(client)
+    see_to_forgotten(client)
 
 
-def queue_overdue(client: SyncPrefectClient) -> list[UUID]:
-    """Queue the crashed runs again that the automation did not: a server that was away holds the events of runs back
-    that it did not see beginning. Returns their ids."""
-    now = datetime.now(UTC)
-    crashed = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[TAG]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
-        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
-        end_time=FlowRunFilterEndTime(after_=now - OVERDUE[1], before_=now - OVERDUE[0]),
+def see_to_forgotten(client: SyncPrefectClient) -> list[UUID]:
+    """See to the runs whose events a server that was away has forgotten or holds back.
+
+    Returns:
+        The crashed runs that are queued again only now.
+    """
+    _watch_running(client)
+    return _queue_crashed(client)
+
+
+def _runs(client: SyncPrefectClient, state: StateType, ended: FlowRunFilterEndTime | None = None) -> list[FlowRun]:
+    """Our flow runs in a state, without those that are part of another."""
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[TAG]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+            parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+            end_time=ended,
+        )
     )
-    found = [run.id for run in client.read_flow_runs(flow_run_filter=crashed) if 0 < run.run_count < ATTEMPTS]
-    for flow_run in found:
-        client.set_flow_run_state(flow_run, Scheduled(message=_GOES_ON))
-    return found
 
 
-def watch_runs(client: SyncPrefectClient) -> None:
-    """Expect a heartbeat of every run that is said to go on: a server that was away has forgotten to."""
-    running = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[TAG]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])),
-        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
-    )
-    for run in client.read_flow_runs(flow_run_filter=running):
+def _watch_running(client: SyncPrefectClient) -> None:
+    """Expect a heartbeat of every run that is said to go on."""
+    for run in _runs(client, StateType.RUNNING):
         emit_event(
             _HEARTBEAT,
             resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
             related=[{"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}],
         )
+
+
+def _queue_crashed(client: SyncPrefectClient) -> list[UUID]:
+    """Queue the crashed runs that the automation did not, by its rule; returns their ids."""
+    now = datetime.now(UTC)
+    crashed = _runs(client, StateType.CRASHED, FlowRunFilterEndTime(after_=now - STALE, before_=now - OVERDUE))
+    found = [run.id for run in crashed if 0 < run.run_count < ATTEMPTS]
+    for flow_run in found:
+        client.set_flow_run_state(flow_run, Scheduled(message=_GOES_ON))
+    return found
 
 
 def _notice_dead_runs() -> AutomationCore:

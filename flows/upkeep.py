@@ -8,7 +8,7 @@ from coconut_attr.errors import UserError
 from db import queries
 from db.integrity import store_problems
 from db.store import end_silent_runs
-from flows.automations import queue_overdue, watch_runs
+from flows.automations import see_to_forgotten
 from flows.check import check
 from flows.download import download
 from flows.store import store
@@ -26,8 +26,7 @@ def upkeep() -> dict[str, int]:
     """
     end_silent_runs(store())
     with get_client(sync_client=True) as client:
-        watch_runs(client)
-        for flow_run in queue_overdue(client):
+        for flow_run in see_to_forgotten(client):
             get_run_logger().warning("flow run %s had crashed and was not queued again: it is now", flow_run)
     faults = store_problems(store())
     found = {}

@@ -20,6 +20,7 @@ from db import store as writes
 from db.downloads import claim, fetch_claimed, plan, release
 from db.engine import open_store
 from tests import web_server
+from tests.team import wait_until
 from tests.tiny_mirror import jpeg, write_mirror
 from tests.web_server import serve
 
@@ -184,8 +185,7 @@ def test_a_worker_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path, conf
         for requests in (0, 5, 20, 40, 60, 80):
             until = site.requests.total() + requests
             (worker,) = start(settings)
-            while site.requests.total() < until:
-                time.sleep(0.001)
+            wait_until(lambda: site.requests.total() >= until, "requests", pause=0.001)  # noqa: B023
             time.sleep(moment.uniform(0, 0.02))
             kill(worker)
             done.append(assert_rows_tell_the_truth(engine, settings, mirror))
@@ -219,8 +219,7 @@ def test_four_workers_share_a_dataset_and_a_dead_one_gives_its_images_back(
             file.unlink()
         site.requests.clear()
         dead, *others = start(settings, workers=2)
-        while len(site.requests) < 100:
-            time.sleep(0.01)
+        wait_until(lambda: len(site.requests) >= 100, "requests", pause=0.01)
         kill(dead)
         shares = [finished(worker) for worker in others]
         assert assert_rows_tell_the_truth(engine, settings, mirror) == 400

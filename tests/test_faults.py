@@ -394,7 +394,7 @@ def test_crashed_runs_that_a_server_forgot_are_queued_when_deployments_are_regis
         again = (StateType.SCHEDULED, StateType.PENDING, *once)
         runs = [run(*once), run(StateType.CRASHED), run(*once, *again, *again)]
         try:
-            for overdue, first in ((OVERDUE, StateType.CRASHED), ((timedelta(0), OVERDUE[1]), StateType.SCHEDULED)):
+            for overdue, first in ((OVERDUE, StateType.CRASHED), (timedelta(0), StateType.SCHEDULED)):
                 monkeypatch.setattr("flows.automations.OVERDUE", overdue)
                 register()
                 # The second had not begun, and the third has died three times.
