@@ -304,6 +304,8 @@ def visit(page: Page, address: str, title: str | None = None) -> None:
     if title:
         page.get_by_role("heading", name=title, exact=True).wait_for()
     page.wait_for_function("document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
+    # Streamlit fetches the code of each kind of element when one is first shown: our style sheet may come last.
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=WAIT)
 
 
 def chart(page: Page, description: str) -> Locator:
