@@ -1,6 +1,6 @@
 """Integrity of a dataset: what in its annotations, masks, photos and counts does not fit together."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -34,6 +34,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "annotation without image": ("the photo has not been fetched", "coconut-attr download DATASET --retry-failed"),
     "image file missing": ("the photo is no longer in the data folder", FETCH),
     "image file changed": ("the photo's SHA-256 is not the downloaded one's", FETCH),
+    "not in the image store": ("this machine has the file, others get none", "coconut-attr download DATASET"),
     "mask without annotation": ("no annotation names the mask file", "it is not used; report it upstream"),
     "mask not read": ("the mask is missing, damaged, or no RGB PNG", "restore it from a copy, or report it upstream"),
     "mask size differs": ("mask and photo differ in width or height", AT_SOURCE),
@@ -113,16 +114,19 @@ def check_photo(photo: Path, sha256: str | None) -> list[Problem]:
 
 @dataclass(frozen=True)
 class Held:
-    """How much of a dataset is held: images, segments, and the mask files (relative paths) that images have."""
+    """How much of a dataset is held: images, segments, the mask files (relative paths) that images have, and the photos
+    with their bytes."""
 
     images: int
     segments: int
     masks: frozenset[str]
+    photos: Mapping[str, int]
     unfinished: tuple[str, ...] = ()  #: names of annotation files that were not read to their end
 
 
 def check_dataset(dataset: Dataset, held: Held, settings: Settings) -> list[Problem]:
-    """What does not fit in a dataset as a whole: its counts, its annotation files, and masks that nothing names.
+    """What does not fit in a dataset as a whole: its counts, its annotation files, masks that nothing names, and what
+    the image store (if there is one) lacks although it is here.
 
     Raises:
         coconut_attr.sources.records.SourceError: the Kaggle-layout folder of the settings is not one.
@@ -138,6 +142,13 @@ def check_dataset(dataset: Dataset, held: Held, settings: Settings) -> list[Prob
     problems += [Problem("annotation file unfinished", name) for name in held.unfinished]
     folder, store = dataset.mask_folder, image_store(settings)
     masks = store.sizes(folder) if store else (settings.data_dir / folder).glob("*.png")
+    if store:
+        photos = store.sizes_of(held.photos)
+        lacking = held.masks.difference(masks) | {
+            path for path, size in held.photos.items() if photos.get(path) != size
+        }
+        here = sorted(path for path in lacking if (settings.data_dir / path).is_file())
+        problems += [Problem("not in the image store", path) for path in here]
     files = {f"{folder}/{Path(mask).name}" for mask in masks}
     unnamed = sorted(files - held.masks)
     if settings.annotations_dir and dataset.repos:

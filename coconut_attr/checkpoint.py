@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.backbones import BackboneError
 from coconut_attr.errors import UserError
 from coconut_attr.files import write_atomically
+from coconut_attr.image_store import image_store
 from coconut_attr.model import AttributeModel
+from coconut_attr.run_files import RUNS, settle
+from coconut_attr.settings import Settings
 
 FORMAT = "coconut-attr 1"
 FILE_NAME = "best.safetensors"
@@ -55,14 +58,28 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoint:
-    """Read a checkpoint, ready to predict.
+    """Read a checkpoint, ready to predict; errors as `read_checkpoint`, and if there is no such file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint at {path}; train first: make run") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error
+    return read_checkpoint(content, path, device)
+
+
+def read_checkpoint(content: bytes, path: Path, device: torch.device | None = None) -> Checkpoint:
+    """What the content of a checkpoint is, ready to predict.
+
+    Args:
+        path: the file that it is of, for messages.
 
     Raises:
-        CheckpointError: no such file, not of this format, or for other attributes than this version's.
+        CheckpointError: it is not of this format, or for other attributes than this version's.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        tensors = load(content)
+        metadata = _metadata(content)
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"{path} is not a checkpoint of this program (format {metadata.get('format')!r})")
         if tuple(json.loads(metadata["attributes"])) != ATTRIBUTES:
@@ -73,22 +90,42 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoin
             raise CheckpointError(f"{path} is not a usable checkpoint: thresholds of shape {thresholds.shape}")
         run, dataset, epoch = int(metadata["run"]), metadata["dataset"], int(metadata["epoch"])
         model = AttributeModel(metadata["backbone"], pretrained=False)
-        model.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}; train first: make run") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, BackboneError) as error:
+        model.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, BackboneError) as error:
         raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error
     model.to(device or torch.device("cpu")).eval()
     return Checkpoint(model, run, dataset, epoch, thresholds)
 
 
-def newest_checkpoint(data_dir: Path) -> Path:
-    """The checkpoint written last in a data folder.
+def _metadata(content: bytes) -> dict[str, str]:
+    """The texts that a safetensors file carries: https://huggingface.co/docs/safetensors, "Format"."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+
+
+def epoch_of(content: bytes) -> int:
+    """The epoch of a checkpoint's content; 0 if it is none of ours."""
+    try:
+        return int(_metadata(content)["epoch"])
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return 0
+
+
+def newest_checkpoint(settings: Settings) -> Path:
+    """The checkpoint written last: in the image store, from which it is brought, or else in the data folder.
 
     Raises:
         CheckpointError: there is none.
+        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`.
     """
-    found = sorted(data_dir.glob(f"runs/*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime)
+    if store := image_store(settings):
+        names = [name for name in store.sizes(RUNS) if name.endswith(f"/{FILE_NAME}")]
+        if names:
+            _, newest = max(zip(store.each(store.modified, names), names, strict=True))
+            settle(settings, settings.data_dir / newest, epoch_of)
+            return settings.data_dir / newest
+    folder = settings.data_dir / RUNS
+    found = sorted(folder.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise CheckpointError(f"no checkpoint under {data_dir / 'runs'}; train first (make run), or give --checkpoint")
+        raise CheckpointError(f"no checkpoint under {folder}; train first (make run), or give --checkpoint")
     return found[-1]

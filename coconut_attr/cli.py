@@ -93,7 +93,7 @@ def predict(
     from coconut_attr.predict import choose_device, predict_images
 
     device = choose_device(settings().device)
-    loaded = load_checkpoint(checkpoint or newest_checkpoint(settings().data_dir), device)
+    loaded = load_checkpoint(checkpoint or newest_checkpoint(settings()), device)
     failed = False
     found: dict[str, list[float]] = {}
     for start in track(range(0, len(photos), PREDICT_BATCH), "photos", console=Console(stderr=True), transient=True):

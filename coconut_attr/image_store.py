@@ -1,12 +1,14 @@
-"""Photos and masks by their relative path: an object store that machines share, of which each data folder is a cache.
+"""Files by their relative path in an object store that machines share: of photos and masks each data folder is a cache.
 
-Without COCONUT_ATTR_IMAGE_STORE there is no such store: photos and masks lie in the data folder alone.
+Without COCONUT_ATTR_IMAGE_STORE there is no such store, and files lie in the data folder alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 from fsspec.core import url_to_fs
@@ -21,6 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 #: A file's path relative to the data folder, and its bytes; None where they are not known.
 File = tuple[str, int | None]
+LONG = 2**26  # bytes; what is longer, as checkpoints are, may take longer to write
 
 
 class ImageStoreError(UserError):
@@ -46,8 +49,7 @@ class ImageStore:
             raise ImageStoreError(f"COCONUT_ATTR_IMAGE_STORE: {error}; give s3://BUCKET/PREFIX") from error
         if isinstance(self.fs, LocalFileSystem):
             raise ImageStoreError("COCONUT_ATTR_IMAGE_STORE is a folder; share it as COCONUT_ATTR_DATA_DIR instead")
-        # s3fs waits without end for a server's leave to send a body ("100 Continue").
-        self.write_options = {"timeout": write_timeout} if self.fs.async_impl else {}
+        self.write_timeout = write_timeout
         self.name = self.fs.unstrip_protocol(self.root)
         self.sizes("none")  # tells a missing bucket from a missing photo
 
@@ -61,14 +63,31 @@ class ImageStore:
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file: it is there whole, or as it was."""
+        # s3fs waits without end for a server's leave to send a body ("100 Continue").
+        timeout = self.write_timeout * (1 + len(content) // LONG)
         with self._errors():
-            self.fs.pipe_file(f"{self.root}/{path}", content, **self.write_options)
+            self.fs.pipe_file(f"{self.root}/{path}", content, **({"timeout": timeout} if self.fs.async_impl else {}))
+
+    def modified(self, path: str) -> datetime:
+        """When a file was written last."""
+        with self._errors():
+            return self.fs.modified(f"{self.root}/{path}")
+
+    def delete(self, path: str) -> None:
+        """Delete a file, if it is there."""
+        with self._errors(), suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.root}/{path}")
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of all files under a folder by their paths, from one listing."""
         with self._errors():
             found = self.fs.find(f"{self.root}/{folder}", detail=True)
         return {name.removeprefix(f"{self.root}/"): info["size"] for name, info in found.items()}
+
+    def sizes_of(self, paths: Iterable[str]) -> dict[str, int]:
+        """Bytes of those of some files that are there, and of what else is in their folders."""
+        return {name: size for folder in {str(Path(path).parent) for path in paths}
+                for name, size in self.sizes(folder).items()}  # fmt: skip
 
     def each(self, act: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """What `act` gives for each item, in order; several are under way at a time."""

@@ -23,6 +23,7 @@ from coconut_attr.evaluate import choose_thresholds, mean_average_precision
 from coconut_attr.features import FeatureStore
 from coconut_attr.files import write_atomically
 from coconut_attr.model import AttributeModel
+from coconut_attr.run_files import RUNS
 from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, seed_everything
 
 STATE_NAME = "state.pt"
@@ -31,7 +32,7 @@ GRACE_SECONDS = 20
 
 def run_folder(data_dir: Path, run: int) -> Path:
     """Where the files of a run are."""
-    return data_dir / "runs" / str(run)
+    return data_dir / RUNS / str(run)
 
 
 def _nothing(*_: Any) -> None:
@@ -46,12 +47,14 @@ class Watcher:
         fill: views whose frozen features are stored, done and to do.
         step: epoch, and its steps, done and to do.
         epoch: the figures of a finished epoch by name, and whether it is the best so far, with its checkpoint written.
+        kept: the state of training after that epoch has been written.
         note: something that a user should know.
     """
 
     fill: Callable[[int, int], None] = _nothing
     step: Callable[[int, int, int], None] = _nothing
     epoch: Callable[[dict[str, Any], bool], None] = _nothing
+    kept: Callable[[], None] = _nothing
     note: Callable[[str], None] = _nothing
 
 
@@ -132,6 +135,7 @@ def run_job(job: Job, device: torch.device, watcher: Watcher) -> None:
         on_epoch=on_epoch,
         mean_average_precision=mean_average_precision,
         on_step=watcher.step,
+        on_kept=watcher.kept,
         on_note=watcher.note,
         features=features,
         state=job.state,

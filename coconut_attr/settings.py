@@ -15,7 +15,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), description="Folder of images, masks, checkpoints and SQLite files")
     database_url: str = Field("", description="SQLAlchemy URL of the store; empty: SQLite in the data folder")
-    image_store: str = Field("", description="fsspec URL of an object store that shares photos and masks; empty: none")
+    image_store: str = Field(
+        "", description="fsspec URL of an object store that shares photos, masks and runs; empty: none"
+    )
     mirror: str = Field("", description="Folder or URL laid out under the upstream host names, used in their place")
     annotations_dir: Path | None = Field(None, description="Folder in COCONut's Kaggle layout, read instead of the hub")
     rules_file: Path | None = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")

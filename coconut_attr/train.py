@@ -26,6 +26,10 @@ from coconut_attr.model import AttributeModel
 from coconut_attr.predict import autocast, predict_batches, to_device
 
 AUTO = "auto"
+#: What torch raises over a file that is no state of training.
+UNREADABLE = (
+    AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError
+)  # fmt: skip
 
 
 class TrainingError(UserError):
@@ -123,6 +127,7 @@ def fit(
     on_epoch: Callable[[Epoch, AttributeModel], None],
     mean_average_precision: Callable[[np.ndarray, np.ndarray], float] | None = None,
     on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
+    on_kept: Callable[[], None] = lambda: None,
     on_note: Callable[[str], None] = lambda note: None,
     features: FeatureStore | None = None,
     state: Path | None = None,
@@ -136,6 +141,7 @@ def fit(
             in the first process alone.
         mean_average_precision: from labels int8 [n, 34] and probabilities float [n, 34].
         on_step: called with the epoch, and the steps done and to do in it.
+        on_kept: called after `on_epoch` and the writing of `state`.
         on_note: called with what a user should know, such as that memory is short.
         features: where the frozen prefix's features are kept; with it the prefix runs once a view, not once an epoch.
         state: file in which the state of training is kept after each epoch. If it is there, training goes on from it,
@@ -200,6 +206,7 @@ def fit(
             on_epoch(epoch, model)
             if state:
                 keep(state, parts, config, number, best)
+                on_kept()
 
 
 class Step:
@@ -361,9 +368,17 @@ def restore(path: Path, parts: dict[str, Any], config: TrainConfig, device: torc
             raise TrainingError(f"{path} is the state of a run with other settings; delete it to begin anew")
         for name, part in parts.items():
             part.load_state_dict(content[name])
-    except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise TrainingError(f"{path} cannot be gone on with ({error}); delete it to begin anew") from error
     return content["epoch"], content["best"]
+
+
+def epochs_done(content: bytes) -> int:
+    """The epochs done of what `keep` wrote; 0 if it cannot be read."""
+    try:
+        return int(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["epoch"])
+    except UNREADABLE:
+        return 0
 
 
 def seed_everything(seed: int) -> None:

@@ -140,8 +140,8 @@ def predicting_runs(engine: Engine) -> Rows:
     """The runs (newest first) with stored predictions, and the split that these are of."""
     return sql(
         engine,
-        "SELECT DISTINCT m.run_id, r.backbone, r.dataset AS trained_on, r.checkpoint, m.dataset, m.split"
-        " FROM attribute_metric m JOIN run r ON r.id = m.run_id"
+        "SELECT DISTINCT m.run_id, r.backbone, r.dataset AS trained_on, r.checkpoint, r.best_epoch,"
+        " r.started_at, m.dataset, m.split FROM attribute_metric m JOIN run r ON r.id = m.run_id"
         " WHERE EXISTS (SELECT 1 FROM prediction p WHERE p.run_id = m.run_id)"
         " ORDER BY m.run_id DESC, m.dataset, m.split",
     )

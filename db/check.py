@@ -68,6 +68,7 @@ def check_whole(engine: Engine, dataset: Dataset) -> int:
         images=summary[0]["images"] if summary else 0,
         segments=summary[0]["segments"] if summary else 0,
         masks=frozenset(queries.mask_paths(engine, dataset.name)),
+        photos=queries.photo_bytes(engine, dataset.name),
         unfinished=tuple(name for name, row in files.items() if not row["complete"]),
     )
     problems = check_dataset(dataset, held, settings())

@@ -158,9 +158,7 @@ def _forget_lost_files(engine: Engine, dataset: str, settings: Settings) -> None
     with engine.connect() as connection:
         rows = connection.execute(query).tuples().all()
     if store := image_store(settings):
-        sizes: dict[str, int] = {}
-        for folder in {str(Path(cast(str, path)).parent) for _, path, _ in rows}:
-            sizes |= store.sizes(folder)
+        sizes = store.sizes_of(cast(str, path) for _, path, _ in rows)
         lost = [key for key, path, size in rows if sizes.get(cast(str, path)) != size]
     else:
         lost = [key for key, path, size in rows if _length(settings.data_dir / cast(str, path)) != size]

@@ -61,6 +61,13 @@ def mask_paths(engine: Engine, dataset: str) -> set[str]:
         return {path for path in connection.execute(query).scalars() if path}
 
 
+def photo_bytes(engine: Engine, dataset: str) -> dict[str, int]:
+    """Bytes of the downloaded photos of a dataset, by their paths relative to the data folder."""
+    query = select(Image.path, Image.bytes).where(Image.dataset == dataset, Image.path.is_not(None))
+    with engine.connect() as connection:
+        return {path: size or 0 for path, size in connection.execute(query).tuples() if path}
+
+
 def count_images(engine: Engine, dataset: str) -> int:
     with engine.connect() as connection:
         return connection.execute(select(func.count()).where(Image.dataset == dataset)).scalar_one()

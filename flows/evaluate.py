@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from coconut_attr import retrieval
 from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.backbones import BackboneError, backbone
-from coconut_attr.checkpoint import load_checkpoint
+from coconut_attr.checkpoint import epoch_of, load_checkpoint
 from coconut_attr.data import Samples, ViewBatches, loader, plain_views
 from coconut_attr.evaluate import AttributeScore, Evaluation, Score
 from coconut_attr.evaluate import evaluate as score
@@ -23,11 +22,13 @@ from coconut_attr.model import AttributeModel
 from coconut_attr.predict import Predictions, choose_device, predict_batches
 from coconut_attr.probe import fit_probe, pooled_features
 from coconut_attr.registry import dataset as registered
+from coconut_attr.run_files import settle
 from coconut_attr.settings import settings
 from coconut_attr.train import TrainingError
 from db import queries
 from db import store as writes
 from flows.parameters import DatasetName
+from flows.retries import RETRY
 from flows.samples import load_samples
 from flows.store import store
 
@@ -55,11 +56,13 @@ def evaluate(
     return run["id"]
 
 
-@task(task_run_name="score run {run_id} on {dataset} {split}", cache_policy=NO_CACHE)
+@task(task_run_name="score run {run_id} on {dataset} {split}", **RETRY)
 def score_run(run_id: int, trained_on: str, checkpoint: str, dataset: str, split: str) -> list[dict[str, Any]]:
     """Predict a split, score the predictions, and store both; returns the overall scores."""
     device = choose_device(settings().device)
-    loaded = load_checkpoint(settings().data_dir / checkpoint, device)
+    path = settings().data_dir / checkpoint
+    settle(settings(), path, epoch_of)
+    loaded = load_checkpoint(path, device)
     image_ids, samples = load_samples(dataset, split)
     if not len(samples):
         raise TrainingError(f"the {split} split of {dataset} has no labelled image; nothing to evaluate")

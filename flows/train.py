@@ -13,14 +13,17 @@ from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from coconut_attr.checkpoint import epoch_of
 from coconut_attr.environment import environment
+from coconut_attr.errors import UserError
 from coconut_attr.job import STATE_NAME, Job, Watcher, run_folder, run_in_processes, run_job
 from coconut_attr.model import AttributeModel, count_parameters
 from coconut_attr.predict import choose_device
 from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
+from coconut_attr.run_files import settle, share, unshare
 from coconut_attr.settings import settings
-from coconut_attr.train import TrainConfig, TrainingError
+from coconut_attr.train import TrainConfig, TrainingError, epochs_done
 from coconut_attr.train import profile as named_profile
 from db import queries
 from db import store as writes
@@ -87,16 +90,16 @@ def begun_before(dataset: str, config: TrainConfig, data: str) -> int | None:
         return None
     if run["status"] == "finished":
         return evaluate(dataset, run["id"])
-    if not state_of(run["id"]).is_file():
+    if not can_go_on(run["id"]):
         writes.finish_run(store(), run["id"], "failed", note="its process ended before its first epoch did")
         return None
     get_run_logger().warning("run %s was interrupted: it goes on where its last epoch ended", run["id"])
     return resumed(run["id"], mine=True)
 
 
-def state_of(run_id: int) -> Path:
-    """The file from which a run can be gone on with; it is there after the first epoch, until the run is finished."""
-    return run_folder(settings().data_dir, run_id) / STATE_NAME
+def can_go_on(run_id: int) -> bool:
+    """Have here the state from which a run can be gone on with; there is one from the first epoch to the run's end."""
+    return settle(settings(), run_folder(settings().data_dir, run_id) / STATE_NAME, epochs_done)
 
 
 def resumed(run_id: int, mine: bool = False) -> int:
@@ -106,7 +109,7 @@ def resumed(run_id: int, mine: bool = False) -> int:
         mine: the run is this flow run's own, so that no other process has it.
     """
     run = queries.run(store(), run_id)
-    if run is None or run["status"] == "finished" or not state_of(run_id).is_file():
+    if run is None or run["status"] == "finished" or not can_go_on(run_id):
         why = "it is finished" if run and run["status"] == "finished" else "no epoch of it was kept"
         raise TrainingError(f"run {run_id} cannot be gone on with: {'there is no such run' if run is None else why}")
     if not mine and writes.is_alive(store(), run_id, HEARD):
@@ -131,9 +134,9 @@ def is_complete(dataset: str) -> bool:
 def finished_run(dataset: str, config: TrainConfig, data: str) -> int | None:
     """The newest finished run with the same data and settings whose checkpoint is there."""
     run = queries.newest_run(store(), dataset, data_fingerprint=data)
-    if run is None or run["config"] != asdict(config) or not (settings().data_dir / run["checkpoint"]).is_file():
+    if run is None or run["config"] != asdict(config):
         return None
-    return run["id"]
+    return run["id"] if settle(settings(), settings().data_dir / run["checkpoint"], epoch_of) else None
 
 
 @task(task_run_name="train {config.backbone} on {dataset}", cache_policy=NO_CACHE)
@@ -170,7 +173,10 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
         writes.finish_run(store(), run_id, "failed", note=f"{type(error).__name__}: {error}")
         raise
     writes.finish_run(store(), run_id, "finished")
-    job.state.unlink(missing_ok=True)
+    try:
+        unshare(settings(), job.state)
+    except UserError as error:
+        logger.warning("the state of run %s, which nobody needs any more, stays in the image store: %s", run_id, error)
     return run_id
 
 
@@ -179,6 +185,7 @@ def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
     logger = get_run_logger()
     shown: dict[str, Progress] = {}
     last = ""
+    unshared: list[Path] = []  # a state in the image store has its checkpoint there
 
     def bar(what: str, total: int) -> Progress:
         if what not in shown:
@@ -188,6 +195,7 @@ def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
 
     def on_epoch(figures: dict[str, Any], best: bool) -> None:
         nonlocal last
+        unshared[:] = [job.checkpoint, job.state] if best or job.checkpoint in unshared else [job.state]
         if best:
             checkpoint = str(job.checkpoint.relative_to(job.data_dir))
             writes.update_run(store(), run_id, checkpoint=checkpoint, best_epoch=figures["epoch"])
@@ -204,7 +212,15 @@ def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
     def on_fill(done: int, total: int) -> None:
         bar("features", total).reach(done)
 
-    return Watcher(on_fill, on_step, on_epoch, logger.warning)
+    def on_kept() -> None:
+        try:
+            while unshared:
+                share(settings(), unshared[0])
+                unshared.pop(0)
+        except UserError as error:
+            logger.warning("so far, this epoch of run %s is kept on this machine alone: %s", run_id, error)
+
+    return Watcher(on_fill, on_step, on_epoch, on_kept, logger.warning)
 
 
 def start_run(dataset: str, config: TrainConfig, data: str, device: torch.device, images: tuple[int, int]) -> int:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def descendants(pid: int) -> list[int]:
 class Team:
     """PostgreSQL with the store and Prefect's database, as docker-compose.yml has them, a server, and workers."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], **settings: object) -> None:
         self.cluster = Cluster(folder / "postgres", free_port())
         self.cluster.start()
         with psycopg.connect(self.cluster.url("postgres"), autocommit=True) as connection:
@@ -74,6 +74,7 @@ class Team:
         values = {"data_dir": folder / "data", "database_url": self.url, **settings}
         self.env = {
             **os.environ,
+            **variables,
             **{f"COCONUT_ATTR_{name.upper()}": str(value) for name, value in values.items()},
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": self.api,
@@ -83,15 +84,15 @@ class Team:
         }  # fmt: skip
         self.stack = Stack(folder / "logs")
 
-    def start(self, name: str, *command: str) -> None:
-        self.stack.start(name, sys.executable, "-m", *command, env=self.env)
+    def start(self, name: str, *command: str, **variables: str) -> None:
+        self.stack.start(name, sys.executable, "-m", *command, env={**self.env, **variables})
 
     def start_server(self) -> None:
         self.start("server", "prefect", *self.server)
         wait_for(self.stack, lambda: healthy(f"{self.api}/health"), 120, "Prefect")
 
-    def start_worker(self, pool: str, name: str = "") -> None:
-        self.start(name or f"worker-{pool}", "prefect", "worker", "start", "--pool", pool)
+    def start_worker(self, pool: str, name: str = "", **variables: str) -> None:
+        self.start(name or f"worker-{pool}", "prefect", "worker", "start", "--pool", pool, **variables)
 
     def kill(self, name: str) -> None:
         """SIGKILL a process and all that it has started, at once, as a machine that loses its power does."""
@@ -137,9 +138,9 @@ class Team:
 
 
 @contextmanager
-def team(folder: Path, **settings: object) -> Iterator[Team]:
-    """A team whose server is up and whose deployments are registered."""
-    made = Team(folder, **settings)
+def team(folder: Path, variables: Mapping[str, str], **settings: object) -> Iterator[Team]:
+    """A team whose server is up and whose deployments are registered, with further environment variables."""
+    made = Team(folder, variables, **settings)
     try:
         made.start_server()
         registered = made.python(

@@ -41,6 +41,7 @@ from flows.store import store
 from tests.cluster import Cluster
 from tests.conftest import forget_settings
 from tests.proxy import proxy
+from tests.s3 import s3_server
 from tests.team import contents, team, wait_until
 from tests.test_cli import free_port
 from tests.test_download_workers import WORKER, stocked
@@ -101,10 +102,16 @@ def readable(url: str) -> Engine | None:
 @pytest.mark.waits
 def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path, undisturbed, report: Report) -> None:
     """SIGKILL, in turn, of the process that downloads; of the worker with all that it started, while it trains, whose
-    run another worker gets; of PostgreSQL, Prefect's server and the dashboard, which come back."""
+    run a worker with another data folder gets, as another machine's would; of PostgreSQL, Prefect's server and the
+    dashboard, which come back."""
     epochs = 40
     done = "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2"
-    with serve(mirror) as site, team(tmp_path, mirror=site.url, download_threads=4, shard_size=20) as t:
+    with (
+        serve(mirror) as site,
+        s3_server() as s3,
+        team(tmp_path, s3.place | s3.writer, mirror=site.url, image_store=s3.bucket("team"), download_threads=4,
+             shard_size=20) as t,
+    ):  # fmt: skip
         site.delay = 0.3
         t.start_worker("gpu")
         run = t.run("train/val5k", backbone="efficientnet_lite0", epochs=epochs)
@@ -117,7 +124,8 @@ def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path,
         t.kill("worker-gpu")
         killed_at = number(engine, done)
         assert killed_at < epochs / 2, "it was killed in the middle"
-        t.start_worker("gpu", "another")
+        shutil.move(tmp_path / "data", tmp_path / "the dead machine's")
+        t.start_worker("gpu", "another", COCONUT_ATTR_DATA_DIR=str(tmp_path / "another"))
         queued = t.run("train/val5k", backbone="efficientnet_lite0", epochs=1)  # the pool has one place
         port = str(free_port())
         dashboard = ("streamlit", "run", "dashboard/app.py", "--server.address", HOST, "--server.port", port)
@@ -145,6 +153,7 @@ def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path,
         }
         assert requests.post(f"{t.api}/flow_runs/count", json=nights, timeout=30).json() > 0
 
+        assert not (tmp_path / "data").exists() and not [name for name in s3.objects("team") if "state" in name]
         report(5, contents(engine), undisturbed)
         runs = sql(engine, "SELECT id, flow_run_id, status FROM run WHERE kind = 'trained' ORDER BY id")
         mine, other = sorted((tuple(row.values()) for row in runs), key=lambda row: row[1] != str(run))

@@ -1,26 +1,27 @@
-"""Machines with data folders of their own share photos and masks by an S3 server, which asks for keys."""
+"""Machines with data folders of their own share photos, masks and runs by an S3 server, which asks for keys."""
 
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
-import boto3
+import numpy as np
 import pytest
 from prefect import flow
 from s3fs import S3FileSystem
 
 from coconut_attr import image_store as library
+from coconut_attr.checkpoint import FILE_NAME, newest_checkpoint, save_checkpoint
+from coconut_attr.model import AttributeModel
+from coconut_attr.run_files import RUNS
 from coconut_attr.settings import Settings
 from coconut_attr.sources.records import UnreachableError
 from db import queries
@@ -28,79 +29,27 @@ from db.check import check_images, check_whole
 from db.export import export_images
 from db.mirror import mirror_images
 from flows.download import download
+from flows.evaluate import evaluate
 from flows.extract import extract
 from flows.local import ROOT
 from flows.samples import load_samples
 from flows.store import store
+from flows.train import train
+from tests.browser import chromium
+from tests.s3 import PREFIX, S3, s3_server
 from tests.test_cli import free_port
+from tests.test_dashboard import PAGES, assert_no_error, serving, visit
 from tests.test_download_workers import FOLDER, VAL5K, WORKER, fetch, finished, stocked
 from tests.tiny_mirror import jpeg, write_mirror
 from tests.web_server import serve
 
 MASKS = "annotations/val5k/panoptic"
-PREFIX = "team/images"
-READ_ONLY = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
-ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
-
-
-@dataclass
-class S3:
-    """An S3 server of its own process, and the keys of two accounts."""
-
-    process: subprocess.Popen[bytes]
-    place: dict[str, str]
-    writer: dict[str, str]
-    reader: dict[str, str]
-
-    def bucket(self, name: str) -> str:
-        """The URL of a folder in a new bucket."""
-        self.client.create_bucket(Bucket=name)
-        return f"s3://{name}/{PREFIX}"
-
-    @cached_property
-    def client(self):
-        return _session(self.writer).client("s3", endpoint_url=self.place["AWS_ENDPOINT_URL"])
-
-    def objects(self, bucket: str) -> dict[str, bytes]:
-        """Everything in a bucket, by its path in the folder."""
-        keys = [item["Key"] for item in self.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
-        found = {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
-        return {key.removeprefix(f"{PREFIX}/"): content for key, content in found.items()}
-
-
-def _session(keys: dict[str, str]) -> boto3.session.Session:
-    return boto3.session.Session(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3]:
-    """moto's server; its first six requests, which make the accounts, need no key."""
-    port = free_port()
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "6"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        place = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
-        nobody = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
-        iam = _session(nobody).client("iam", endpoint_url=place["AWS_ENDPOINT_URL"])
-        keys = []
-        for name, rights in (("writer", ALL), ("reader", READ_ONLY)):
-            iam.create_user(UserName=name)
-            policy = json.dumps({"Version": "2012-10-17", "Statement": [rights]})
-            iam.put_user_policy(UserName=name, PolicyName="rights", PolicyDocument=policy)
-            key = iam.create_access_key(UserName=name)["AccessKey"]
-            keys.append({"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]})
-        yield S3(process, place, *keys)
-    finally:
-        process.kill()
-        process.wait()
+    with s3_server() as running:
+        yield running
 
 
 @pytest.fixture
@@ -258,6 +207,18 @@ def test_another_machine_reads_photos_and_masks_without_upstream(
     machine("fourth")
     assert check_images(store(), VAL5K, ids) == 8  # those without a mask
     check_whole(store(), VAL5K)
+    # An object that is lost is found by a machine that has the file.
+    lost = [f"{MASKS}/000000000002.png", f"{FOLDER}/000000000003.jpg"]
+    for name in lost:
+        s3.client.delete_object(Bucket="late", Key=f"{PREFIX}/{name}")
+    check_whole(store(), VAL5K)
+    lacking = queries.sql(store(), "SELECT detail FROM finding WHERE kind = 'not in the image store' ORDER BY detail")
+    assert [row["detail"] for row in lacking] == lost
+    configure(mirror=tiny_mirror)
+    assert download("val5k")["downloaded"] == 24
+    check_whole(store(), VAL5K)
+    assert s3.objects("late").keys() == {*whole, f"{MASKS}/orphan.png"}
+    assert not queries.sql(store(), "SELECT * FROM finding WHERE kind = 'not in the image store'")
     orphans = queries.sql(store(), "SELECT detail FROM finding WHERE kind = 'mask without annotation'")
     assert [row["detail"] for row in orphans] == [f"{MASKS}/orphan.png"]
     machine("fifth")
@@ -275,6 +236,86 @@ def test_another_machine_reads_photos_and_masks_without_upstream(
     result = subprocess.run([sys.executable, "-c", show], env=os.environ | s3.reader, capture_output=True, text=True)
     assert result.stdout == "(64, 48)\n", result.stderr
     assert not seventh.data_dir.exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
+    s3: S3, tmp_path: Path, tiny_mirror: Path, configure, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = configure(mirror=tiny_mirror, database_url=postgres_url, image_store=s3.bucket("runs"), body_timeout=2)
+    download("val5k")
+    extract("val5k")
+    settled = threading.Event()
+
+    def stop_for_an_epoch() -> None:
+        while not queries.sql(store(), "SELECT * FROM epoch_metric WHERE run_id = 2"):
+            time.sleep(0.01)
+        s3.process.send_signal(signal.SIGSTOP)
+        while not settled.wait(0.01) and "kept on this machine alone" not in caplog.text:
+            pass
+        s3.process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=stop_for_an_epoch)
+    thread.start()
+    try:
+        run = train("val5k", backbone="efficientnet_lite0", epochs=3, batch_size=8)
+    finally:
+        settled.set()
+        thread.join()
+    assert (
+        "so far, this epoch of run 2 is kept on this machine alone: the image store s3://runs/team/images"
+        in caplog.text
+    )
+    best = f"{RUNS}/{run}/{FILE_NAME}"
+    trained = (first.data_dir / best).read_bytes()
+    stored = s3.objects("runs")
+    assert [name for name in stored if name.startswith(RUNS)] == [best] and stored[best] == trained
+
+    def scores() -> list[Any]:
+        query = "SELECT name, value FROM run_metric WHERE run_id = :run AND name IN ('map', 'accuracy') ORDER BY name"
+        return queries.sql(store(), query, run=run)
+
+    def earlier(epoch: int) -> bytes:
+        path = tmp_path / "earlier"
+        model = AttributeModel("efficientnet_lite0", pretrained=False)
+        save_checkpoint(path, model, run=run, dataset="val5k", epoch=epoch, thresholds=np.full(34, 0.5))
+        return path.read_bytes()
+
+    # Another machine has a copy of an earlier epoch; or the image store has, or lost it, or holds what is none.
+    expected = scores()
+    second = configure(data_dir=tmp_path / "second")
+    (second.data_dir / best).parent.mkdir(parents=True)
+    (second.data_dir / best).write_bytes(earlier(0))
+    s3.client.put_object(Bucket="runs", Key=f"{PREFIX}/{RUNS}/99/{FILE_NAME}", Body=b"of an older store")
+    time.sleep(1.1)  # S3 tells whole seconds
+    for content in (trained, earlier(0), b"damaged"):
+        s3.client.put_object(Bucket="runs", Key=f"{PREFIX}/{best}", Body=content)
+        assert newest_checkpoint(second) == second.data_dir / best
+        assert (second.data_dir / best).read_bytes() == s3.objects("runs")[best] == trained
+    s3.client.delete_object(Bucket="runs", Key=f"{PREFIX}/{best}")
+    assert evaluate("val5k", run) == run
+    assert s3.objects("runs")[best] == trained and scores() == expected
+
+    # The command line and the dashboard need a key that may only read.
+    (tmp_path / "photo.jpg").write_bytes(jpeg(3))
+    third = configure(data_dir=tmp_path / "third")
+    command = [Path(sys.executable).with_name("coconut-attr"), "predict", tmp_path / "photo.jpg", "--json"]
+    result = subprocess.run(command, env=os.environ | s3.reader, capture_output=True, text=True)
+    (told,) = json.loads(result.stdout)
+    assert told["run"] == run and (third.data_dir / best).read_bytes() == trained
+    fourth = tmp_path / "fourth"
+    configured = {name: value for name, value in os.environ.items() if name.startswith("COCONUT_ATTR_")}
+    with (
+        chromium() as browser,
+        serving(fourth, **configured | {"COCONUT_ATTR_DATA_DIR": str(fourth)} | s3.reader) as url,
+    ):
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        visit(page, f"{url}/predict", PAGES["predict"])
+        page.locator("input[type=file]").set_input_files(tmp_path / "photo.jpg")
+        page.get_by_text("Called present", exact=True).wait_for()
+        assert_no_error(page)
+    assert not fourth.exists()
 
 
 TELL = """

@@ -29,6 +29,7 @@ from coconut_attr.model import AttributeModel, Output
 from coconut_attr.photos import read_photo
 from coconut_attr.predict import DeviceError, choose_device, predict_images
 from coconut_attr.probe import STRENGTHS, fit_probe
+from coconut_attr.settings import Settings
 from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, profile, restore
 from tests.tiny_mirror import jpeg
 
@@ -350,7 +351,7 @@ def test_a_checkpoint_predicts_as_the_model_did(tmp_path: Path) -> None:
     model = AttributeModel("efficientnet_lite0").eval()
     path = tmp_path / "runs" / "5" / "best.safetensors"
     save_checkpoint(path, model, run=5, dataset="val5k", epoch=3, thresholds=np.full(34, 0.3))
-    assert newest_checkpoint(tmp_path) == path
+    assert newest_checkpoint(Settings(data_dir=tmp_path)) == path
     loaded = load_checkpoint(path)
     assert (loaded.run, loaded.dataset, loaded.epoch) == (5, "val5k", 3)
     assert loaded.thresholds.tolist() == [0.3] * 34
@@ -385,7 +386,7 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="train first"):
         load_checkpoint(tmp_path / "none")
     with pytest.raises(CheckpointError, match="train first"):
-        newest_checkpoint(tmp_path)
+        newest_checkpoint(Settings(data_dir=tmp_path))
 
 
 def test_a_device_that_is_not_there_is_told() -> None:

@@ -1,7 +1,6 @@
 """Predict: the attributes of a photo that is uploaded or named by its URL. The photo is not kept."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -12,8 +11,10 @@ from PIL import Image
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
 from coconut_attr.errors import UserError
+from coconut_attr.images import ImageError
 from coconut_attr.photos import upright
 from coconut_attr.public_http import fetch
+from coconut_attr.run_files import newest
 from coconut_attr.settings import settings
 from dashboard import charts, photos, ui
 from dashboard.data import Row, by, read, read_counts
@@ -29,11 +30,11 @@ def page() -> None:
     """The page."""
     (picker,) = ui.header(_("Predict the attributes of a photo"), 3)
     runs = read(browse.predicting_runs)
-    here = [row for row in by(runs, "run_id").values() if _checkpoint(row)] if len(runs) else []
+    here = [row for row in by(runs, "run_id").values() if _may_load(row)] if len(runs) else []
     if not here:
         ui.empty(
             _("No model yet"),
-            _("No run of the store has its checkpoint in the data folder. To train and evaluate one:"),
+            _("No run of the store has its checkpoint here. To train and evaluate one:"),
         )
         ui.watch(5)
         return
@@ -52,15 +53,22 @@ def page() -> None:
     else:
         try:
             _show(run, content)
-        except UserError as error:
+        except ImageError as error:
             st.error(_("The photo cannot be used: {error}", error=str(error)), icon=":material/broken_image:")
+        except UserError as error:
+            st.error(str(error), icon=":material/error:")
     ui.write_address()
 
 
-def _checkpoint(run: Row) -> Path | None:
+def _may_load(run: Row) -> bool:
+    """Whether a run has a checkpoint; that the image store has one shows when it is read."""
     name = run["checkpoint"]
-    path = settings().data_dir / name if isinstance(name, str) else None
-    return path if path and path.is_file() else None
+    return isinstance(name, str) and (bool(settings().image_store) or (settings().data_dir / name).is_file())
+
+
+def _version(run: Row) -> str:
+    """Tells a run's checkpoint from an earlier epoch's, and from another store's run of the same number."""
+    return f"{run['started_at']} {run['best_epoch']}"
 
 
 def _photo() -> bytes | None:
@@ -89,25 +97,29 @@ def _photo() -> bytes | None:
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _load(path: str, modified: float) -> Any:
-    from coconut_attr.checkpoint import load_checkpoint  # imports torch, which takes seconds
+def _load(checkpoint: str, of: str) -> Any:
+    from coconut_attr.checkpoint import CheckpointError, epoch_of, read_checkpoint  # imports torch, which takes seconds
     from coconut_attr.predict import choose_device
 
     device = choose_device(settings().device)
-    loaded = load_checkpoint(Path(path), device)
+    path = settings().data_dir / checkpoint
+    content = newest(settings(), path, epoch_of)
+    if content is None:
+        raise CheckpointError(f"{path} is neither there nor in the image store")
+    loaded = read_checkpoint(content, path, device)
     ui.keep_modules()
     return loaded, device
 
 
-def _predict(path: Path, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+def _predict(run: Row, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndarray]:
     """The photo, its probabilities and the model's thresholds, both float [34]; the last answer is kept."""
-    key = (str(path), hashlib.sha256(content).hexdigest())
+    key = (run["checkpoint"], _version(run), hashlib.sha256(content).hexdigest())
     if st.session_state.get(RESULT, (None,))[0] != key:
         from coconut_attr.predict import predict_images
 
         image = upright(content)
         with st.spinner(_("The model looks at it")):
-            loaded, device = _load(str(path), path.stat().st_mtime)
+            loaded, device = _load(run["checkpoint"], _version(run))
             found = predict_images(loaded.model, [image], device)[0]
         image.thumbnail((photos.THUMBNAIL * 2,) * 2)
         st.session_state[RESULT] = (key, image, found, loaded.thresholds)
@@ -115,9 +127,7 @@ def _predict(path: Path, content: bytes) -> tuple[Image.Image, np.ndarray, np.nd
 
 
 def _show(run: Row, content: bytes) -> None:
-    path = _checkpoint(run)
-    assert path is not None
-    image, probabilities, thresholds = _predict(path, content)
+    image, probabilities, thresholds = _predict(run, content)
     left, right = st.columns([2, 3], gap="medium")
     table = pd.DataFrame({"attribute": ATTRIBUTES, "probability": probabilities, "threshold": thresholds})
     table["group_name"] = table["attribute"].map(GROUP_OF)
