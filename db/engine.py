@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 from coconut_attr.errors import UserError
 
 BUSY_MS = 60_000
+LOG_BYTES = 2**25
 AWAY_SECONDS = 120.0  # what a database server may take to come back
 _one_thread = threading.Lock()  # Alembic keeps its context in module globals; other processes wait in env.py
 
@@ -73,6 +74,8 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            # While readers never pause the log grows; this gives the disk back when they do.
+            connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection):

@@ -33,7 +33,7 @@ from db.engine import StoreError, open_for_reading
 from db.queries import DatabaseError, sql
 from db.store import end_silent_runs
 from flows.automations import OVERDUE
-from flows.deployments import register
+from flows.deployments import POOLS, register
 from flows.download import download
 from flows.extract import extract
 from flows.local import HOST, ROOT, healthy
@@ -365,16 +365,21 @@ def test_parameters_that_no_flow_takes(prefect_server: None, configure, mirror: 
     assert made() == before
 
 
-def test_runs_that_are_said_to_go_on_are_watched_when_deployments_are_registered_again(prefect_server: None) -> None:
+def test_registering_again_keeps_the_limits_of_pools_and_watches_runs_that_are_said_to_go_on(prefect_server) -> None:
     """As after a stop of the server, which forgets what it waits for."""
     register()
     api = PREFECT_API_URL.value()
+    pool = f"{api}/work_pools/gpu"
+    assert requests.get(pool, timeout=30).json()["concurrency_limit"] == POOLS["gpu"] == 1
+    requests.patch(pool, json={"concurrency_limit": 3}, timeout=30).raise_for_status()
     deployment = requests.get(f"{api}/deployments/name/train/sample", timeout=30).json()
     address = f"{api}/deployments/{deployment['id']}/create_flow_run"
     run = requests.post(address, json={"state": {"type": "RUNNING"}}, timeout=30).json()
     automations = requests.post(f"{api}/automations/filter", json={}, timeout=30).json()
     assert len(automations) == 2
     register()
+    assert requests.get(pool, timeout=30).json()["concurrency_limit"] == 3
+    requests.patch(pool, json={"concurrency_limit": 1}, timeout=30).raise_for_status()
     assert requests.post(f"{api}/automations/filter", json={}, timeout=30).json() == automations
     wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run['id']}"]}}
 

@@ -16,6 +16,7 @@ from db import store as writes
 from db.adhoc import QueryError, ask
 from db.counts import refresh_counts
 from db.engine import (
+    LOG_BYTES,
     StoreError,
     _config,
     connect,
@@ -246,6 +247,26 @@ def test_a_reader_is_not_blocked_by_a_writer(store: Engine, store_url: str) -> N
     with store.begin() as connection:
         connection.execute(text("UPDATE run SET note = 'x'"))
         assert rows(reader, "run")[0]["note"] != "x"
+
+
+def test_sqlite_gives_back_the_disk_that_its_log_took_while_a_reader_did_not_pause(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    writer, log = open_store(url), tmp_path / "store.db-wal"
+    with writer.begin() as connection:
+        connection.execute(text("CREATE TABLE more (content BLOB)"))
+
+    def write(times: int) -> int:
+        for _ in range(times):
+            with writer.begin() as connection:
+                connection.execute(text(f"INSERT INTO more VALUES (zeroblob({LOG_BYTES // 4}))"))
+        return log.stat().st_size
+
+    with open_for_reading(url).connect() as reader:
+        reader.execute(text("SELECT COUNT(*) FROM image"))
+        assert write(6) > LOG_BYTES
+    write(1)
+    assert write(1) == LOG_BYTES
+    writer.dispose()
 
 
 def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
