@@ -22,7 +22,7 @@ from flows.check import check
 from flows.download import download
 from flows.evaluate import evaluate
 from flows.extract import extract
-from flows.local import ROOT
+from flows.local import own_folder
 from flows.pipeline import pipeline
 from flows.train import train
 from flows.upkeep import upkeep
@@ -70,7 +70,7 @@ def deploy(client: SyncPrefectClient, flow: Flow, options: Mapping[str, Mapping[
             description=flow.description,
             work_pool_name=POOL_OF[flow.name],
             entrypoint=f"flows/{flow.name}.py:{flow.name}",
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+            pull_steps=[{f"{own_folder.__module__}.{own_folder.__name__}": {}}],
             parameter_openapi_schema={**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False},
             enforce_parameter_schema=True,
             tags=[automations.TAG],

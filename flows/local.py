@@ -28,6 +28,11 @@ class LocalError(UserError):
     """A process of the local stack cannot start or has ended; the message says which and why."""
 
 
+def own_folder() -> dict[str, str]:
+    """A pull step of deployments: a flow runs in the program's folder, wherever the worker's machine has it."""
+    return {"directory": str(ROOT)}
+
+
 def api_url() -> str:
     return get_current_settings().api.url or DEFAULT_API
 

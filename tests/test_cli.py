@@ -217,11 +217,13 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         run = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained' ORDER BY run_id DESC")[0]
         assert (run["status"], run["trained_on"]) == ("finished", "sample")
         assert run["accuracy"] is not None
-        server = (logs / "prefect-server.log").read_text()
-        # Prefect's server on SQLite refuses writes now and then; a worker's heartbeat and an event are written again.
-        refused = set(re.findall(r"database is locked\n\[SQL: (?:INSERT INTO |UPDATE |DELETE FROM )?(\w+)", server))
-        assert refused <= {"worker", "automation_bucket"}
-        assert "dead letter queue" not in server, "an event was given up"
+        # Prefect's server on SQLite says now and then that its database is locked. Whoever asked asks again, so what
+        # counts is what came of it.
+        begun = {"parent_task_run_id": {"is_null_": True}, "start_time": {"is_null_": False}}
+        address = f"{env['PREFECT_API_URL']}/flow_runs/filter"
+        runs = requests.post(address, json={"flow_runs": begun}, timeout=30).json()
+        assert sorted(run["state_type"] for run in runs) == ["CANCELLED", "COMPLETED"]
+        assert "dead letter queue" not in (logs / "prefect-server.log").read_text(), "an event was given up"
 
         taken = call(env, "up")
         assert taken.returncode == 1

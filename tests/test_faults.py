@@ -102,8 +102,8 @@ def readable(url: str) -> Engine | None:
 @pytest.mark.waits
 def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path, undisturbed, report: Report) -> None:
     """SIGKILL, in turn, of the process that downloads; of the worker with all that it started, while it trains, whose
-    run a worker with another data folder gets, as another machine's would; of PostgreSQL, Prefect's server and the
-    dashboard, which come back."""
+    run a worker with another data folder and another copy of the program gets, as another machine's would; of
+    PostgreSQL, Prefect's server and the dashboard, which come back."""
     epochs = 40
     done = "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2"
     with (
@@ -125,7 +125,10 @@ def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path,
         killed_at = number(engine, done)
         assert killed_at < epochs / 2, "it was killed in the middle"
         shutil.move(tmp_path / "data", tmp_path / "the dead machine's")
-        t.start_worker("gpu", "another", COCONUT_ATTR_DATA_DIR=str(tmp_path / "another"))
+        another = tmp_path / "another"  # where that machine has the program, and beside it its data
+        for package in ("coconut_attr", "db", "flows"):
+            shutil.copytree(ROOT / package, another / package)
+        t.start_worker("gpu", "another", COCONUT_ATTR_DATA_DIR="data", PYTHONPATH=str(another))
         queued = t.run("train/val5k", backbone="efficientnet_lite0", epochs=1)  # the pool has one place
         port = str(free_port())
         dashboard = ("streamlit", "run", "dashboard/app.py", "--server.address", HOST, "--server.port", port)
@@ -153,7 +156,8 @@ def test_a_run_survives_the_death_of_every_process(mirror: Path, tmp_path: Path,
         }
         assert requests.post(f"{t.api}/flow_runs/count", json=nights, timeout=30).json() > 0
 
-        assert not (tmp_path / "data").exists() and not [name for name in s3.objects("team") if "state" in name]
+        assert (another / "data" / "runs" / "2").is_dir() and not (tmp_path / "data").exists()
+        assert not [name for name in s3.objects("team") if "state" in name]
         report(5, contents(engine), undisturbed)
         runs = sql(engine, "SELECT id, flow_run_id, status FROM run WHERE kind = 'trained' ORDER BY id")
         mine, other = sorted((tuple(row.values()) for row in runs), key=lambda row: row[1] != str(run))
