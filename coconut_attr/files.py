@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 SUFFIX = ".part"
+UNSWEPT = ".partial"  # what others write, pg_dump for one, cannot be locked here as its writer's
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -32,8 +33,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
-def _part_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{SUFFIX}")
+def _part_name(path: Path, suffix: str = SUFFIX) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{suffix}")
 
 
 def _temporary(path: Path) -> BinaryIO:
@@ -82,13 +83,14 @@ def clear_leftovers(folder: Path) -> int:
 def part_of(path: Path) -> Iterator[Path]:
     """The name of a temporary file beside `path`; what is written there takes that name when all went well.
 
-    A file that is there and equal stays as it is, its time too.
+    `clear_leftovers` leaves it alone, so that a backup may be made in a data folder. A file that is there and equal
+    stays as it is, its time too.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _part_name(path)
+    temporary = _part_name(path, UNSWEPT)
     try:
         yield temporary
         if path.is_file() and filecmp.cmp(temporary, path, shallow=False):

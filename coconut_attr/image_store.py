@@ -5,7 +5,7 @@ Without COCONUT_ATTR_IMAGE_STORE there is no such store, and files lie in the da
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -75,8 +75,9 @@ class ImageStore:
 
     def delete(self, path: str) -> None:
         """Delete a file, if it is there."""
-        with self._errors(), suppress(FileNotFoundError):
-            self.fs.rm_file(f"{self.root}/{path}")
+        with self._errors():
+            if self.fs.exists(f"{self.root}/{path}"):  # a key that may not delete is told only where it matters
+                self.fs.rm_file(f"{self.root}/{path}")
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of all files under a folder by their paths, from one listing."""

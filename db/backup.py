@@ -165,7 +165,7 @@ def _run(engine: Engine | None, program: str, *arguments: str) -> None:
     if engine is not None:  # other users see the arguments of a program: no password among them
         if engine.url.password:
             environment["PGPASSWORD"] = engine.url.password
-        url = engine.url.set(drivername="postgresql", password=None)
+        url = engine.url._replace(drivername="postgresql", password=None)  # URL.set leaves what is given as None
         target = [f"--dbname={url.render_as_string(hide_password=False)}"]
     result = subprocess.run([found, *target, *arguments], env=environment, capture_output=True, text=True, check=False)
     if result.returncode:

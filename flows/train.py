@@ -157,6 +157,9 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
                 "one process" if number == 1 else f"{number} processes", len(train_samples), len(val_samples),
                 dataset)  # fmt: skip
     try:
+        if resume is None:  # files of this number are of another database's run
+            for path in (job.state, job.checkpoint):
+                unshare(settings(), path)
         # However long an epoch or the scoring of val may take, this process is alive.
         with every(HEARTBEAT_SECONDS, lambda: writes.beat(store(), run_id), "heartbeat"), ExitStack() as bars:
             watcher = watch(run_id, job, bars)

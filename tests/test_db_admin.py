@@ -1,5 +1,7 @@
 """Stores checked, backed up, brought back and copied, on real SQLite files and a real PostgreSQL."""
 
+import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -11,6 +13,7 @@ from sqlalchemy import Engine, inspect, text
 from typer.testing import CliRunner
 
 from coconut_attr.errors import UserError
+from coconut_attr.files import clear_leftovers
 from db import queries
 from db import store as writes
 from db.admin import db_commands
@@ -100,6 +103,39 @@ def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
     assert writes.start_run(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
                             environment={}) == 3  # fmt: skip
     assert store_problems(store) == []
+
+
+def test_a_backup_in_a_data_folder_outlasts_a_download_and_shows_no_password(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "arguments"
+    program = tmp_path / "bin" / "pg_dump"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" > {told}\nsleep 1\nexec {shutil.which("pg_dump")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("db.backup.PAGES", 1)
+    postgresql = store.dialect.name == "postgresql"
+    url = store.url._replace(password="hunter2") if postgresql else store.url
+    engine = connect(url.render_as_string(hide_password=False))
+    ended = threading.Event()
+
+    def download() -> None:
+        while not ended.wait(0.001):
+            clear_leftovers(tmp_path)
+
+    thread = threading.Thread(target=download)
+    thread.start()
+    try:
+        back_up(engine, tmp_path / "backups" / "monday")
+    finally:
+        ended.set()
+        thread.join()
+    restore(store, tmp_path / "backups" / "monday", replace=True)
+    assert store_problems(store) == []
+    engine.dispose()
+    if postgresql:
+        assert "--format=custom" in told.read_text() and "hunter2" not in told.read_text()
 
 
 def test_an_older_backup_is_brought_to_this_schema_and_a_newer_or_foreign_one_refused(

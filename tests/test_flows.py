@@ -233,6 +233,9 @@ def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) ->
 def test_an_interrupted_run_is_gone_on_with_and_scored(tiny_mirror: Path, configure, monkeypatch) -> None:
     settings = configure(mirror=tiny_mirror)
     options = {"backbone": "efficientnet_lite0", "epochs": 3, "batch_size": 8}
+    state = settings.data_dir / "runs" / "2" / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"of a run of another database, by the same number")
     record = writes.record_epoch
 
     def stop_at_3(engine: Engine, run_id: int, epoch: dict) -> None:
