@@ -2,10 +2,11 @@
 
 import math
 import pickle
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,6 +224,28 @@ def test_stored_features_give_the_curve_of_the_images(samples: Samples, tmp_path
     for row, line in enumerate(lines):
         key, view = line.split()
         np.testing.assert_allclose(stored.values[stored.rows[key, int(view)]], before[row], atol=0.02)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """Has no file grow any more, from when it is called to the end of the test."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("end", ["", "0123"], ids=["whole", "cut off"])
+def test_a_full_disk_costs_no_stored_features(
+    samples: Samples, tmp_path: Path, full_disk: Callable[[], None], end: str
+) -> None:
+    store = FeatureStore(tmp_path, AttributeModel("efficientnet_lite0"))
+    before = store.fill(samples, [PLAIN], CPU).rows
+    with (store.folder / "rows.txt").open("a") as rows:
+        rows.write(end)
+    full_disk()
+    with pytest.raises(OSError, match="too large"):
+        store.fill(samples, [0], CPU)
+    assert store.open().rows == before
 
 
 RESUME = """
