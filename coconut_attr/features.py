@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from coconut_attr.backbones import backbone
 from coconut_attr.data import Samples, View, ViewBatches, loader, transform
+from coconut_attr.files import write_atomically
 from coconut_attr.model import AttributeModel
 
 BATCH = 32
@@ -44,7 +45,7 @@ class FeatureStore:
     """The features of one prefix in a folder: `values.f16`, and `rows.txt` with the image hash and view of each row.
 
     Rows are appended, values first; what an interruption leaves without its line is overwritten. One process writes
-    at a time.
+    at a time; others may read meanwhile, since no whole line is ever taken away.
     """
 
     def __init__(self, folder: Path, model: AttributeModel) -> None:
@@ -72,10 +73,16 @@ class FeatureStore:
         lines = path.read_text().split("\n")[:-1] if path.is_file() else []  # a line without its end is not finished
         return [(sys.intern(key), int(number)) for key, number in map(str.split, lines)]
 
+    def missing(self, samples: Samples, views: Sequence[int]) -> list[View]:
+        """Those views of the images that are not stored, in order; of equal files one."""
+        stored = set(self._keys())
+        wanted = {(samples.hashes[i], v): (i, v) for v in views for i in range(len(samples))}
+        return sorted(view for key, view in wanted.items() if key not in stored)
+
     def fill(
         self,
         samples: Samples,
-        views: Iterable[int],
+        views: Sequence[int],
         device: torch.device,
         on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> Features:
@@ -83,24 +90,27 @@ class FeatureStore:
 
         Args:
             on_step: called with the views done and to do.
+
+        Raises:
+            OSError: the disk is full, or an image cannot be read; what is stored stays.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "lock"):
-            keys = self._keys()
-            wanted = {(samples.hashes[i], v): (i, v) for v in views for i in range(len(samples))}  # equal files once
-            missing = [wanted[key] for key in wanted.keys() - set(keys)]
-            if missing:
-                self._append(len(keys), samples, sorted(missing), device, on_step)
+        if self.missing(samples, views):  # who lacks nothing need not wait for another process that fills
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock"):
+                if missing := self.missing(samples, views):  # again: the one before may have stored them
+                    self._append(samples, missing, device, on_step)
         return self.open()
 
     @torch.inference_mode()
-    def _append(self, start: int, samples: Samples, missing: Sequence[View], device: torch.device, on_step) -> None:
+    def _append(self, samples: Samples, missing: Sequence[View], device: torch.device, on_step) -> None:
         self.model.eval()
         rows_path = self.folder / "rows.txt"
         text = rows_path.read_text() if rows_path.is_file() else ""
-        rows_path.write_text(text[: text.rfind("\n") + 1])
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_atomically(rows_path, whole.encode())
         with (self.folder / "values.f16").open("ab") as values, rows_path.open("a") as rows:
-            values.truncate(start * self.bytes_a_view)
+            values.truncate(whole.count("\n") * self.bytes_a_view)
             done = 0
             batches = ViewBatches(missing, BATCH, own=True)
             for images, _ in loader(samples, backbone(self.model.backbone_name), batches):

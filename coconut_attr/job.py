@@ -4,9 +4,11 @@
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 
 from coconut_attr import processes
 from coconut_attr.checkpoint import FILE_NAME, save_checkpoint
-from coconut_attr.data import Samples
+from coconut_attr.data import PLAIN, Samples
 from coconut_attr.errors import UserError
 from coconut_attr.evaluate import choose_thresholds, mean_average_precision
 from coconut_attr.features import FeatureStore
@@ -120,6 +122,7 @@ def run_job(job: Job, device: torch.device, watcher: Watcher) -> None:
     if features:
         if processes.rank() == 0:
             features.fill(job.train, config.view_numbers, device, on_step=watcher.fill)
+            features.fill(job.val, [PLAIN], device)
         processes.barrier()
 
     def on_epoch(epoch: Epoch, trained: AttributeModel) -> None:
@@ -143,18 +146,19 @@ def run_job(job: Job, device: torch.device, watcher: Watcher) -> None:
 
 
 def feature_store(job: Job, model: AttributeModel, watcher: Watcher) -> FeatureStore | None:
-    """Where features of the frozen prefix are kept; None where every epoch has views of its own, or the disk is small.
+    """Where features of the frozen prefix are kept; None where every epoch has views of its own, or the disk is small
+    for those that are not stored yet.
 
-    The curve is the same without it, only slower.
+    The curve is the same without it, only slower. All processes do as the first one finds.
     """
     if not job.config.views:
         return None
     folder = job.data_dir / "features"
     features = FeatureStore(folder, model)
     folder.mkdir(parents=True, exist_ok=True)
-    views = len(job.train) * job.config.views + len(job.val)
+    views = len(features.missing(job.train, job.config.view_numbers)) + len(features.missing(job.val, [PLAIN]))
     needed, free = views * features.bytes_a_view, shutil.disk_usage(folder).free
-    if needed > free / 2:
+    if processes.of_first(needed > free / 2):
         watcher.note(
             f"features are not kept: they would take {needed / 2**30:.0f} of {free / 2**30:.0f} free GiB in {folder}"
         )
@@ -165,10 +169,16 @@ def feature_store(job: Job, model: AttributeModel, watcher: Watcher) -> FeatureS
 def run_in_processes(job: Job, device: torch.device, watcher: Watcher, number: int) -> None:
     """Train in several processes of this machine, by torchrun: one for each GPU, or on the CPU.
 
+    Args:
+        number: of processes; fewer are used where a batch or a split has not so many images.
+
     Raises:
         TrainingError: as `run_job`, or a process died; what they printed is in `torchrun.log` in the job's folder.
     """
     job.save()
+    if number > (most := max(1, min(job.config.batch_size, len(job.train), len(job.val)))):
+        watcher.note(f"{most} of {number} processes train: each needs an image of every batch and of val")
+        number = most
     log = job.folder / "torchrun.log"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}",
                "-m", "coconut_attr.job", str(job.folder.absolute()), device.type]  # fmt: skip
@@ -191,21 +201,31 @@ def run_in_processes(job: Job, device: torch.device, watcher: Watcher, number: i
 
 
 def main(folder: Path, device: torch.device) -> None:
-    """One of the processes; the first tells the parent what happens, a line of JSON an event."""
+    """One of the processes; the first tells the parent what happens, a line of JSON an event, and any its error.
+
+    Standard output goes to the parent; what libraries print there, such as NCCL, is sent to standard error.
+    """
+    events = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
     def tell(name: str, *arguments: Any) -> None:
-        if processes.rank() == 0:
-            print(json.dumps([name, *arguments]), flush=True)
+        if name == "error" or processes.rank() == 0:
+            print(json.dumps([name, *arguments]), file=events, flush=True)
 
     watcher = Watcher(
         *(lambda *arguments, name=name: tell(name, *arguments) for name in Watcher.__dataclass_fields__)  # type: ignore[misc]
     )
-    with processes.process_group(device) as own:
-        try:
+    try:
+        with processes.process_group(device) as own:
             run_job(Job.load(folder), own, watcher)
-        except UserError as error:
-            tell("error", str(error))
-            raise
+    except BaseException as error:
+        try:
+            traceback.print_exc()
+            sys.stdout.flush()
+            if isinstance(error, UserError):
+                tell("error", str(error))
+        finally:
+            os._exit(1)  # see process_group; torchrun then ends the others, which may be waiting for this one
 
 
 if __name__ == "__main__":

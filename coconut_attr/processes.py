@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,24 +21,43 @@ def count() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+@cache
+def _patient() -> Any:
+    """All processes, for what may have them wait for hours: that the first one stores features, or another training."""
+    return distributed.new_group(backend="gloo", timeout=timedelta(days=1))
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started; gives the device of this one."""
+    """Join the processes that torchrun started; gives the device of this one.
+
+    After an error the group stays: its end may wait for processes that wait for this one's gradients, so that this one
+    has to be ended at once, by `os._exit`.
+    """
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(days=1))  # the first one may store features for hours
-    try:
-        yield device
-    finally:
-        distributed.destroy_process_group()
+    # The first one waits for its parent, which may wait for minutes for a database or an image store that is away.
+    distributed.init_process_group(backend, timeout=timedelta(hours=1))
+    _patient()
+    yield device
+    distributed.destroy_process_group()
 
 
 def barrier() -> None:
     """Wait until all processes have come here."""
     if count() > 1:
-        distributed.barrier()
+        distributed.barrier(_patient())
+
+
+def of_first(value: Any) -> Any:
+    """What the first process has for a value, in all of them."""
+    if count() == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values, group=_patient())
+    return values[0]
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:

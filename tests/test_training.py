@@ -1,13 +1,17 @@
 """Training, losses, evaluation and checkpoints."""
 
 import math
+import os
 import pickle
+import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +27,7 @@ from coconut_attr.data import PLAIN, Samples
 from coconut_attr.evaluate import choose_thresholds, evaluate, mean_average_precision
 from coconut_attr.features import FeatureStore
 from coconut_attr.images import ImageError
-from coconut_attr.job import Job, Watcher, run_in_processes, run_job
+from coconut_attr.job import Job, Watcher, feature_store, run_in_processes, run_job
 from coconut_attr.losses import contrastive, known_bce
 from coconut_attr.model import AttributeModel, Output
 from coconut_attr.photos import read_photo
@@ -225,6 +229,28 @@ def test_stored_features_give_the_curve_of_the_images(samples: Samples, tmp_path
         np.testing.assert_allclose(stored.values[stored.rows[key, int(view)]], before[row], atol=0.02)
 
 
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """Has no file grow any more, from when it is called to the end of the test."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("end", ["", "0123"], ids=["whole", "cut off"])
+def test_a_full_disk_costs_no_stored_features(
+    samples: Samples, tmp_path: Path, full_disk: Callable[[], None], end: str
+) -> None:
+    store = FeatureStore(tmp_path, AttributeModel("efficientnet_lite0"))
+    before = store.fill(samples, [PLAIN], CPU).rows
+    with (store.folder / "rows.txt").open("a") as rows:
+        rows.write(end)
+    full_disk()
+    with pytest.raises(OSError, match="too large"):
+        store.fill(samples, [0], CPU)
+    assert store.open().rows == before
+
+
 RESUME = """
 import sys, torch, numpy as np
 from pathlib import Path
@@ -290,25 +316,87 @@ def test_a_batch_that_memory_does_not_hold_goes_through_in_parts(
         curve(samples, None, config)
 
 
+def made_job(samples: Samples, data_dir: Path) -> Job:
+    config = replace(curve_config(), epochs=3, seed=4, mixup=0.0)  # each process mixes its own share
+    return Job(9, "val5k", config, samples, samples.first(9), data_dir)
+
+
 def job_curve(samples: Samples, data_dir: Path, run: Callable[..., None], *arguments: object) -> list[dict]:
     """The epochs of a job, which is run by a function that takes it, the device, a watcher and these arguments."""
     epochs: list[dict] = []
-    config = replace(curve_config(), epochs=3, seed=4, mixup=0.0)  # each process mixes its own share
-    job = Job(9, "val5k", config, samples, samples.first(9), data_dir)
+    job = made_job(samples, data_dir)
     run(job, CPU, Watcher(epoch=lambda figures, best: epochs.append(figures | {"best": best})), *arguments)
     assert load_checkpoint(job.checkpoint).epoch == max(epoch["epoch"] for epoch in epochs if epoch["best"])
     return epochs
 
 
-def test_two_processes_train_as_one_does(samples: Samples, tmp_path: Path) -> None:
+@pytest.fixture
+def at_startup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has each of the processes of a training run begin with some code."""
+
+    def use(code: str) -> None:
+        (tmp_path / "startup").mkdir()
+        lines = ["import os", "if 'RANK' in os.environ:", *(f"    {line}" for line in code.splitlines())]
+        (tmp_path / "startup" / "sitecustomize.py").write_text("\n".join(lines))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "startup"), prepend=os.pathsep)
+
+    return use
+
+
+SECOND_FINDS_THE_DISK_FULL = """
+import shutil, types
+if os.environ["RANK"] == "1":
+    shutil.disk_usage = lambda folder: types.SimpleNamespace(free=0)
+"""
+
+
+def test_two_processes_train_as_one_does(
+    samples: Samples, tmp_path: Path, at_startup: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_startup(SECOND_FINDS_THE_DISK_FULL)  # the first one decides
+    monkeypatch.setenv("ONEDNN_VERBOSE", "1")  # prints to standard output, as NCCL does at NCCL_DEBUG=INFO
     one = job_curve(samples, tmp_path / "one", run_job)
     two = job_curve(samples, tmp_path / "two", run_in_processes, 2)
     assert [epoch["epoch"] for epoch in two] == [1, 2, 3]
     for name in ("loss", "val_loss", "accuracy"):
         assert [e[name] for e in two] == pytest.approx([e[name] for e in one], rel=0.02)
+    assert "onednn_verbose" in (tmp_path / "two" / "runs" / "9" / "torchrun.log").read_text()
 
 
-def test_an_error_in_a_process_is_told(samples: Samples, tmp_path: Path) -> None:
+def test_processes_are_no_more_than_the_images_of_a_split(samples: Samples, tmp_path: Path) -> None:
+    job = made_job(samples, tmp_path)
+    job = replace(job, val=samples.first(2), config=replace(job.config, epochs=1))
+    notes, epochs = [], []
+    run_in_processes(job, CPU, Watcher(note=notes.append, epoch=lambda figures, _best: epochs.append(figures)), 3)
+    assert notes == ["2 of 3 processes train: each needs an image of every batch and of val"]
+    assert [epoch["decisions"] for epoch in epochs] == [2]
+
+
+def test_only_features_that_are_missing_need_room(
+    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = made_job(samples, tmp_path)
+    model = AttributeModel(job.config.backbone)
+    notes: list[str] = []
+    features = feature_store(job, model, Watcher(note=notes.append))
+    features.fill(job.train, job.config.view_numbers, CPU)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=0))
+    assert feature_store(job, model, Watcher(note=notes.append)) is None
+    assert [note.split(":")[0] for note in notes] == ["features are not kept"]
+    features.fill(job.val, [PLAIN], CPU)
+    assert feature_store(job, model, Watcher(note=notes.append))
+    assert len(notes) == 1
+
+
+#: With NCCL the end of a process group waits for all processes.
+TEARDOWN_IS_SEEN = """
+from torch import distributed
+distributed.destroy_process_group = lambda: os.write(2, b"torn down")
+"""
+
+
+def test_an_error_in_a_process_is_told(samples: Samples, tmp_path: Path, at_startup: Callable[[str], None]) -> None:
+    at_startup(TEARDOWN_IS_SEEN)
     nothing = Samples(samples.paths, np.full_like(samples.labels, -1), samples.hashes)
     with pytest.raises(TrainingError, match="the train split has no image with a known label"):
         job_curve(nothing, tmp_path / "unlabelled", run_in_processes, 2)
@@ -316,7 +404,9 @@ def test_an_error_in_a_process_is_told(samples: Samples, tmp_path: Path) -> None
         path.unlink()
     with pytest.raises(TrainingError, match=r"the training processes ended with code 1; see .*torchrun\.log"):
         job_curve(samples, tmp_path, run_in_processes, 2)
-    assert "FileNotFoundError" in (tmp_path / "runs" / "9" / "torchrun.log").read_text()
+    log = (tmp_path / "runs" / "9" / "torchrun.log").read_text()
+    assert "FileNotFoundError" in log
+    assert "torn down" not in log
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_images(samples: Samples) -> None:
