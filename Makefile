@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Uncompiled: Python compiles the modules that are used at their first import, which is quicker than all of them now.
+# Uncompiled: Python compiles the modules that are used at their first import, which is quicker than all of them now;
+# but not where it may not write them, as in many containers: there each process would compile them anew.
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib,@:)
 
 .PHONY: run up test audit upgrade install clean
 
@@ -44,11 +46,13 @@ $(BIN)/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) .
+	$(COMPILE)
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[test]'
 	sh tests/install-programs.sh $(BIN)
+	$(COMPILE)
 	touch $(VENV)/installed $@
 
 clean:

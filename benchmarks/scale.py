@@ -74,7 +74,7 @@ def annotate(engine: Engine, items: list[queries.Annotated], images: int) -> flo
     done: Rows = []
     for k, (image_rows, segment_rows_, caption_rows, download_rows) in enumerate(batches(items, images)):
         writes.add_panoptic(engine, DATASET, image_rows, segment_rows_, file="scratch", origin="repeated",
-                            rows_done=k * SHARD + len(image_rows))  # fmt: skip
+                            rows_before=k * SHARD, rows_done=k * SHARD + len(image_rows))  # fmt: skip
         captions += caption_rows
         done += download_rows
     writes.add_captions(engine, DATASET, [], captions)

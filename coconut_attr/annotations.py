@@ -48,7 +48,7 @@ def annotation_files(dataset: Dataset, settings: Settings) -> list[AnnotationFil
         return []
     if settings.annotations_dir:
         path = kaggle.annotation_file(settings.annotations_dir, dataset)
-        origin = f"folder {settings.annotations_dir.absolute()}"
+        origin = f"folder {settings.annotations_dir}"
         read = partial(_read_kaggle, settings.annotations_dir, dataset)
         stat = path.stat()
         version = version_of({"size": stat.st_size, "mtime": stat.st_mtime})

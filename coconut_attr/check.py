@@ -1,6 +1,6 @@
 """Integrity of a dataset: what in its annotations, masks, photos and counts does not fit together."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -165,24 +165,25 @@ def _precision(expected: int) -> int:
 
 
 def unique_annotations(
-    annotations: Iterable[Panoptic], seen: set[int], file: str
+    annotations: Iterable[Panoptic], seen: Set[int], file: str
 ) -> tuple[list[Panoptic], list[tuple[int, Problem]]]:
     """The annotations of images that have none yet, their segments with different ids: the first of each counts.
 
     Args:
-        seen: COCO ids of the images that have an annotation; those of this batch are added.
+        seen: COCO ids of the images that have an annotation.
         file: name of the file that the annotations are of.
 
     Returns:
         The annotations, and for what was left out the COCO id of its image and the problem.
     """
     kept, problems = [], []
+    own: set[int] = set()
     for annotation in annotations:
         coco_id = annotation.image.coco_id
-        if coco_id in seen:
+        if coco_id in seen or coco_id in own:
             problems.append((coco_id, Problem("duplicate COCO id", f"annotated again in {file}")))
             continue
-        seen.add(coco_id)
+        own.add(coco_id)
         first, again = _first_of_each(annotation.segments, key=lambda segment: segment.id)
         for one, other in again:
             what = f"segment {one.id} as category {one.category_id} and as {other.category_id}"

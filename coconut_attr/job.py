@@ -90,7 +90,7 @@ class Job:
         facts = {"run": self.run, "dataset": self.dataset, "config": asdict(self.config)}
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, samples in (("train", self.train), ("val", self.val)):
-            paths = [str(path.absolute()) for path in samples.paths]
+            paths = [str(path) for path in samples.paths]
             np.savez(self.folder / f"{name}.npz", paths=paths, labels=samples.labels, hashes=list(samples.hashes))
         write_atomically(self.folder / "job.json", json.dumps(facts).encode())
 
@@ -181,7 +181,7 @@ def run_in_processes(job: Job, device: torch.device, watcher: Watcher, number: i
         number = most
     log = job.folder / "torchrun.log"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}",
-               "-m", "coconut_attr.job", str(job.folder.absolute()), device.type]  # fmt: skip
+               "-m", "coconut_attr.job", str(job.folder), device.type]  # fmt: skip
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True)
     try:

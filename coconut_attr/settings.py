@@ -2,25 +2,52 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+def _absolute_folder_or_url(place: str) -> str:
+    if "://" not in place:
+        return str(Path(place).absolute()) if place else ""
+    if "@" in urlsplit(place).netloc:
+        raise ValueError("a user name or password in it would be stored with all that is read there: leave it out")
+    return place
+
+
+def _absolute_sqlite(url: str) -> str:
+    relative = url.removeprefix("sqlite:///")
+    return url if relative == url else f"sqlite:///{Path(relative).absolute()}"
+
+
+#: Other processes, in other folders, are given the settings of this one.
+Absolute = Annotated[Path, AfterValidator(Path.absolute)]
+
+
 class Settings(BaseSettings):
-    """Settings; field NAME is read from the environment variable COCONUT_ATTR_NAME."""
+    """Settings; field NAME is read from the environment variable COCONUT_ATTR_NAME. Paths are absolute."""
 
-    model_config = SettingsConfigDict(env_prefix="COCONUT_ATTR_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="COCONUT_ATTR_", env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=True,
+        hide_input_in_errors=True,
+    )  # fmt: skip
 
-    data_dir: Path = Field(Path("data"), description="Folder of images, masks, checkpoints and SQLite files")
-    database_url: str = Field("", description="SQLAlchemy URL of the store; empty: SQLite in the data folder")
+    data_dir: Absolute = Field(Path("data"), description="Folder of images, masks, checkpoints and SQLite files")
+    database_url: Annotated[str, AfterValidator(_absolute_sqlite)] = Field(
+        "", description="SQLAlchemy URL of the store; empty: SQLite in the data folder"
+    )
     image_store: str = Field(
         "", description="fsspec URL of an object store that shares photos, masks and runs; empty: none"
     )
-    mirror: str = Field("", description="Folder or URL laid out under the upstream host names, used in their place")
-    annotations_dir: Path | None = Field(None, description="Folder in COCONut's Kaggle layout, read instead of the hub")
-    rules_file: Path | None = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
+    mirror: Annotated[str, AfterValidator(_absolute_folder_or_url)] = Field(
+        "", description="Folder or URL laid out under the upstream host names, used in their place"
+    )
+    annotations_dir: Absolute | None = Field(
+        None, description="Folder in COCONut's Kaggle layout, read instead of the hub"
+    )
+    rules_file: Absolute | None = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train and predict")
     processes: int = Field(0, ge=0, description="Training processes (torchrun); 0: one for each GPU, else one")
     download_threads: int = Field(16, ge=1, le=64, description="Simultaneous image requests of one download task")
@@ -36,7 +63,7 @@ class Settings(BaseSettings):
     @property
     def sqlalchemy_url(self) -> str:
         """Database URL to connect to."""
-        return sqlalchemy_form(self.database_url or f"sqlite:///{self.data_dir.absolute() / 'coconut_attr.db'}")
+        return sqlalchemy_form(self.database_url or f"sqlite:///{self.data_dir / 'coconut_attr.db'}")
 
 
 def sqlalchemy_form(url: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 from sqlalchemy import Engine, Select, delete, func, or_, select, text, update
 
 from coconut_attr.download import Outcome, Wanted, download
+from coconut_attr.errors import UserError
 from coconut_attr.files import clear_leftovers, sync_folders
 from coconut_attr.image_store import image_store
 from coconut_attr.registry import Dataset
@@ -31,6 +32,7 @@ from db.store import clock, forget_downloads, persistent, record_downloads, upse
 #: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
 Mode = Literal["new", "failed", "verify"]
 FLUSH_SECONDS = 2.0
+GONE = -1  # length of a file that is not there
 _CLAIMS = 0x636C61696D  # key of the lock under which PostgreSQL's workers claim, one after the other
 
 
@@ -57,6 +59,7 @@ def plan(engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", l
         limit: only the first so many images of the dataset.
 
     Raises:
+        UserError: the data folder has none of the files.
         coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`.
     """
     if mode == "new":
@@ -161,7 +164,14 @@ def _forget_lost_files(engine: Engine, dataset: str, settings: Settings) -> None
         sizes = store.sizes_of(cast(str, path) for _, path, _ in rows)
         lost = [key for key, path, size in rows if sizes.get(cast(str, path)) != size]
     else:
-        lost = [key for key, path, size in rows if _length(settings.data_dir / cast(str, path)) != size]
+        lengths = {key: _length(settings.data_dir / cast(str, path)) for key, path, _ in rows}
+        if rows and set(lengths.values()) == {GONE}:
+            raise UserError(
+                f"none of the {len(rows):,} photos of {dataset} that the store says are downloaded is in "
+                f"{settings.data_dir}: is it a shared folder that is not mounted, or another COCONUT_ATTR_DATA_DIR? "
+                f"To fetch them anew: coconut-attr download {dataset} --verify"
+            )
+        lost = [key for key, _, size in rows if lengths[key] != size]
     forget_downloads(engine, lost)
 
 
@@ -169,7 +179,7 @@ def _length(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return -1
+        return GONE
 
 
 def upload_masks(engine: Engine, dataset: Dataset, settings: Settings) -> int:

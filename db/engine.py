@@ -45,6 +45,8 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         raise StoreError(
             "COCONUT_ATTR_DATABASE_URL (or --to) is not a database URL, such as postgresql://user@host/coconut_attr"
         ) from None
+    if "@" in (parsed.host or ""):  # else what follows the first one would be shown
+        raise StoreError("the user name or password in the database URL has an @: write %40 in its place")
     if "password" in parsed.query:  # which the driver takes too; in its own place it is hidden where the URL is shown
         password = parsed.normalized_query["password"][-1]
         parsed = parsed.set(password=password).difference_update_query(["password"])

@@ -260,7 +260,8 @@ class AttributeEvidence(Base):
 class Run(Base):
     """A training run: `trained` here, or `reported` by somebody else and stored for comparison.
 
-    The process of a `running` one writes `heartbeat_at` every half minute; one that stops doing so has died.
+    The process of a `running` one writes `heartbeat_at` every half minute; one that stops doing so has died, or cannot
+    reach the store, and another process may take the run.
     """
 
     __tablename__ = "run"
@@ -290,6 +291,7 @@ class Run(Base):
     flow_run_id: Mapped[str | None]
     note: Mapped[str | None]
     heartbeat_at: Mapped[datetime | None]
+    process: Mapped[str | None] = mapped_column(comment="that has the run, or had it last: host/process id/random")
 
 
 class EpochMetric(Base):

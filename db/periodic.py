@@ -8,7 +8,7 @@ from db.queries import DatabaseError
 
 
 @contextmanager
-def every(seconds: float, write: Callable[[], None], name: str) -> Iterator[None]:
+def every(seconds: float, write: Callable[[], object], name: str) -> Iterator[None]:
     """Call `write` every so many seconds, on a thread of this name, until the block ends.
 
     A database that is away is no reason to stop: the next time may be in time.

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, String, Table, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, String, Table, cast, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt
@@ -53,6 +53,11 @@ def table_of(model: type[Base]) -> Table:
     return model.__table__  # type: ignore[return-value]
 
 
+def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT of the database's own kind, which may say what to do about keys that exist."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
 def upsert(connection: Connection, model: type[Base], rows: Iterable[Row], keys: Sequence[str] | None = None) -> None:
     """Insert rows, or update those whose key exists already; columns that the rows lack keep their values.
 
@@ -65,8 +70,7 @@ def upsert(connection: Connection, model: type[Base], rows: Iterable[Row], keys:
     rows = [dict(row) for row in rows]
     if not rows:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
+    statement = _insert(connection, table)
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     if changed:
         statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
@@ -117,18 +121,33 @@ def add_panoptic(
     file: str,
     origin: str,
     rows_done: int,
+    rows_before: int = 0,
     version: Row | None = None,
     findings: Sequence[Row] = (),
-) -> None:
+) -> bool:
     """Store a batch of panoptic annotations, and how far their file has been read.
+
+    Nothing is stored unless the file has been read just up to the batch: of several that read it, one stores each row.
 
     Args:
         images: columns of `image` with `mask_path`; their labels will be extracted again.
         segments: columns of `segment`, with `coco_id` in place of `image_id`.
         file, origin, rows_done: columns of `annotation_file`; `version` has `size`, `sha256` and `etag`.
+        rows_before: rows of the file that come before the batch.
         findings: `coco_id`, `kind`, `detail` of what was left out of the batch.
+
+    Returns:
+        Whether it was stored.
     """
     with engine.begin() as connection:
+        key = {"dataset": dataset, "name": file}
+        row = {"origin": origin, "rows_done": rows_done, "complete": False, **(version or {}), "updated_at": now()}
+        table = table_of(AnnotationFile)
+        if not rows_before:
+            connection.execute(_insert(connection, table).on_conflict_do_nothing(), {**key, **row, "rows_done": 0})
+        turn = update(table).filter_by(**key, rows_done=rows_before).values(row)
+        if connection.execute(turn).rowcount == 0:
+            return False
         rows = [{**row, "annotation_file": file, "rule_version": None} for row in images]
         upsert(connection, Image, rows, ["dataset", "coco_id"])
         keys = _image_ids(connection, dataset, [row["coco_id"] for row in images])
@@ -136,14 +155,13 @@ def add_panoptic(
         _insert_findings(connection, dataset, "annotations", findings)
         rows = [{**{k: v for k, v in s.items() if k != "coco_id"}, "image_id": keys[s["coco_id"]]} for s in segments]
         replace_rows(connection, Segment, list(keys.values()), rows)
-        row = {"dataset": dataset, "name": file, "origin": origin, "rows_done": rows_done, "complete": False}
-        upsert(connection, AnnotationFile, [{**row, **(version or {}), "updated_at": now()}])
+        return True
 
 
-def finish_file(engine: Engine, dataset: str, file: str) -> None:
-    """Note that an annotation file has been read to its end."""
+def finish_file(engine: Engine, dataset: str, file: str, rows: int) -> None:
+    """Note that an annotation file has been read to its end, where all of its rows are stored."""
     with engine.begin() as connection:
-        key = (AnnotationFile.dataset == dataset, AnnotationFile.name == file)
+        key = (AnnotationFile.dataset == dataset, AnnotationFile.name == file, AnnotationFile.rows_done == rows)
         connection.execute(update(AnnotationFile).where(*key).values(complete=True, updated_at=now()))
 
 
@@ -334,27 +352,46 @@ def start_run(engine: Engine, **columns: Any) -> int:
 
 
 @persistent
-def update_run(engine: Engine, run_id: int, *, stamp: str = "", **columns: Any) -> None:
-    """Set columns of a run, and the one that `stamp` names to the present time."""
+def update_run(engine: Engine, run_id: int, *, process: str | None = None, stamp: str = "", **columns: Any) -> bool:
+    """Set columns of a run, and the one that `stamp` names to the present time.
+
+    Args:
+        process: only while this process has the run (None: whichever has it).
+
+    Returns:
+        Whether it was done.
+    """
     with engine.begin() as connection:
         times = {stamp: clock(connection)} if stamp else {}
-        connection.execute(update(Run).where(Run.id == run_id).values(**columns, **times))
+        key = (Run.id == run_id,) if process is None else (Run.id == run_id, Run.process == process)
+        return connection.execute(update(Run).where(*key).values(**columns, **times)).rowcount == 1
 
 
-def finish_run(engine: Engine, run_id: int, status: str, note: str | None = None) -> None:
-    """Note that a run has ended: `finished`, `cancelled`, or `failed` (with why)."""
-    update_run(engine, run_id, stamp="finished_at", status=status, note=note)
+def finish_run(engine: Engine, run_id: int, status: str, note: str | None = None, process: str | None = None) -> bool:
+    """Note that a run has ended: `finished`, `cancelled`, or `failed` (with why); else as `update_run`."""
+    return update_run(engine, run_id, process=process, stamp="finished_at", status=status, note=note)
 
 
-def go_on_with_run(engine: Engine, run_id: int, flow_run_id: str | None) -> None:
-    """Note that a run that was interrupted goes on, in another Prefect run perhaps."""
-    begun = {"status": "running", "finished_at": None, "note": None, "flow_run_id": flow_run_id}
-    update_run(engine, run_id, stamp="heartbeat_at", **begun)
+@persistent
+def take_run(engine: Engine, run_id: int, process: str, silence: timedelta, flow_run_id: str | None) -> bool:
+    """Have a process go on with a run, in another Prefect run perhaps, unless it is finished or another process was
+    heard of in the time of `silence`. Of several that try, one gets it.
+
+    Returns:
+        Whether the process has the run.
+    """
+    with engine.begin() as connection:
+        time_now = clock(connection)
+        unheard = or_(Run.status != "running", Run.heartbeat_at.is_(None), Run.heartbeat_at <= time_now - silence)
+        free = (Run.id == run_id, Run.status != "finished", or_(unheard, Run.process == process))
+        begun = {"status": "running", "finished_at": None, "note": None, "flow_run_id": flow_run_id}
+        changes = {**begun, "process": process, "heartbeat_at": time_now}
+        return connection.execute(update(Run).where(*free).values(changes)).rowcount == 1
 
 
-def beat(engine: Engine, run_id: int) -> None:
-    """Note that the process of a run is alive."""
-    update_run(engine, run_id, stamp="heartbeat_at")
+def beat(engine: Engine, run_id: int, process: str) -> bool:
+    """Note that the process of a run is alive; returns whether it has the run still."""
+    return update_run(engine, run_id, process=process, stamp="heartbeat_at")
 
 
 def is_alive(engine: Engine, run_id: int, within: timedelta) -> bool:

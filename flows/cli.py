@@ -133,8 +133,9 @@ def start_local(processes: "Stack", console: Console) -> None:
     """Start what is missing of server, work pools and deployments."""
     from flows.local import api_url, healthy, launch_server, wait_for
 
-    # Children run in the project's folder, whatever folder this command was given in.
-    os.environ["COCONUT_ATTR_DATA_DIR"] = str(settings().data_dir.absolute())
+    # Children run in the project's folder, whatever folder (and its .env) this command was given in.
+    given = settings().model_dump(include=settings().model_fields_set | {"data_dir"}, exclude_none=True)
+    os.environ |= {f"COCONUT_ATTR_{name.upper()}": str(value) for name, value in given.items()}
     os.environ["PREFECT_API_URL"] = url = api_url()
     started = launch_server(processes, settings().data_dir)
     from flows import deployments  # imports torch, which takes seconds: the server starts meanwhile

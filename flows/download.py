@@ -16,7 +16,7 @@ from coconut_attr.evidence import Problem
 from coconut_attr.registry import Dataset
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
-from coconut_attr.sources.records import ImageInfo, SourceError
+from coconut_attr.sources.records import ImageInfo, Panoptic, SourceError
 from coconut_attr.sources.version import Version
 from coconut_attr.splits import split_of
 from db import queries
@@ -118,41 +118,61 @@ def note_changes(entry: Dataset, files: list[AnnotationFile], known: Mapping[str
 
 @task(task_run_name="annotations {file.name}", **RETRY)
 def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None) -> None:
-    """Store one annotation file batch by batch, so that an interrupted reading goes on where it was."""
+    """Store one annotation file batch by batch, so that an interrupted reading goes on where it was.
+
+    Where several downloads read the file at the same time, each row is stored by the first that comes to it.
+
+    Raises:
+        SourceError: the file cannot be read, or another download begins it anew.
+    """
+
+    def stored() -> int:
+        row = queries.annotation_files(store(), entry.name).get(file.name)
+        return row["rows_done"] if row else 0
+
     # Asked for here and not by the caller: a retry must go on where the failed attempt came to.
-    row = queries.annotation_files(store(), entry.name).get(file.name)
-    rows_done = row["rows_done"] if row else 0
+    start = stored()
     seen = queries.annotated_ids(store(), entry.name)
     version = asdict(file.checksummed())
     logger = get_run_logger()
-    room = None if limit is None else limit - queries.count_images(store(), entry.name)
-    for batch in file.read(rows_done):
-        rows = batch if room is None else batch[:room]
-        rows_done += len(rows)
-        part, problems = unique_annotations(rows, seen, file.name)
-        masks = keep_masks(entry, part, settings())
-        images = [{**_image_row(entry, a.image), "mask_path": mask} for a, mask in zip(part, masks, strict=True)]
-        segments = [
-            {
-                "coco_id": annotation.image.coco_id,
-                "segment_id": segment.id,
-                "category_id": segment.category_id,
-                "iscrowd": segment.iscrowd,
-                "annotated_area": segment.area,
-            }
-            for annotation in part
-            for segment in annotation.segments
-        ]
-        writes.add_panoptic(
-            store(), entry.name, images, segments, file=file.name, origin=file.origin, rows_done=rows_done,
-            version=version, findings=_finding_rows(problems),
-        )  # fmt: skip
-        logger.info("%s: %s annotations", file.name, rows_done)
-        if room is not None:
-            room -= len(part)
-            if room <= 0:
-                return
-    writes.finish_file(store(), entry.name, file.name)
+    room = None if limit is None else max(0, limit - queries.count_images(store(), entry.name))
+    for batch in file.read(start):
+        end = start + len(batch)
+        while (done := stored()) < end:
+            if done < start:
+                raise SourceError(f"{file.name} has been begun anew by another download: run this one again")
+            rows = batch[done - start :][:room]
+            part, problems = unique_annotations(rows, seen, file.name)
+            masks = keep_masks(entry, part, settings())
+            images = [{**_image_row(entry, a.image), "mask_path": mask} for a, mask in zip(part, masks, strict=True)]
+            if not writes.add_panoptic(
+                store(), entry.name, images, _segment_rows(part), file=file.name, origin=file.origin,
+                rows_before=done, rows_done=done + len(rows), version=version, findings=_finding_rows(problems),
+            ):  # fmt: skip
+                continue
+            seen.update(a.image.coco_id for a in part)
+            logger.info("%s: %s annotations", file.name, done + len(rows))
+            if room is not None:
+                room -= len(part)
+                if room <= 0:
+                    return
+        seen.update(a.image.coco_id for a in batch)
+        start = end
+    writes.finish_file(store(), entry.name, file.name, start)
+
+
+def _segment_rows(annotations: list[Panoptic]) -> list[dict[str, Any]]:
+    return [
+        {
+            "coco_id": annotation.image.coco_id,
+            "segment_id": segment.id,
+            "category_id": segment.category_id,
+            "iscrowd": segment.iscrowd,
+            "annotated_area": segment.area,
+        }
+        for annotation in annotations
+        for segment in annotation.segments
+    ]
 
 
 def _finding_rows(problems: list[tuple[int, Problem]]) -> list[dict[str, Any]]:

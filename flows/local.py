@@ -119,7 +119,7 @@ def launch_server(stack: Stack, data_dir: Path) -> bool:
     stack.start(
         "prefect-server", *prefect("server", "start", "--host", HOST, "--port", str(port)),
         env={
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{data_dir.absolute() / 'prefect.db'}",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{data_dir / 'prefect.db'}",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_UI_API_URL": url,
         },

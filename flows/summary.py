@@ -68,7 +68,7 @@ def facts(dataset: str, run_id: int) -> list[Line]:
         ("model", f"{run['backbone']}: {run['total_parameters']:,} parameters, {frozen:,} of them frozen"),
         ("run", f"{run_id}, best epoch {run['best_epoch']}"),
         ("database", store().url.render_as_string(hide_password=True)),
-        ("checkpoint", str(settings().data_dir.absolute() / run["checkpoint"])),
+        ("checkpoint", str(settings().data_dir / run["checkpoint"])),
     ]
 
 

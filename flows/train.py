@@ -1,7 +1,8 @@
 """The flow `train`: whatever is missing of the data, then a training run, then its scores on the test split."""
 
+import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from coconut_attr.registry import dataset as registered
 from coconut_attr.rules import load_rules
 from coconut_attr.run_files import settle, share, unshare
 from coconut_attr.settings import settings
-from coconut_attr.train import TrainConfig, TrainingError, epochs_done
+from coconut_attr.train import AUTO, TrainConfig, TrainingError, epochs_done
 from coconut_attr.train import profile as named_profile
 from db import queries
 from db import store as writes
+from db.downloads import worker_name
 from db.periodic import every
 from flows.download import download, summary
 from flows.evaluate import evaluate
@@ -68,7 +70,11 @@ def train(
     name = registered(dataset).name
     config = named_profile(
         profile, backbone=backbone, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
-    ).resolved()
+    )
+    begun = queries.run_of_flow(store(), flow_run.root_flow_run_id)  # before its process died, on another machine maybe
+    if begun and config.backbone == AUTO:
+        config = replace(config, backbone=begun["backbone"])
+    config = config.resolved()
     if prepare:
         if not is_complete(name):
             download(name)
@@ -78,23 +84,28 @@ def train(
     if run_id is not None:
         get_run_logger().info("run %s has the same data, labels and settings: it is not trained again", run_id)
         return run_id
-    begun = begun_before(name, config, data)
-    return begun if begun is not None else evaluate(name, train_model(name, config, data))
+    if begun and (begun["dataset"], begun["config"], begun["data_fingerprint"]) == (name, asdict(config), data):
+        run_id = finished_or_resumed(begun["id"])
+        if run_id is not None:
+            return run_id
+    return evaluate(name, train_model(name, config, data))
 
 
-def begun_before(dataset: str, config: TrainConfig, data: str) -> int | None:
-    """The training run that this Prefect run began before its process died, trained to its end and scored; None where
-    there is nothing of it to go on with."""
-    run = queries.run_of_flow(store(), flow_run.root_flow_run_id)
-    if run is None or (run["dataset"], run["config"], run["data_fingerprint"]) != (dataset, asdict(config), data):
+def finished_or_resumed(run_id: int) -> int | None:
+    """A run that this Prefect run began before its process died, trained to its end and scored; None where there is
+    nothing of it to go on with."""
+    if writes.is_alive(store(), run_id, HEARD):  # Prefect may take a process for dead that it just did not hear of
+        get_run_logger().warning("run %s was heard of just now: waiting for its end, or until it is silent", run_id)
+        while writes.is_alive(store(), run_id, HEARD):
+            time.sleep(HEARTBEAT_SECONDS / 10)
+    run = queries.run(store(), run_id)
+    if run and run["status"] == "finished":
+        return evaluate(run["dataset"], run_id)
+    if not can_go_on(run_id):
+        writes.finish_run(store(), run_id, "failed", note="its process ended before its first epoch did")
         return None
-    if run["status"] == "finished":
-        return evaluate(dataset, run["id"])
-    if not can_go_on(run["id"]):
-        writes.finish_run(store(), run["id"], "failed", note="its process ended before its first epoch did")
-        return None
-    get_run_logger().warning("run %s was interrupted: it goes on where its last epoch ended", run["id"])
-    return resumed(run["id"], mine=True)
+    get_run_logger().warning("run %s was interrupted: it goes on where its last epoch ended", run_id)
+    return resumed(run_id)
 
 
 def can_go_on(run_id: int) -> bool:
@@ -102,25 +113,26 @@ def can_go_on(run_id: int) -> bool:
     return settle(settings(), run_folder(settings().data_dir, run_id) / STATE_NAME, epochs_done)
 
 
-def resumed(run_id: int, mine: bool = False) -> int:
-    """Go on with an interrupted run where its last epoch ended, and score it.
-
-    Args:
-        mine: the run is this flow run's own, so that no other process has it.
-    """
+def resumed(run_id: int) -> int:
+    """Go on with an interrupted run where its last epoch ended, and score it."""
     run = queries.run(store(), run_id)
     if run is None or run["status"] == "finished" or not can_go_on(run_id):
         why = "it is finished" if run and run["status"] == "finished" else "no epoch of it was kept"
         raise TrainingError(f"run {run_id} cannot be gone on with: {'there is no such run' if run is None else why}")
-    if not mine and writes.is_alive(store(), run_id, HEARD):
-        raise TrainingError(
-            f"run {run_id} seems to be going on: it was heard of less than {HEARD.seconds} seconds ago; if its process "
-            "is dead, try again after that time"
-        )
+    if writes.is_alive(store(), run_id, HEARD):
+        raise goes_on(run_id)
     if run["data_fingerprint"] != fingerprint(run["dataset"]):
         raise TrainingError(f"run {run_id} cannot be gone on with: the images or labels of {run['dataset']} changed")
     config = TrainConfig(**run["config"])
     return evaluate(run["dataset"], train_model(run["dataset"], config, run["data_fingerprint"], resume=run_id))
+
+
+def goes_on(run_id: int) -> TrainingError:
+    """Why a run that another process may have is left to it."""
+    return TrainingError(
+        f"run {run_id} seems to be going on: it was heard of less than {HEARD.seconds} seconds ago; if its process is "
+        "dead, try again after that time"
+    )
 
 
 def is_complete(dataset: str) -> bool:
@@ -146,11 +158,13 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     device = choose_device(settings().device)
     _, train_samples = load_samples(dataset, "train")
     _, val_samples = load_samples(dataset, "val")
+    process = worker_name()
     if resume is None:
-        run_id = start_run(dataset, config, data, device, (len(train_samples), len(val_samples)))
+        run_id = start_run(dataset, config, data, device, (len(train_samples), len(val_samples)), process)
     else:
         run_id = resume
-        writes.go_on_with_run(store(), run_id, flow_run.root_flow_run_id)
+        if not writes.take_run(store(), run_id, process, HEARD, flow_run.root_flow_run_id):
+            raise goes_on(run_id)
     job = Job(run_id, dataset, config, train_samples, val_samples, settings().data_dir)
     number = settings().processes or (torch.cuda.device_count() if device.type == "cuda" else 1)
     logger.info("run %s: %s on %s (%s), %s train and %s val images of %s", run_id, config.backbone, device,
@@ -161,8 +175,8 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
             for path in (job.state, job.checkpoint):
                 unshare(settings(), path)
         # However long an epoch or the scoring of val may take, this process is alive.
-        with every(HEARTBEAT_SECONDS, lambda: writes.beat(store(), run_id), "heartbeat"), ExitStack() as bars:
-            watcher = watch(run_id, job, bars)
+        with every(HEARTBEAT_SECONDS, lambda: writes.beat(store(), run_id, process), "heartbeat"), ExitStack() as bars:
+            watcher = watch(run_id, process, job, bars)
             if number == 1:
                 run_job(job, device, watcher)
             else:
@@ -170,12 +184,13 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     except (KeyboardInterrupt, TerminationSignal):
         note = f"go on with: coconut-attr train --resume {run_id}"
         logger.warning("run %s is cancelled; %s", run_id, note)
-        writes.finish_run(store(), run_id, "cancelled", note=note)
+        writes.finish_run(store(), run_id, "cancelled", note, process)
         raise
     except BaseException as error:
-        writes.finish_run(store(), run_id, "failed", note=f"{type(error).__name__}: {error}")
+        writes.finish_run(store(), run_id, "failed", f"{type(error).__name__}: {error}", process)
         raise
-    writes.finish_run(store(), run_id, "finished")
+    if not writes.finish_run(store(), run_id, "finished", process=process):
+        raise taken(run_id)
     try:
         unshare(settings(), job.state)
     except UserError as error:
@@ -183,8 +198,19 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     return run_id
 
 
-def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
-    """Stores a run's epochs as they end, and shows how far it is; its bars are closed with the stack."""
+def taken(run_id: int) -> TrainingError:
+    """Why a process stops whose run another has."""
+    return TrainingError(
+        f"run {run_id} was not heard of for {HEARD.seconds} seconds (was the store out of reach?), so another process "
+        "has taken it: this one stops"
+    )
+
+
+def watch(run_id: int, process: str, job: Job, bars: ExitStack) -> Watcher:
+    """Stores a run's epochs as they end, and shows how far it is; its bars are closed with the stack.
+
+    It raises if another process has taken the run.
+    """
     logger = get_run_logger()
     shown: dict[str, Progress] = {}
     last = ""
@@ -198,6 +224,8 @@ def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
 
     def on_epoch(figures: dict[str, Any], best: bool) -> None:
         nonlocal last
+        if not writes.beat(store(), run_id, process):
+            raise taken(run_id)
         unshared[:] = [job.checkpoint, job.state] if best or job.checkpoint in unshared else [job.state]
         if best:
             checkpoint = str(job.checkpoint.relative_to(job.data_dir))
@@ -226,7 +254,9 @@ def watch(run_id: int, job: Job, bars: ExitStack) -> Watcher:
     return Watcher(on_fill, on_step, on_epoch, on_kept, logger.warning)
 
 
-def start_run(dataset: str, config: TrainConfig, data: str, device: torch.device, images: tuple[int, int]) -> int:
+def start_run(
+    dataset: str, config: TrainConfig, data: str, device: torch.device, images: tuple[int, int], process: str
+) -> int:
     """Store a new run with all that it was made from; returns its id."""
     counts = count_parameters(AttributeModel(config.backbone, pretrained=False))
     return writes.start_run(
@@ -243,4 +273,5 @@ def start_run(dataset: str, config: TrainConfig, data: str, device: torch.device
         rule_version=load_rules().version,
         data_fingerprint=data,
         flow_run_id=flow_run.root_flow_run_id,
+        process=process,
     )

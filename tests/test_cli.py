@@ -72,6 +72,7 @@ def test_model_info_prints_the_reported_counts(env) -> None:
         (["status"], {}, "there is no database at"),
         (["status"], {"COCONUT_ATTR_DATABASE_URL": "nonsense"}, "is not a database URL"),
         (["status"], {"COCONUT_ATTR_RETRIES": "many"}, "COCONUT_ATTR_RETRIES: "),
+        (["status"], {"COCONUT_ATTR_MIRROR": "http://me:secret@host"}, "COCONUT_ATTR_MIRROR: "),
         (["run", "--dataset", "x"], {}, "unknown dataset 'x'; choose one of"),
         (["run"], {"COCONUT_ATTR_MIRROR": "/none"}, "COCONUT_ATTR_MIRROR=/none is not a folder"),
         (["run", "--dataset", "val5k"], {"PREFECT_API_URL": "http://192.0.2.1:4200/api"}, "no Prefect server answers"),
@@ -82,6 +83,7 @@ def test_a_mistake_is_told_in_a_line(env, arguments: list[str], variables: dict[
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
+    assert "secret" not in result.stderr
 
 
 def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: Path) -> None:
@@ -162,9 +164,12 @@ def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
 
 
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
+    """Given in another folder, whose .env the workers and the dashboard go by too."""
     log = tmp_path / "up.log"
+    (tmp_path / ".env").write_text("COCONUT_ATTR_DATA_DIR=data\nCOCONUT_ATTR_DATABASE_URL=sqlite:///mine.db\n")
+    del env["COCONUT_ATTR_DATA_DIR"]
     with log.open("w") as output:
-        up = subprocess.Popen([PROGRAM, "up"], env=env, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        up = subprocess.Popen([PROGRAM, "up"], env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 120
         while "Ctrl-C stops everything" not in log.read_text():
@@ -196,7 +201,7 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
             assert words in refused.stdout + refused.stderr
 
         long = prefect(*order, "-p", "epochs=500")
-        engine = open_for_reading(wait_for_file(tmp_path / "data" / "coconut_attr.db"))
+        engine = open_for_reading(wait_for_file(tmp_path / "mine.db"))
         epochs = "SELECT COUNT(*) AS n, MAX(run_id) AS run FROM epoch_curve WHERE kind = 'trained'"
         while not (done := sql(engine, epochs)[0])["n"]:
             assert time.monotonic() < deadline + 120
@@ -225,7 +230,7 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         assert sorted(run["state_type"] for run in runs) == ["CANCELLED", "COMPLETED"]
         assert "dead letter queue" not in (logs / "prefect-server.log").read_text(), "an event was given up"
 
-        taken = call(env, "up")
+        taken = call(env, "up", cwd=tmp_path)
         assert taken.returncode == 1
         assert "is taken by another program" in taken.stderr
     finally:

@@ -86,7 +86,7 @@ def fill_images(engine: Engine, dataset: str, count: int = 20) -> None:
     store.add_panoptic(
         engine, dataset, images, [], file="unit-test.parquet", origin="mirror of unit tests", rows_done=count
     )
-    store.finish_file(engine, dataset, "unit-test.parquet")
+    store.finish_file(engine, dataset, "unit-test.parquet", count)
     ids = [
         row["id"] for row in queries.sql(engine, "SELECT id FROM image WHERE dataset = :name ORDER BY id", name=dataset)
     ]

@@ -6,6 +6,7 @@ Each test reports how many faults it made and how many rows were lost and double
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -213,6 +214,32 @@ def test_two_trainings_at_once_on_an_empty_store(
     assert [tuple(row.values()) for row in epochs] == [(2, 1), (2, 2), (3, 1), (3, 2)]
     assert number(store(), "SELECT COUNT(*) AS n FROM run WHERE status = 'finished' AND kind = 'trained'") == 2
     assert number(store(), "SELECT COUNT(*) AS n FROM prediction") == 2 * 34 * number(store(), TEST_IMAGES)
+
+
+def test_a_process_that_froze_leaves_its_run_to_the_one_that_took_it(
+    mirror: Path, undisturbed, configure, report: Report, postgres_url: str
+) -> None:
+    settings = configure(mirror=mirror, database_url=postgres_url)
+    impatient = (
+        "from datetime import timedelta",
+        "from flows import train as stage",
+        "stage.HEARD, stage.HEARTBEAT_SECONDS = timedelta(seconds=3), 0.5",
+    )
+    frozen = process(settings, *impatient, "stage.train('val5k', backbone='efficientnet_lite0', epochs=8)")
+    wait_until(lambda: number(store(), "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2") >= 2, "2 epochs")
+    frozen.send_signal(signal.SIGSTOP)
+    while number(store(), "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE state = 'idle in transaction'"):
+        frozen.send_signal(signal.SIGCONT)  # it would hold a lock
+        time.sleep(0.02)
+        frozen.send_signal(signal.SIGSTOP)
+    ended(process(settings, *impatient, "stage.train(resume=2)"))
+    frozen.send_signal(signal.SIGCONT)
+    output, _ = frozen.communicate(timeout=120)
+    assert frozen.returncode and "another process has taken it" in output
+    report(1, contents(store()), undisturbed)
+    assert sql(store(), "SELECT status, note FROM run WHERE id = 2") == [{"status": "finished", "note": None}]
+    curve = [row["epoch"] for row in sql(store(), "SELECT epoch FROM epoch_metric WHERE run_id = 2 ORDER BY epoch")]
+    assert curve == list(range(1, 9))
 
 
 def test_connections_that_drop(mirror: Path, undisturbed, configure, tmp_path: Path, report: Report) -> None:

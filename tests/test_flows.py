@@ -1,13 +1,19 @@
 """The flows, run as Prefect runs them, on a tiny mirror and on real COCO images."""
 
+from dataclasses import replace
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from prefect import flow
 from sqlalchemy import Engine
 
+from coconut_attr.annotations import annotation_files
 from coconut_attr.errors import UserError
+from coconut_attr.registry import dataset as registered
+from coconut_attr.settings import settings
 from db import queries
 from db import store as writes
 from db.check import check_report
@@ -75,6 +81,67 @@ def test_verify_notices_a_damaged_file(tiny_mirror: Path, configure) -> None:
     assert photo.read_bytes() == whole
     with pytest.raises(UserError, match="exclude each other"):
         download("val5k", verify=True, retry_failed=True)
+
+
+def test_a_data_folder_without_any_photo_is_asked_about(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror, database_url=f"sqlite:///{tiny_mirror / 'store.db'}")
+    download("val5k")
+    photos = settings.data_dir / "images.cocodataset.org"
+    photos.rename(settings.data_dir / "not mounted")
+    with pytest.raises(UserError, match="none of the 24 photos of val5k .* not mounted"):
+        download("val5k")
+    assert summary()["downloaded"] == 24
+    assert download("val5k", verify=True)["downloaded"] == 24
+    assert len(list(photos.rglob("*.jpg"))) == 24
+
+
+def test_downloads_that_read_one_annotation_file_store_each_row_once(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins when the first has read 5 rows, and overtakes it."""
+    configure(mirror=tiny_mirror)
+    listed = annotation_files
+
+    def overtaken(*arguments):
+        (file,) = listed(*arguments)
+
+        def read(skip: int):
+            (batch,) = file.read(skip)
+            yield batch[:5]
+            monkeypatch.setattr("flows.download.annotation_files", listed)
+            assert download("val5k", limit=9)["images"] == 9
+            yield batch[5:7]
+            assert download("val5k")["downloaded"] == 24
+            assert extract("val5k") == 24
+            yield batch[7:]
+
+        return [replace(file, read=read)]
+
+    monkeypatch.setattr("flows.download.annotation_files", overtaken)
+    assert download("val5k")["downloaded"] == 24
+    assert read_so_far() == [(16, True)]
+    assert extract("val5k") == 0, "no label was reset"
+    assert sql("SELECT * FROM finding WHERE stage = 'annotations'") == []
+    found = summary()
+    assert (found["with_mask"], found["segments"]) == (16, 16 + 8)
+
+
+def test_a_download_does_not_go_on_with_a_file_that_another_begins_anew(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(mirror=tiny_mirror)
+    (file,) = annotation_files(registered("val5k"), settings())
+
+    def read(skip: int):
+        (batch,) = file.read(skip)
+        yield batch[:5]
+        writes.forget_file(store(), "val5k", file.name)
+        yield batch[5:]
+
+    monkeypatch.setattr("flows.download.annotation_files", lambda *_: [replace(file, read=read)])
+    with pytest.raises(UserError, match="has been begun anew by another download"):
+        download("val5k")
+    assert read_so_far() == []
 
 
 def test_complete_annotations_do_without_their_host(tiny_mirror: Path, configure) -> None:
@@ -183,6 +250,28 @@ def test_a_run_that_is_going_on_is_not_gone_on_with(configure) -> None:
     writes.update_run(store(), run_id, heartbeat_at=writes.now() - timedelta(seconds=100))
     with pytest.raises(UserError, match="the images or labels of val5k changed"):
         train("val5k", resume=run_id)
+
+
+def test_a_flow_run_that_is_begun_again_leaves_its_training_to_a_process_that_lives(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine, where `auto` would come to another backbone."""
+    configure(mirror=tiny_mirror)
+
+    @flow
+    def begun_twice() -> tuple[int, int]:
+        first = train("val5k", backbone="efficientnet_lite0", epochs=1)
+        writes.update_run(store(), first, status="running", stamp="heartbeat_at")
+        end = Timer(2, writes.finish_run, (store(), first, "finished"))
+        end.start()
+        monkeypatch.setattr("coconut_attr.train.choose_backbone", lambda: "resnet50")
+        second = train("val5k", epochs=1, prepare=False)
+        assert not end.is_alive(), "it waited for the run's end"
+        return first, second
+
+    first, second = begun_twice()
+    assert first == second
+    assert sql("SELECT COUNT(*) AS n FROM run WHERE kind = 'trained'") == [{"n": 1}]
 
 
 def test_a_run_that_fails_is_stored_as_failed(tiny_mirror: Path, configure) -> None:

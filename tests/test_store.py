@@ -3,6 +3,8 @@
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from traceback import format_exception
 
@@ -102,7 +104,9 @@ def test_writes_may_be_repeated(store: Engine) -> None:
     assert [(row["rows_done"], row["complete"]) for row in queries.annotation_files(store, "d").values()] == [
         (2, False)
     ]
-    writes.finish_file(store, "d", "f")
+    writes.finish_file(store, "d", "f", 3)
+    assert not queries.annotation_files(store, "d")["f"]["complete"], "its third row is not here"
+    writes.finish_file(store, "d", "f", 2)
     assert queries.annotation_files(store, "d")["f"]["complete"]
 
 
@@ -220,19 +224,42 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
 
 def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
     new = {"dataset": "d", "backbone": "b", "total_parameters": 2, "trainable_parameters": 1, "config": {},
-           "environment": {}}  # fmt: skip
+           "environment": {}, "process": "its process"}  # fmt: skip
     long_ago = writes.now() - 2 * writes.SILENCE
     ids = [writes.start_run(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, writes.now())]
     killed, before_heartbeats, alive, _new = ids
     writes.update_run(store, killed, heartbeat_at=long_ago)
     writes.update_run(store, before_heartbeats, heartbeat_at=None)
-    writes.beat(store, alive)
+    assert not writes.beat(store, alive, "another process")
+    assert writes.beat(store, alive, "its process")
     assert sorted(writes.end_silent_runs(store)) == [killed, before_heartbeats]
     assert writes.end_silent_runs(store) == []
     found = [queries.run(store, key) for key in ids]
     assert [row["status"] for row in found] == ["failed", "failed", "running", "running"]
     assert found[0]["note"] == f"its process ended without a word; go on with: coconut-attr train --resume {killed}"
     assert found[0]["finished_at"] == found[0]["heartbeat_at"]
+
+
+def test_one_process_has_a_run(store: Engine) -> None:
+    run = writes.start_run(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
+                           environment={}, process="first")  # fmt: skip
+    silence = timedelta(seconds=90)
+
+    def take(process: str) -> bool:
+        return writes.take_run(store, run, process, silence, "a flow run")
+
+    assert not take("another"), "its process lives"
+    assert take("first"), "it asks again, as its answer was lost"
+    writes.update_run(store, run, heartbeat_at=writes.now() - 2 * silence)
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(take, names := ["a", "b", "c", "d"]))
+    (winner,) = (name for name, mine in zip(names, taken, strict=True) if mine)
+    assert not writes.beat(store, run, "first")
+    assert not writes.finish_run(store, run, "failed", "its connection is back", "first")
+    row = queries.run(store, run)
+    assert (row["status"], row["process"], row["flow_run_id"], row["note"]) == ("running", winner, "a flow run", None)
+    assert writes.finish_run(store, run, "finished", process=winner)
+    assert not take("another"), "it is finished"
 
 
 def test_a_reading_connection_cannot_write(store: Engine, store_url: str) -> None:
@@ -297,6 +324,7 @@ def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
         "postgresql+psycopg:/user:secret@127.0.0.1/x",
         "postgresql+psycopg://user@127.0.0.1:9/x?password=secret",
         "postgresql+psycopg://user:secret@127.0.0.1:9/x?password=secret",
+        "postgresql+psycopg://user:p@secret@127.0.0.1:9/x",
     ],
 )
 def test_a_password_is_not_shown(url: str) -> None:

@@ -30,7 +30,7 @@ def mirrored(url: str, settings: Settings) -> str:
     folder = Path(settings.mirror)
     if not folder.is_dir():
         raise SourceError(f"COCONUT_ATTR_MIRROR={settings.mirror} is not a folder (nor a URL); correct or unset it")
-    return str(folder.absolute() / parts.netloc / parts.path.lstrip("/"))
+    return str(folder / parts.netloc / parts.path.lstrip("/"))
 
 
 def hub_folder(repo: str, settings: Settings) -> tuple[fsspec.AbstractFileSystem, str]:
