@@ -148,5 +148,7 @@ def main() -> None:
             name = "_".join(map(str, problem["loc"])).upper()
             print(f"coconut-attr: COCONUT_ATTR_{name}: {problem['msg']}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        sys.exit(f"coconut-attr: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -44,7 +44,9 @@ class ImageStore:
             # Other machines write, too: a listing that is kept would not tell of it.
             self.fs, self.root = url_to_fs(url.rstrip("/"), use_listings_cache=False)
         except ImportError as error:
-            raise ImageStoreError(f"COCONUT_ATTR_IMAGE_STORE: {error}; for s3:// run: pip install s3fs") from error
+            raise ImageStoreError(
+                f"COCONUT_ATTR_IMAGE_STORE: {error}; for s3:// run: pip install -c constraints.txt -e '.[s3]'"
+            ) from error
         except ValueError as error:
             raise ImageStoreError(f"COCONUT_ATTR_IMAGE_STORE: {error}; give s3://BUCKET/PREFIX") from error
         if isinstance(self.fs, LocalFileSystem):

@@ -30,6 +30,8 @@ from coconut_attr.train import Epoch, TrainConfig, TrainingError, fit, seed_ever
 
 STATE_NAME = "state.pt"
 GRACE_SECONDS = 20
+#: Events after which training goes on only when the parent has seen to them: no file is ahead of what it has stored.
+AWAITED = frozenset({"claim", "epoch"})
 
 
 def run_folder(data_dir: Path, run: int) -> Path:
@@ -46,6 +48,7 @@ class Watcher:
     """Who is told how a run goes on.
 
     Attributes:
+        claim: the files of an epoch are about to be written; raises where another process has the run now.
         fill: views whose frozen features are stored, done and to do.
         step: epoch, and its steps, done and to do.
         epoch: the figures of a finished epoch by name, and whether it is the best so far, with its checkpoint written.
@@ -53,6 +56,7 @@ class Watcher:
         note: something that a user should know.
     """
 
+    claim: Callable[[], None] = _nothing
     fill: Callable[[int, int], None] = _nothing
     step: Callable[[int, int, int], None] = _nothing
     epoch: Callable[[dict[str, Any], bool], None] = _nothing
@@ -126,6 +130,7 @@ def run_job(job: Job, device: torch.device, watcher: Watcher) -> None:
         processes.barrier()
 
     def on_epoch(epoch: Epoch, trained: AttributeModel) -> None:
+        watcher.claim()
         if epoch.best:
             save_checkpoint(
                 job.checkpoint, trained, run=job.run, dataset=job.dataset, epoch=epoch.epoch,
@@ -183,13 +188,15 @@ def run_in_processes(job: Job, device: torch.device, watcher: Watcher, number: i
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}",
                "-m", "coconut_attr.job", str(job.folder), device.type]  # fmt: skip
     with log.open("wb") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.PIPE, text=True)
     try:
         for line in process.stdout or ():
             name, *arguments = json.loads(line)
             if name == "error":
                 raise TrainingError(*arguments)
             getattr(watcher, name)(*arguments)
+            if name in AWAITED and process.stdin:
+                print(name, file=process.stdin, flush=True)
         if code := process.wait():
             raise TrainingError(f"the training processes ended with code {code}; see {log}")
     finally:
@@ -203,6 +210,8 @@ def run_in_processes(job: Job, device: torch.device, watcher: Watcher, number: i
 def main(folder: Path, device: torch.device) -> None:
     """One of the processes; the first tells the parent what happens, a line of JSON an event, and any its error.
 
+    The parent answers those events that training must not outrun by a line.
+
     Standard output goes to the parent; what libraries print there, such as NCCL, is sent to standard error.
     """
     events = os.fdopen(os.dup(1), "w")
@@ -211,6 +220,8 @@ def main(folder: Path, device: torch.device) -> None:
     def tell(name: str, *arguments: Any) -> None:
         if name == "error" or processes.rank() == 0:
             print(json.dumps([name, *arguments]), file=events, flush=True)
+            if name in AWAITED and not sys.stdin.readline():
+                raise TrainingError("the process that started the training is gone")
 
     watcher = Watcher(
         *(lambda *arguments, name=name: tell(name, *arguments) for name in Watcher.__dataclass_fields__)  # type: ignore[misc]

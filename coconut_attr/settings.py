@@ -1,12 +1,15 @@
 """Every setting of the product, read from COCONUT_ATTR_* environment variables (or a .env file)."""
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from coconut_attr.errors import UserError
 
 
 def _absolute_folder_or_url(place: str) -> str:
@@ -22,17 +25,18 @@ def _absolute_sqlite(url: str) -> str:
     return url if relative == url else f"sqlite:///{Path(relative).absolute()}"
 
 
-#: Other processes, in other folders, are given the settings of this one.
+#: In the environment of processes that are given all settings: they read no .env, which may be another one.
+SETTLED = "COCONUT_ATTR_SETTLED"
 Absolute = Annotated[Path, AfterValidator(Path.absolute)]
+AbsoluteOrNone = Annotated[Absolute | None, BeforeValidator(lambda path: path or None)]
 
 
 class Settings(BaseSettings):
     """Settings; field NAME is read from the environment variable COCONUT_ATTR_NAME. Paths are absolute."""
 
     model_config = SettingsConfigDict(
-        env_prefix="COCONUT_ATTR_", env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=True,
-        hide_input_in_errors=True,
-    )  # fmt: skip
+        env_prefix="COCONUT_ATTR_", env_file=".env", extra="ignore", validate_default=True, hide_input_in_errors=True
+    )
 
     data_dir: Absolute = Field(Path("data"), description="Folder of images, masks, checkpoints and SQLite files")
     database_url: Annotated[str, AfterValidator(_absolute_sqlite)] = Field(
@@ -44,10 +48,10 @@ class Settings(BaseSettings):
     mirror: Annotated[str, AfterValidator(_absolute_folder_or_url)] = Field(
         "", description="Folder or URL laid out under the upstream host names, used in their place"
     )
-    annotations_dir: Absolute | None = Field(
+    annotations_dir: AbsoluteOrNone = Field(
         None, description="Folder in COCONut's Kaggle layout, read instead of the hub"
     )
-    rules_file: Absolute | None = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
+    rules_file: AbsoluteOrNone = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train and predict")
     processes: int = Field(0, ge=0, description="Training processes (torchrun); 0: one for each GPU, else one")
     download_threads: int = Field(16, ge=1, le=64, description="Simultaneous image requests of one download task")
@@ -80,5 +84,9 @@ def settings() -> Settings:
 
     Raises:
         pydantic.ValidationError: a variable has a value of the wrong kind.
+        UserError: the file .env is no text.
     """
-    return Settings()
+    try:
+        return Settings(_env_file=None) if SETTLED in os.environ else Settings()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{Path('.env').absolute()} is not UTF-8 text: {error}") from error

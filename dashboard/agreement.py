@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
-from coconut_attr.gold import Agreement, Overall, agree, overall
+from coconut_attr.gold import Agreement, Interval, Overall, agree, intervals, overall
 from dashboard import data
 from db.counts import COMBINED
 from db.labels import SOURCES, combined_labels, source_labels
@@ -28,12 +28,14 @@ def labels(dataset: str, coco_ids: Sequence[int], source: str) -> States:
 
 @dataclass(frozen=True)
 class Summary:
-    """`coconut_attr.gold.overall`, the counts behind it, and what calling every cell present, or absent, would reach.
+    """`coconut_attr.gold.overall` and `intervals`, the counts behind them, and what calling every cell present, or
+    absent, would reach.
 
     Macro baselines are means over the attributes over which the macro precision is one.
     """
 
     overall: Overall
+    intervals: dict[str, Interval]
     images: int
     gold_cells: int
     gold_present: int
@@ -42,13 +44,14 @@ class Summary:
     baselines: dict[str, float]
 
 
-def summarise(rows: Sequence[Agreement], table: pd.DataFrame, images: int) -> Summary:
+def summarise(rows: Sequence[Agreement], table: pd.DataFrame, found: States, gold: States) -> Summary:
     """The summary of `agree`'s rows and of their table."""
     present, cells = int(table["gold_present"].sum()), int(table["gold_cells"].sum())
     micro = present / cells if cells else math.nan
     return Summary(
         overall=overall(rows),
-        images=images,
+        intervals=intervals(found, gold),
+        images=len(gold),
         gold_cells=cells,
         gold_present=present,
         recall_micro=table["present_right"].sum() / present if present else math.nan,
@@ -67,7 +70,7 @@ def compare(found: States, gold: States) -> tuple[pd.DataFrame, Summary]:
     rows = agree(found, gold)
     truth = np.array(list(gold.values()))
     table = pd.DataFrame([_row(row, int((truth[:, k] >= 0).sum())) for k, row in enumerate(rows)])
-    return table, summarise(rows, table, len(gold))
+    return table, summarise(rows, table, found, gold)
 
 
 def _row(row: Agreement, gold_cells: int) -> data.Row:

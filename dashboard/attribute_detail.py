@@ -144,8 +144,10 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
     charts.show(alt.layer(*layers), 280, _("Reliability curve"), "reliability chart")
     st.caption(
         _(
-            "Expected calibration error {ece} over {bins} bins; a point's area is its n. Dotted: perfect calibration.",
+            "Expected calibration error {ece} ({interval}) over {bins} bins; a point's area is its n. Dotted: perfect "
+            "calibration.",
             ece=ui.number(scores["ece"]),
+            interval=ui.interval(scores["ece_low"], scores["ece_high"]),
             bins=BINS,
         )
     )

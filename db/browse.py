@@ -81,8 +81,8 @@ def images_with_all(
     )  # fmt: skip
 
 
-def images_near(engine: Engine, run: int, probabilities: Sequence[float], size: int) -> Rows:
-    """Images whose stored probabilities of a run are nearest to these (`distance`: Euclidean, squared)."""
+def images_near(engine: Engine, run: int, dataset: str, split: str, probabilities: Sequence[float], size: int) -> Rows:
+    """Images of a split whose stored probabilities of a run are nearest to these (`distance`: Euclidean, squared)."""
     parameters = {f"p{k}": float(value) for k, value in enumerate(probabilities)}
     values = ", ".join(f"({k}, CAST(:p{k} AS DOUBLE PRECISION))" for k in range(len(probabilities)))
     return sql(
@@ -90,9 +90,10 @@ def images_near(engine: Engine, run: int, probabilities: Sequence[float], size: 
         f"WITH q (attribute_id, value) AS (VALUES {values})"  # noqa: S608
         f" SELECT {IMAGE}, i.dataset, i.split, n.distance FROM (SELECT p.image_id,"
         " SUM((p.probability - q.value) * (p.probability - q.value)) AS distance"
-        " FROM prediction p JOIN q ON q.attribute_id = p.attribute_id WHERE p.run_id = :run"
+        " FROM prediction p JOIN q ON q.attribute_id = p.attribute_id JOIN image j ON j.id = p.image_id"
+        " WHERE p.run_id = :run AND j.dataset = :dataset AND j.split = :split"
         " GROUP BY p.image_id ORDER BY distance LIMIT :size) n JOIN image i ON i.id = n.image_id ORDER BY n.distance",
-        run=run, size=size, **parameters,
+        run=run, dataset=dataset, split=split, size=size, **parameters,
     )  # fmt: skip
 
 

@@ -43,9 +43,10 @@ def _image_problems(dataset: Dataset, item: queries.Annotated, categories: Seque
     problems = []
     if image["state"] == "done":
         problems += check_photo(data_dir / image["path"], image["sha256"])
+    elif image["state"] == "failed":
+        problems.append(Problem("annotation without image", f"{image['error_class']}: {image['error']}"))
     else:
-        why = f"{image['error_class']}: {image['error']}" if image["state"] else "not tried yet"
-        problems.append(Problem("annotation without image", why))
+        problems.append(Problem("image not asked for", "its photo has not been tried"))
     if image["mask_path"]:
         shape = (image["height"], image["width"])
         problems += check_annotation(data_dir / image["mask_path"], item.infos, shape, categories)
@@ -100,7 +101,7 @@ def check(
         engine = _open_existing()
         image_ids = queries.image_ids(engine, dataset)
         if not image_ids:
-            raise UserError(f"the store holds no image of {dataset}; run: prefect deployment run download/{dataset}")
+            raise UserError(f"the store holds no image of {dataset}; run: coconut-attr download {dataset}")
         size = settings().shard_size
         shards = [image_ids[start : start + size] for start in range(0, len(image_ids), size)]
         errors = Console(stderr=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import RowMapping
 
 from coconut_attr.settings import settings
 from db.admin import db_commands
@@ -14,7 +15,7 @@ from db.engine import connect, open_for_reading, shown
 from db.labels import labels_commands
 from db.mirror import mirror_commands
 from db.queries import DatabaseError, sql
-from db.store import end_silent_runs
+from db.runs import end_silent
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +31,7 @@ def status(runs: Annotated[int, typer.Option(help="Runs to show, newest first.",
     """What the store holds: datasets and runs. Runs whose process has died are noted as failed."""
     engine = open_for_reading(settings().sqlalchemy_url)
     with suppress(DatabaseError):  # an account that may only read
-        end_silent_runs(connect(settings().sqlalchemy_url))
+        end_silent(connect(settings().sqlalchemy_url))
     console = Console()
     console.print(f"store: {shown(engine)}", soft_wrap=True)
     datasets = Table("dataset", *(["images", "downloaded", "failed", "with mask", "captions", "segments", "labelled"]))
@@ -40,13 +41,27 @@ def status(runs: Annotated[int, typer.Option(help="Runs to show, newest first.",
         )
         datasets.add_row(row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"), *(f"{n:,}" for n in numbers))
     console.print(datasets)
-    table = Table("run", "kind", "status", "dataset", "backbone", "n", "accuracy", "all absent", "mAP", "prior mAP")
-    query = "SELECT * FROM run_summary ORDER BY run_id DESC LIMIT :runs"
+    table = Table("run", "kind", "status", "trained on", "backbone", "scored on", "n", "accuracy (95 %)", "all absent",
+                  "mAP (95 %)", "prior")  # fmt: skip
+    query = (
+        "SELECT * FROM run_summary WHERE run_id IN (SELECT id FROM run ORDER BY id DESC LIMIT :runs)"
+        " ORDER BY run_id DESC, evaluated_on, split"
+    )
     for row in sql(engine, query, runs=runs):
         table.add_row(
             str(row["run_id"]), row["kind"], row["status"], row["trained_on"], row["backbone"],
+            "" if row["split"] is None else f"{row['evaluated_on']} {row['split']}",
             "" if row["decisions"] is None else f"{row['decisions']:,}",
-            *("" if row[key] is None else f"{row[key]:.3f}"
-              for key in ("accuracy", "all_absent_accuracy", "map", "prior_map")),
+            _with_interval(row, "accuracy"), _number(row["all_absent_accuracy"]),
+            _with_interval(row, "map"), _number(row["prior_map"]),
         )  # fmt: skip
     console.print(table)
+
+
+def _with_interval(row: RowMapping, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return _number(row[name]) + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, delete, text
 from db.bulk import insert_rows
 from db.models import CooccurrenceCount, DatasetCount, LabelCount, now
 from db.queries import sql
+from db.retry import persistent
 from db.store import table_of, upsert
 
 COMBINED = "combined"
@@ -38,6 +39,7 @@ EVIDENCE = """
     GROUP BY i.split, e.attribute_id, e.source"""
 
 
+@persistent
 def refresh_counts(engine: Engine, dataset: str) -> None:
     """Count a dataset's images, labels, evidence and co-occurrences anew."""
     ids = [row["id"] for row in sql(engine, "SELECT id FROM attribute ORDER BY id")]

@@ -27,7 +27,8 @@ from coconut_attr.settings import Settings
 from db.models import Download, DownloadClaim, Image, now
 from db.periodic import every
 from db.queries import Rows, mask_paths
-from db.store import clock, forget_downloads, persistent, record_downloads, upsert
+from db.retry import persistent
+from db.store import clock, forget_downloads, record_downloads, upsert
 
 #: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
 Mode = Literal["new", "failed", "verify"]
@@ -50,6 +51,7 @@ class Work:
     last_id: int | None = None
 
 
+@persistent
 def plan(engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", limit: int | None = None) -> Work:
     """The work that there is now; images whose files have gone or changed their length are new again.
 
@@ -136,6 +138,7 @@ def worker_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
+@persistent
 def release_dead(engine: Engine) -> None:
     """Give back what workers of this machine hold whose processes are gone."""
     with engine.connect() as connection:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, ProgrammingError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from coconut_attr.errors import UserError
+from db.retry import persistent
 
 BUSY_MS = 60_000
 LOG_BYTES = 2**25
@@ -26,7 +27,7 @@ class StoreError(UserError):
     """The store cannot be opened; the message says why and what to do."""
 
 
-def connect(url: str, *, read_only: bool = False) -> Engine:
+def connect(url: str, *, read_only: bool = False, patient: bool = False) -> Engine:
     """An engine for a store URL.
 
     SQLite gets write-ahead logging, a busy timeout, foreign keys, and transactions that take the write lock when they
@@ -34,6 +35,7 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
 
     Args:
         read_only: refuse every write, whatever the account may do.
+        patient: wait for a server that is away at the first connection, too, be it that the address is wrong.
 
     Raises:
         StoreError: the URL is no database URL, or of another kind of database, or (read-only) the SQLite file does not
@@ -56,7 +58,7 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
         engine = create_engine(parsed, pool_pre_ping=True, connect_args=options)
         if not read_only:  # a reader is told at once
-            _wait_while_away(engine)
+            _wait_while_away(engine, patient)
         return engine
 
     path = Path(parsed.database or "")
@@ -86,13 +88,16 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     return engine
 
 
-def _wait_while_away(engine: Engine) -> None:
-    """Have an engine that has been connected before wait for a server that is away, be it restarting or crashed."""
-    patience = Retrying(
+def _wait_while_away(engine: Engine, patient: bool) -> None:
+    """Have an engine wait for a server that is away, be it restarting or crashed; if it is not patient, only once it
+    has been connected."""
+    attempts = Retrying(
         retry=retry_if_exception_type(OperationalError), wait=wait_exponential_jitter(initial=0.2, max=5),
         stop=stop_after_delay(AWAY_SECONDS), reraise=True,
     )  # fmt: skip
     known = threading.Event()
+    if patient:
+        known.set()
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect, _record, arguments, options):
@@ -100,7 +105,7 @@ def _wait_while_away(engine: Engine) -> None:
             connection = dialect.connect(*arguments, **options)
             known.set()
             return connection
-        return patience(dialect.connect, *arguments, **options)
+        return attempts(dialect.connect, *arguments, **options)
 
 
 def _config(engine: Engine | None = None) -> Config:
@@ -131,10 +136,15 @@ def current_revision(engine: Engine) -> str | None:
         StoreError: the server does not answer or refuses the account, or the file is no SQLite database.
     """
     try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+        return _revision(engine)
     except DatabaseError as error:
         raise StoreError(f"cannot open {shown(engine)}: {error.orig}") from error
+
+
+@persistent
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
@@ -150,14 +160,14 @@ def downgrade(engine: Engine, revision: str) -> None:
         command.downgrade(_config(engine), revision)
 
 
-def open_store(url: str) -> Engine:
-    """An engine for a store whose schema is this code's.
+def open_store(url: str, *, patient: bool = False) -> Engine:
+    """An engine for a store whose schema is this code's; `patient` as in `connect`.
 
     Raises:
         StoreError: it cannot be opened, was made by a newer version of this program, or by an older one, and the
             account may not change the schema.
     """
-    engine = connect(url)
+    engine = connect(url, patient=patient)
     current = current_revision(engine)
     if current is not None and current not in known_revisions():
         raise StoreError(f"{shown(engine)} has schema {current}, newer than this program: upgrade the program")

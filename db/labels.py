@@ -12,7 +12,7 @@ from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX
 from coconut_attr.errors import UserError
 from coconut_attr.evidence import Evidence
 from coconut_attr.extract import combine
-from coconut_attr.gold import Agreement, Overall, agree, load_gold, overall
+from coconut_attr.gold import Agreement, Interval, agree, intervals, load_gold, overall
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from db.engine import open_for_reading
@@ -66,16 +66,17 @@ def report(
     name = registered(dataset).name
     labels = combined_labels(engine, name, list(gold))
     if not labels:
-        raise UserError(
-            f"no labelled image of {name} is in the gold set; label it: prefect deployment run extract/{name}"
-        )
+        raise UserError(f"no labelled image of {name} is in the gold set; run: coconut-attr run --dataset {name}")
     gold = {coco_id: states for coco_id, states in gold.items() if coco_id in labels}
     console = Console()
     console.print(f"{name}: {len(gold)} images of the gold set's {part} part, {len(gold) * len(ATTRIBUTES):,} cells")
-    table = Table("source", "known cells", "present: right", "macro", "absent: right", "macro", "recall of present")
+    table = Table("source", "known cells", "present: right", "macro", "absent: right", "macro", "recall of present",
+                  caption="95 % intervals: bootstrap over images, and Wilson's where that is wider")  # fmt: skip
     found = {**source_labels(engine, name, list(gold)), "combined": labels}
     for key, states in found.items():
-        table.add_row(key, *_summary(overall(agree(states, gold))))
+        table.add_row(key, *_summary(states, gold))
+    table.add_section()
+    table.add_row("one state for all", *_baselines(gold))
     console.print(table)
     table = Table("attribute", "known", "present: right", "absent: right", "recall of present", title=source)
     for row in agree(found[source], gold):
@@ -83,14 +84,28 @@ def report(
     console.print(table)
 
 
-def _summary(row: Overall) -> list[str]:
+def _summary(states: States, gold: States) -> list[str]:
+    row, interval = overall(agree(states, gold)), intervals(states, gold)
     return [
         f"{row.coverage:.1%}",
-        f"{_share(row.present_micro)} of {row.present}",
-        _share(row.present_macro),
-        f"{_share(row.absent_micro)} of {row.absent}",
-        _share(row.absent_macro),
-        _share(row.recall_macro),
+        f"{_share(row.present_micro, interval['present_micro'])} of {row.present}",
+        _share(row.present_macro, interval["present_macro"]),
+        f"{_share(row.absent_micro, interval['absent_micro'])} of {row.absent}",
+        _share(row.absent_macro, interval["absent_macro"]),
+        _share(row.recall_macro, interval["recall_macro"]),
+    ]
+
+
+def _baselines(gold: States) -> list[str]:
+    """What calling every cell present reaches, and what calling every cell absent does."""
+    present, absent = (overall(agree(dict.fromkeys(gold, [state] * len(ATTRIBUTES)), gold)) for state in (1, 0))
+    return [
+        _share(present.coverage),
+        f"{_share(present.present_micro)} of {present.present}",
+        _share(present.present_macro),
+        f"{_share(absent.absent_micro)} of {absent.absent}",
+        _share(absent.absent_macro),
+        _share(present.recall_macro),
     ]
 
 
@@ -98,5 +113,9 @@ def _cells(row: Agreement) -> list[str]:
     return [f"{row.present_right} of {row.present}", f"{row.absent_right} of {row.absent}", _share(row.recall)]
 
 
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.1%}"
+def _share(value: float, interval: Interval | None = None) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1%}" + (
+        f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval and interval[0] <= interval[1] else ""
+    )

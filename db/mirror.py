@@ -37,7 +37,7 @@ def export(
     engine = open_for_reading(settings().sqlalchemy_url)
     image_ids = queries.image_ids(engine, dataset)
     if not image_ids:
-        raise UserError(f"the store holds no image of {dataset}; run: prefect deployment run download/{dataset}")
+        raise UserError(f"the store holds no image of {dataset}; run: coconut-attr download {dataset}")
     files = queries.annotation_files(engine, dataset)
     origins = [f"{row['origin']}, {name}, SHA-256 {row['sha256'] or 'not known'}" for name, row in files.items()]
     things = {category.id for category in load_rules().rules.category.values() if category.thing}

@@ -12,11 +12,13 @@ from coconut_attr.errors import UserError
 from coconut_attr.sources.records import SegmentInfo
 from db.engine import shown
 from db.models import Caption, Download, Image, ImageAttribute, Run, Segment
+from db.retry import persistent
 
 Rows = Sequence[RowMapping]
 DatabaseError = SQLAlchemyError  #: a query could not be answered: the database is gone, damaged or locked
 
 
+@persistent
 def sql(engine: Engine, query: str, **parameters: Any) -> Rows:
     """Rows of a SQL query with named parameters (:name); a list fills the right side of an IN."""
     lists: list[BindParameter[Any]] = [
@@ -40,6 +42,7 @@ def annotation_files(engine: Engine, dataset: str) -> dict[str, RowMapping]:
     return {row["name"]: row for row in sql(engine, query, dataset=dataset)}
 
 
+@persistent
 def annotated_ids(engine: Engine, dataset: str) -> set[int]:
     """COCO ids of the images of a dataset whose annotation is of a known file."""
     query = select(Image.coco_id).where(Image.dataset == dataset, Image.annotation_file.is_not(None))
@@ -47,6 +50,7 @@ def annotated_ids(engine: Engine, dataset: str) -> set[int]:
         return set(connection.execute(query).scalars())
 
 
+@persistent
 def image_ids(engine: Engine, dataset: str) -> list[int]:
     """Ids of the images of a dataset: those of one annotation file together, and those of one URL folder in it."""
     query = select(Image.id).where(Image.dataset == dataset).order_by(Image.annotation_file, Image.url, Image.id)
@@ -54,6 +58,7 @@ def image_ids(engine: Engine, dataset: str) -> list[int]:
         return list(connection.execute(query).scalars())
 
 
+@persistent
 def mask_paths(engine: Engine, dataset: str) -> set[str]:
     """Paths, relative to the data folder, of the masks of a dataset."""
     query = select(Image.mask_path).where(Image.dataset == dataset, Image.mask_path.is_not(None))
@@ -61,6 +66,7 @@ def mask_paths(engine: Engine, dataset: str) -> set[str]:
         return {path for path in connection.execute(query).scalars() if path}
 
 
+@persistent
 def photo_bytes(engine: Engine, dataset: str) -> dict[str, int]:
     """Bytes of the downloaded photos of a dataset, by their paths relative to the data folder."""
     query = select(Image.path, Image.bytes).where(Image.dataset == dataset, Image.path.is_not(None))
@@ -68,11 +74,13 @@ def photo_bytes(engine: Engine, dataset: str) -> dict[str, int]:
         return {path: size or 0 for path, size in connection.execute(query).tuples() if path}
 
 
+@persistent
 def count_images(engine: Engine, dataset: str) -> int:
     with engine.connect() as connection:
         return connection.execute(select(func.count()).where(Image.dataset == dataset)).scalar_one()
 
 
+@persistent
 def images_to_label(engine: Engine, dataset: str, rule_version: str) -> list[int]:
     """Ids of the images that are there and have no labels by these rules."""
     query = (
@@ -111,6 +119,7 @@ class OtherStoreError(UserError):
     """Images that a flow has listed are not in this store, so it is not the flow's."""
 
 
+@persistent
 def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated]:
     """Images with their segments and captions, in the given order.
 
@@ -150,6 +159,7 @@ class LabelledImage:
     states: list[int]
 
 
+@persistent
 def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledImage]:
     """The labelled images of a split, by COCO id."""
     query = (
@@ -177,12 +187,14 @@ def evidence_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
     return sql(engine, query, dataset=dataset, ids=list(coco_ids))
 
 
+@persistent
 def run(engine: Engine, run_id: int) -> RowMapping | None:
     """A run by its id."""
     with engine.connect() as connection:
         return connection.execute(select(Run.__table__).where(Run.id == run_id)).mappings().one_or_none()
 
 
+@persistent
 def run_of_flow(engine: Engine, flow_run_id: str) -> RowMapping | None:
     """The run that a Prefect flow run began last."""
     table = Run.__table__
@@ -191,6 +203,7 @@ def run_of_flow(engine: Engine, flow_run_id: str) -> RowMapping | None:
         return connection.execute(query).mappings().one_or_none()
 
 
+@persistent
 def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
     """The finished run of this project that was started last on a dataset, with these column values."""
     table = Run.__table__
@@ -201,6 +214,7 @@ def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
         return connection.execute(query.order_by(table.c.id.desc()).limit(1)).mappings().one_or_none()
 
 
+@persistent
 def coco_ids(engine: Engine, dataset: str) -> set[int]:
     """COCO ids of the images of a dataset."""
     with engine.connect() as connection:
@@ -385,6 +399,7 @@ def categories(engine: Engine) -> Rows:
     return sql(engine, "SELECT id, name, isthing FROM category ORDER BY id")
 
 
+@persistent
 def label_versions(engine: Engine, dataset: str, split: str | None) -> list[str]:
     """The rule versions that the labels of a dataset, or of one split of it, were made with; none: no labels."""
     query = select(Image.rule_version).where(Image.dataset == dataset, Image.rule_version.is_not(None)).distinct()

@@ -2,50 +2,35 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, String, Table, cast, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
-from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from db.bulk import Row, insert_rows, update_rows
 from db.models import (
     AnnotationFile,
     Attribute,
     AttributeEvidence,
-    AttributeMetric,
     Base,
     Caption,
     Category,
     Dataset,
     Download,
     DownloadClaim,
-    EpochMetric,
     Finding,
     Image,
     ImageAttribute,
-    Prediction,
     Progress,
-    Run,
-    RunMetric,
     Segment,
     now,
 )
+from db.retry import persistent
 
 _FILE = ("path", "sha256", "bytes")  # columns of an image that tell of its file
-SILENCE = timedelta(minutes=10)  # after which a run that says nothing is taken for dead
 BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
-
-
-def _cut_off(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and error.connection_invalidated
-
-
-#: For writes in the middle of long work: one whose connection is lost is done again when the server is back.
-persistent = retry(retry=retry_if_exception(_cut_off), stop=stop_after_attempt(4), reraise=True)
 
 
 def table_of(model: type[Base]) -> Table:
@@ -92,6 +77,7 @@ def clock(connection: Connection) -> datetime:
     return connection.execute(select(func.now())).scalar_one() if connection.dialect.name == "postgresql" else now()
 
 
+@persistent
 def sync_reference(
     engine: Engine, datasets: Iterable[Row], attributes: Iterable[Row], categories: Iterable[Row]
 ) -> None:
@@ -112,6 +98,7 @@ def _image_ids(connection: Connection, dataset: str, coco_ids: Sequence[int]) ->
     return found
 
 
+@persistent
 def add_panoptic(
     engine: Engine,
     dataset: str,
@@ -158,6 +145,7 @@ def add_panoptic(
         return True
 
 
+@persistent
 def finish_file(engine: Engine, dataset: str, file: str, rows: int) -> None:
     """Note that an annotation file has been read to its end, where all of its rows are stored."""
     with engine.begin() as connection:
@@ -165,6 +153,7 @@ def finish_file(engine: Engine, dataset: str, file: str, rows: int) -> None:
         connection.execute(update(AnnotationFile).where(*key).values(complete=True, updated_at=now()))
 
 
+@persistent
 def forget_file(engine: Engine, dataset: str, file: str) -> None:
     """Have an annotation file read anew. Its images, masks and segments stay until theirs are read again."""
     with engine.begin() as connection:
@@ -174,6 +163,7 @@ def forget_file(engine: Engine, dataset: str, file: str) -> None:
         connection.execute(images.values(annotation_file=None))
 
 
+@persistent
 def add_captions(
     engine: Engine, dataset: str, images: Sequence[Row], captions: Sequence[Row], findings: Sequence[Row] = ()
 ) -> int:
@@ -238,6 +228,7 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
     return len(replaced)
 
 
+@persistent
 def forget_downloads(engine: Engine, image_ids: Sequence[int]) -> None:
     """Take images for not downloaded, as their files are gone."""
     with engine.begin() as connection:
@@ -341,105 +332,6 @@ def _changed(connection: Connection, model: type[Base], image_ids: Sequence[int]
             after[row["image_id"]].add(pick(row))
     new = {row["image_id"] for row in rows} - before.keys()
     return new | {key for key in before if before[key] != after[key]}
-
-
-def start_run(engine: Engine, **columns: Any) -> int:
-    """Store a run that begins now; returns its id."""
-    with engine.begin() as connection:
-        time_now = clock(connection)
-        row = {"kind": "trained", "status": "running", "started_at": time_now, "heartbeat_at": time_now, **columns}
-        return connection.execute(insert(Run).returning(Run.id), row).scalar_one()
-
-
-@persistent
-def update_run(engine: Engine, run_id: int, *, process: str | None = None, stamp: str = "", **columns: Any) -> bool:
-    """Set columns of a run, and the one that `stamp` names to the present time.
-
-    Args:
-        process: only while this process has the run (None: whichever has it).
-
-    Returns:
-        Whether it was done.
-    """
-    with engine.begin() as connection:
-        times = {stamp: clock(connection)} if stamp else {}
-        key = (Run.id == run_id,) if process is None else (Run.id == run_id, Run.process == process)
-        return connection.execute(update(Run).where(*key).values(**columns, **times)).rowcount == 1
-
-
-def finish_run(engine: Engine, run_id: int, status: str, note: str | None = None, process: str | None = None) -> bool:
-    """Note that a run has ended: `finished`, `cancelled`, or `failed` (with why); else as `update_run`."""
-    return update_run(engine, run_id, process=process, stamp="finished_at", status=status, note=note)
-
-
-@persistent
-def take_run(engine: Engine, run_id: int, process: str, silence: timedelta, flow_run_id: str | None) -> bool:
-    """Have a process go on with a run, in another Prefect run perhaps, unless it is finished or another process was
-    heard of in the time of `silence`. Of several that try, one gets it.
-
-    Returns:
-        Whether the process has the run.
-    """
-    with engine.begin() as connection:
-        time_now = clock(connection)
-        unheard = or_(Run.status != "running", Run.heartbeat_at.is_(None), Run.heartbeat_at <= time_now - silence)
-        free = (Run.id == run_id, Run.status != "finished", or_(unheard, Run.process == process))
-        begun = {"status": "running", "finished_at": None, "note": None, "flow_run_id": flow_run_id}
-        changes = {**begun, "process": process, "heartbeat_at": time_now}
-        return connection.execute(update(Run).where(*free).values(changes)).rowcount == 1
-
-
-def beat(engine: Engine, run_id: int, process: str) -> bool:
-    """Note that the process of a run is alive; returns whether it has the run still."""
-    return update_run(engine, run_id, process=process, stamp="heartbeat_at")
-
-
-def is_alive(engine: Engine, run_id: int, within: timedelta) -> bool:
-    """Whether a run is going on and was heard of in this time."""
-    with engine.connect() as connection:
-        heard = (Run.status == "running", Run.heartbeat_at > clock(connection) - within)
-        return connection.execute(select(Run.id).where(Run.id == run_id, *heard)).scalar() is not None
-
-
-def end_silent_runs(engine: Engine) -> list[int]:
-    """Note as failed those runs that have not been heard of for `SILENCE`; returns their ids."""
-    last = func.coalesce(Run.heartbeat_at, Run.started_at)
-    note = "its process ended without a word; go on with: coconut-attr train --resume "
-    with engine.begin() as connection:
-        silent = (Run.status == "running", last < clock(connection) - SILENCE)
-        changes = {"status": "failed", "finished_at": last, "note": note + cast(Run.id, String)}
-        return list(connection.scalars(update(Run).where(*silent).values(changes).returning(Run.id)))
-
-
-@persistent
-def record_epoch(engine: Engine, run_id: int, epoch: Row) -> None:
-    """Store one epoch of a run."""
-    with engine.begin() as connection:
-        upsert(connection, EpochMetric, [{"run_id": run_id, **epoch}])
-
-
-@persistent
-def record_evaluation(
-    engine: Engine,
-    run_id: int,
-    dataset: str,
-    split: str,
-    overall: Sequence[Row],
-    attributes: Sequence[Row],
-    predictions: Sequence[Row],
-) -> None:
-    """Store the scores and predictions of a run on a split, in place of earlier ones.
-
-    Args:
-        overall: `name`, `value`, `low`, `high`, `n`, `images`.
-        attributes: columns of `attribute_metric` but its first three.
-        predictions: `image_id`, `attribute_id`, `probability`.
-    """
-    key = {"run_id": run_id, "dataset": dataset, "split": split}
-    with engine.begin() as connection:
-        upsert(connection, RunMetric, [{**key, **row} for row in overall])
-        upsert(connection, AttributeMetric, [{**key, **row} for row in attributes])
-        upsert(connection, Prediction, [{"run_id": run_id, **row} for row in predictions])
 
 
 @persistent

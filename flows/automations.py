@@ -21,15 +21,17 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
-from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
 #: Of every deployment, so that the automations leave alone what others run on the same server.
 TAG: Final = "coconut-attr"
+HEARTBEAT_SECONDS: Final = 30  #: the least that Prefect allows
 ATTEMPTS: Final = 3
 #: The worker tells of a death twice, the second time when it has imported the flow for its hooks; a run that is begun
 #: again before that would be taken for dead, and begun a third time beside itself.
 SETTLED: Final = timedelta(seconds=60)
+#: In which the process of a run has begun: it imports torch first, from a slow disk perhaps.
+BEGUN: Final = timedelta(minutes=10)
 OVERDUE: Final = timedelta(minutes=5)  #: after which the automation will not queue a crashed run any more
 STALE: Final = timedelta(days=2)  #: after which a crashed run is not worth queueing
 _GOES_ON: Final = "its process died: it goes on"
@@ -43,7 +45,7 @@ def _states(*names: str) -> set[str]:
 def register(client: SyncPrefectClient) -> None:
     """Create or update the automations, and see to what a server that was away has forgotten."""
     present = {found.name: found for found in client.read_automations()}
-    for automation in (_notice_dead_runs(), _run_again()):
+    for automation in (_notice_dead_runs(), _run_again(), _begin_again()):
         found = present.get(automation.name)
         if found is None:
             client.create_automation(automation)
@@ -100,7 +102,7 @@ def _notice_dead_runs() -> AutomationCore:
         "notice dead runs",
         after={_HEARTBEAT},
         expect={_HEARTBEAT, *_states("Completed", "Failed", "Cancelled", "Crashed")},
-        within=timedelta(seconds=3 * (get_current_settings().flows.heartbeat_frequency or 180)),
+        within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
         action=ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process has died"),
     )
 
@@ -114,6 +116,17 @@ def _run_again() -> AutomationCore:
         within=SETTLED,
         action=ChangeFlowRunState(state=StateType.SCHEDULED, message=_GOES_ON),
         run_counts=[str(attempt) for attempt in range(1, ATTEMPTS)],
+    )
+
+
+def _begin_again() -> AutomationCore:
+    """A worker that dies between taking a run and the run's begin leaves it `Pending`, with its place in the pool."""
+    return _automation(
+        "begin runs again",
+        after=_states("Pending"),
+        expect=_states("Running", "Scheduled", "Completed", "Failed", "Cancelling", "Cancelled", "Crashed"),
+        within=BEGUN,
+        action=ChangeFlowRunState(state=StateType.SCHEDULED, message="its process did not begin: another will"),
     )
 
 

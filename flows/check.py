@@ -10,6 +10,7 @@ from coconut_attr.registry import Dataset
 from coconut_attr.registry import dataset as registered
 from db import check as checks
 from db import queries
+from flows.parameters import DatasetName
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
@@ -17,7 +18,7 @@ from flows.store import store
 
 
 @flow
-def check(dataset: str = "val5k") -> dict[str, int]:
+def check(dataset: DatasetName = "val5k") -> dict[str, int]:
     """Check a dataset; what is found stands in the table `finding`, in place of what an earlier check found.
 
     Returns:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from coconut_attr.registry import DATASETS
 from coconut_attr.registry import dataset as registered
-from coconut_attr.settings import settings
+from coconut_attr.settings import SETTLED, settings
 from coconut_attr.sources.upstream import HUB, mirrored, reachable
 from db import queries
 
@@ -84,7 +84,7 @@ def train(
     profile: Annotated[str, typer.Option(help="Named settings: default, or report (the earlier run's).")] = "default",
     backbone: Annotated[str | None, typer.Option(help="Image encoder; by default what has weights here.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs to train.", min=1)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.", min=0, max=2**32 - 1)] = None,
     resume: Annotated[int | None, typer.Option(help="Go on with this interrupted run, by its own settings.")] = None,
 ) -> None:
     """Train on a dataset (what is missing of it is fetched and labelled first), and score the run on the test split."""
@@ -104,8 +104,10 @@ def local_prefect(console: Console) -> Iterator[None]:
     """A Prefect server with the deployments, the one that is there or one for this command alone."""
     from prefect.logging.handlers import APILogHandler
 
+    from db.engine import connect, current_revision
     from flows.local import quiet_console, stack
 
+    current_revision(connect(settings().sqlalchemy_url))  # a mistake is told before a server is started
     with stack(settings().data_dir / "logs") as processes:
         start_local(processes, console)
         quiet_console(progress=not sys.stderr.isatty())
@@ -135,7 +137,7 @@ def start_local(processes: "Stack", console: Console) -> None:
 
     # Children run in the project's folder, whatever folder (and its .env) this command was given in.
     given = settings().model_dump(include=settings().model_fields_set | {"data_dir"}, exclude_none=True)
-    os.environ |= {f"COCONUT_ATTR_{name.upper()}": str(value) for name, value in given.items()}
+    os.environ |= {f"COCONUT_ATTR_{name.upper()}": str(value) for name, value in given.items()} | {SETTLED: "1"}
     os.environ["PREFECT_API_URL"] = url = api_url()
     started = launch_server(processes, settings().data_dir)
     from flows import deployments  # imports torch, which takes seconds: the server starts meanwhile

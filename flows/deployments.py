@@ -74,6 +74,8 @@ def deploy(client: SyncPrefectClient, flow: Flow, options: Mapping[str, Mapping[
             parameter_openapi_schema={**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False},
             enforce_parameter_schema=True,
             tags=[automations.TAG],
+            # Given to the process, as a worker may have been started where no prefect.toml says so.
+            job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_SECONDS)}},
             **own,
         )
     return [f"{flow.name}/{name}" for name in options]

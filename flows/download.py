@@ -23,6 +23,7 @@ from db import queries
 from db import store as writes
 from db.counts import refresh_counts
 from db.downloads import Work, fetch_claimed, pending, plan, upload_masks
+from flows.parameters import DatasetName, Positive
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.store import store
@@ -30,8 +31,8 @@ from flows.store import store
 
 @flow
 def download(
-    dataset: str = "val5k",
-    limit: int | None = None,
+    dataset: DatasetName = "val5k",
+    limit: Positive | None = None,
     retry_failed: bool = False,
     verify: bool = False,
     refresh: bool = False,
@@ -135,12 +136,14 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
     seen = queries.annotated_ids(store(), entry.name)
     version = asdict(file.checksummed())
     logger = get_run_logger()
-    room = None if limit is None else max(0, limit - queries.count_images(store(), entry.name))
     for batch in file.read(start):
         end = start + len(batch)
         while (done := stored()) < end:
             if done < start:
                 raise SourceError(f"{file.name} has been begun anew by another download: run this one again")
+            room = len(batch) if limit is None else limit - queries.count_images(store(), entry.name)
+            if room <= 0:
+                return
             rows = batch[done - start :][:room]
             part, problems = unique_annotations(rows, seen, file.name)
             masks = keep_masks(entry, part, settings())
@@ -152,10 +155,6 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
                 continue
             seen.update(a.image.coco_id for a in part)
             logger.info("%s: %s annotations", file.name, done + len(rows))
-            if room is not None:
-                room -= len(part)
-                if room <= 0:
-                    return
         seen.update(a.image.coco_id for a in batch)
         start = end
     writes.finish_file(store(), entry.name, file.name, start)

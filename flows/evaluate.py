@@ -25,8 +25,7 @@ from coconut_attr.registry import dataset as registered
 from coconut_attr.run_files import settle
 from coconut_attr.settings import settings
 from coconut_attr.train import TrainingError
-from db import queries
-from db import store as writes
+from db import queries, runs
 from flows.parameters import DatasetName
 from flows.retries import RETRY
 from flows.samples import load_samples
@@ -50,7 +49,7 @@ def evaluate(
     run = queries.run(store(), run_id) if run_id is not None else queries.newest_run(store(), name)
     if run is None or not run["checkpoint"]:
         wanted = f"run {run_id}" if run_id is not None else f"finished run on {name}"
-        raise TrainingError(f"there is no {wanted} with a checkpoint; train first: prefect deployment run train/{name}")
+        raise TrainingError(f"there is no {wanted} with a checkpoint; train first: coconut-attr train {name}")
     overall = score_run(run["id"], run["dataset"], run["checkpoint"], name, split)
     create_table_artifact(overall, key=f"scores-{name}", description=f"Run {run['id']} on the {split} split of {name}")
     return run["id"]
@@ -78,7 +77,7 @@ def score_run(run_id: int, trained_on: str, checkpoint: str, dataset: str, split
         {"name": key, "images": result.images, **_finite(asdict(value))} for key, value in result.overall.items()
     ]
     overall += retrieval_rows(samples.labels, probabilities, predicted)
-    writes.record_evaluation(
+    runs.record_evaluation(
         store(), run_id, dataset, split,
         overall=overall,
         attributes=[_attribute_row(item) for item in result.attributes],

@@ -17,6 +17,7 @@ from db import queries
 from db import store as writes
 from db.counts import refresh_counts
 from db.images import images_at_hand
+from flows.parameters import DatasetName
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
@@ -24,7 +25,7 @@ from flows.store import store
 
 
 @flow
-def extract(dataset: str = "val5k") -> int:
+def extract(dataset: DatasetName = "val5k") -> int:
     """Label the images of a dataset; those that have labels by the present rules are left alone.
 
     Returns:

@@ -18,4 +18,5 @@ DatasetName = Annotated[str, one_of(*DATASETS)]
 ProfileName = Annotated[str, one_of(*PROFILES)]
 BackboneName = Annotated[str, one_of(AUTO, *BACKBONES)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what NumPy takes
 LearningRate = Annotated[float, Field(gt=0)]

@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.download import download
 from flows.extract import extract
-from flows.parameters import BackboneName, DatasetName, Positive, ProfileName
+from flows.parameters import BackboneName, DatasetName, Positive, ProfileName, Seed
 from flows.summary import markdown
 from flows.train import train
 
@@ -17,7 +17,7 @@ def pipeline(
     profile: ProfileName = "default",
     backbone: BackboneName | None = None,
     epochs: Positive | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     reuse: bool = False,
 ) -> int:
     """Annotations, images, labels, training and evaluation; returns the run's id.

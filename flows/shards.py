@@ -72,7 +72,7 @@ def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
         from cloudpickle import register_pickle_by_value
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
-        raise DaskError("COCONUT_ATTR_DASK needs prefect-dask: pip install prefect-dask") from error
+        raise DaskError("COCONUT_ATTR_DASK needs prefect-dask: pip install -c constraints.txt -e '.[dask]'") from error
     if "." not in task.fn.__module__:  # a deployment loads the flow's file by its path, as a module that is only here
         register_pickle_by_value(sys.modules[task.fn.__module__])
     runner = DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})

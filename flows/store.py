@@ -14,12 +14,12 @@ from db.store import sync_reference
 
 @cache
 def store() -> Engine:
-    """The store of this process.
+    """The store of this process; a server that is away is waited for, as in the middle of the work.
 
     Raises:
         db.engine.StoreError: it cannot be opened.
     """
-    engine = open_store(settings().sqlalchemy_url)
+    engine = open_store(settings().sqlalchemy_url, patient=True)
     write_reference(engine)
     return engine
 

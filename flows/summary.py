@@ -33,9 +33,9 @@ def _over_probe(run_id: int, n: str) -> list[Line]:
     query = "SELECT name, value, low, high FROM run_metric WHERE run_id = :run AND split = 'test' AND name IN :names"
     rows = sql(store(), query, run=run_id, names=["map_over_probe", "probe_map"])
     found = {row["name"]: row for row in rows}
-    if "map_over_probe" not in found:
+    gain = found.get("map_over_probe")
+    if gain is None or gain["value"] is None:  # undefined where no attribute has both states
         return []
-    gain = found["map_over_probe"]
     interval = f"{gain['low']:+.3f} to {gain['high']:+.3f}"
     return [("mAP gain", f"{gain['value']:+.3f}", interval, f"linear probe {_number(found['probe_map']['value'])}", n)]
 

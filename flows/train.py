@@ -3,16 +3,15 @@
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Abort, TerminationSignal
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from coconut_attr.checkpoint import epoch_of
 from coconut_attr.environment import environment
@@ -26,20 +25,16 @@ from coconut_attr.run_files import settle, share, unshare
 from coconut_attr.settings import settings
 from coconut_attr.train import AUTO, TrainConfig, TrainingError, epochs_done
 from coconut_attr.train import profile as named_profile
-from db import queries
-from db import store as writes
+from db import queries, runs
 from db.downloads import worker_name
 from db.periodic import every
 from flows.download import download, summary
 from flows.evaluate import evaluate
 from flows.extract import extract
-from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, ProfileName
+from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, ProfileName, Seed
 from flows.progress import Progress
 from flows.samples import fingerprint, load_samples
 from flows.store import store
-
-HEARTBEAT_SECONDS = 30.0
-HEARD = timedelta(seconds=3 * HEARTBEAT_SECONDS)  # in which a run that goes on is heard of
 
 
 @flow
@@ -50,8 +45,8 @@ def train(
     epochs: Positive | None = None,
     batch_size: Positive | None = None,
     learning_rate: LearningRate | None = None,
-    seed: int | None = None,
-    resume: int | None = None,
+    seed: Seed | None = None,
+    resume: Positive | None = None,
     prepare: bool = True,
     reuse: bool = False,
 ) -> int:
@@ -63,10 +58,11 @@ def train(
         prepare: first fetch and label what is missing of the dataset.
         reuse: if a finished run has the same data, labels and settings, return that one.
     """
-    for dead in writes.end_silent_runs(store()):
+    for dead in runs.end_silent(store()):
         get_run_logger().warning("run %s has not been heard of for long: its process has died", dead)
     if resume is not None:
-        return resumed(resume)
+        run_id = again(resume) if (flow_run.run_count or 0) > 1 else None
+        return resumed(resume) if run_id is None else run_id
     name = registered(dataset).name
     config = named_profile(
         profile, backbone=backbone, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
@@ -85,24 +81,27 @@ def train(
         get_run_logger().info("run %s has the same data, labels and settings: it is not trained again", run_id)
         return run_id
     if begun and (begun["dataset"], begun["config"], begun["data_fingerprint"]) == (name, asdict(config), data):
-        run_id = finished_or_resumed(begun["id"])
+        run_id = again(begun["id"])
         if run_id is not None:
             return run_id
     return evaluate(name, train_model(name, config, data))
 
 
-def finished_or_resumed(run_id: int) -> int | None:
-    """A run that this Prefect run began before its process died, trained to its end and scored; None where there is
+def again(run_id: int) -> int | None:
+    """A run that this Prefect run was at before its process died, trained to its end and scored; None where there is
     nothing of it to go on with."""
-    if writes.is_alive(store(), run_id, HEARD):  # Prefect may take a process for dead that it just did not hear of
+    if runs.is_alive(store(), run_id):  # Prefect may take a process for dead that it just did not hear of
         get_run_logger().warning("run %s was heard of just now: waiting for its end, or until it is silent", run_id)
-        while writes.is_alive(store(), run_id, HEARD):
-            time.sleep(HEARTBEAT_SECONDS / 10)
+        while runs.is_alive(store(), run_id):
+            time.sleep(runs.HEARTBEAT_SECONDS / 10)
     run = queries.run(store(), run_id)
     if run and run["status"] == "finished":
         return evaluate(run["dataset"], run_id)
     if not can_go_on(run_id):
-        writes.finish_run(store(), run_id, "failed", note="its process ended before its first epoch did")
+        process = worker_name()
+        if run and not runs.take(store(), run_id, process):
+            raise goes_on(run_id)
+        runs.finish(store(), run_id, "failed", "its process ended before its first epoch did", process)
         return None
     get_run_logger().warning("run %s was interrupted: it goes on where its last epoch ended", run_id)
     return resumed(run_id)
@@ -119,7 +118,7 @@ def resumed(run_id: int) -> int:
     if run is None or run["status"] == "finished" or not can_go_on(run_id):
         why = "it is finished" if run and run["status"] == "finished" else "no epoch of it was kept"
         raise TrainingError(f"run {run_id} cannot be gone on with: {'there is no such run' if run is None else why}")
-    if writes.is_alive(store(), run_id, HEARD):
+    if runs.is_alive(store(), run_id):
         raise goes_on(run_id)
     if run["data_fingerprint"] != fingerprint(run["dataset"]):
         raise TrainingError(f"run {run_id} cannot be gone on with: the images or labels of {run['dataset']} changed")
@@ -130,8 +129,8 @@ def resumed(run_id: int) -> int:
 def goes_on(run_id: int) -> TrainingError:
     """Why a run that another process may have is left to it."""
     return TrainingError(
-        f"run {run_id} seems to be going on: it was heard of less than {HEARD.seconds} seconds ago; if its process is "
-        "dead, try again after that time"
+        f"run {run_id} seems to be going on: it was heard of less than {runs.HEARD.seconds} seconds ago; if its "
+        "process is dead, try again after that time"
     )
 
 
@@ -163,7 +162,7 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
         run_id = start_run(dataset, config, data, device, (len(train_samples), len(val_samples)), process)
     else:
         run_id = resume
-        if not writes.take_run(store(), run_id, process, HEARD, flow_run.root_flow_run_id):
+        if not runs.take(store(), run_id, process):
             raise goes_on(run_id)
     job = Job(run_id, dataset, config, train_samples, val_samples, settings().data_dir)
     number = settings().processes or (torch.cuda.device_count() if device.type == "cuda" else 1)
@@ -175,7 +174,8 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
             for path in (job.state, job.checkpoint):
                 unshare(settings(), path)
         # However long an epoch or the scoring of val may take, this process is alive.
-        with every(HEARTBEAT_SECONDS, lambda: writes.beat(store(), run_id, process), "heartbeat"), ExitStack() as bars:
+        alive = every(runs.HEARTBEAT_SECONDS, lambda: runs.beat(store(), run_id, process), "heartbeat")
+        with alive, ExitStack() as bars:
             watcher = watch(run_id, process, job, bars)
             if number == 1:
                 run_job(job, device, watcher)
@@ -184,12 +184,12 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     except (KeyboardInterrupt, TerminationSignal):
         note = f"go on with: coconut-attr train --resume {run_id}"
         logger.warning("run %s is cancelled; %s", run_id, note)
-        writes.finish_run(store(), run_id, "cancelled", note, process)
+        runs.finish(store(), run_id, "cancelled", note, process)
         raise
     except BaseException as error:
-        writes.finish_run(store(), run_id, "failed", f"{type(error).__name__}: {error}", process)
+        runs.finish(store(), run_id, "failed", f"{type(error).__name__}: {error}", process)
         raise
-    if not writes.finish_run(store(), run_id, "finished", process=process):
+    if not runs.finish(store(), run_id, "finished", process=process):
         raise taken(run_id)
     try:
         unshare(settings(), job.state)
@@ -198,12 +198,14 @@ def train_model(dataset: str, config: TrainConfig, data: str, resume: int | None
     return run_id
 
 
-def taken(run_id: int) -> TrainingError:
+def taken(run_id: int) -> BaseException:
     """Why a process stops whose run another has."""
-    return TrainingError(
-        f"run {run_id} was not heard of for {HEARD.seconds} seconds (was the store out of reach?), so another process "
-        "has taken it: this one stops"
+    why = (
+        f"run {run_id} was not heard of for {runs.HEARD.seconds} seconds (was the store out of reach?), so another "
+        "process has taken it: this one stops"
     )
+    # The other process may be of the same flow run, whose state is then that one's.
+    return Abort(why) if deployment.id else TrainingError(why)
 
 
 def watch(run_id: int, process: str, job: Job, bars: ExitStack) -> Watcher:
@@ -222,15 +224,18 @@ def watch(run_id: int, process: str, job: Job, bars: ExitStack) -> Watcher:
             shown[what] = bars.enter_context(Progress(f"{job.dataset} {what}", total))
         return shown[what]
 
+    def on_claim() -> None:
+        if not runs.beat(store(), run_id, process):
+            raise taken(run_id)
+
     def on_epoch(figures: dict[str, Any], best: bool) -> None:
         nonlocal last
-        if not writes.beat(store(), run_id, process):
-            raise taken(run_id)
+        on_claim()
         unshared[:] = [job.checkpoint, job.state] if best or job.checkpoint in unshared else [job.state]
         if best:
             checkpoint = str(job.checkpoint.relative_to(job.data_dir))
-            writes.update_run(store(), run_id, checkpoint=checkpoint, best_epoch=figures["epoch"])
-        writes.record_epoch(store(), run_id, figures)
+            runs.update(store(), run_id, checkpoint=checkpoint, best_epoch=figures["epoch"])
+        runs.record_epoch(store(), run_id, figures)
         val_map = "undefined" if figures["map"] is None else f"{figures['map']:.3f}"
         last = f"loss {figures['loss']:.3f}, val mAP {val_map}, {figures['images_per_second']:.0f} images/s"
         logger.info("epoch %s: %s, val accuracy %.3f (n = %s cells)", figures["epoch"], last, figures["accuracy"],
@@ -251,7 +256,7 @@ def watch(run_id: int, process: str, job: Job, bars: ExitStack) -> Watcher:
         except UserError as error:
             logger.warning("so far, this epoch of run %s is kept on this machine alone: %s", run_id, error)
 
-    return Watcher(on_fill, on_step, on_epoch, on_kept, logger.warning)
+    return Watcher(on_claim, on_fill, on_step, on_epoch, on_kept, logger.warning)
 
 
 def start_run(
@@ -259,7 +264,7 @@ def start_run(
 ) -> int:
     """Store a new run with all that it was made from; returns its id."""
     counts = count_parameters(AttributeModel(config.backbone, pretrained=False))
-    return writes.start_run(
+    return runs.start(
         store(),
         dataset=dataset,
         backbone=config.backbone,

@@ -5,9 +5,8 @@ from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 
 from coconut_attr.errors import UserError
-from db import queries
+from db import queries, runs
 from db.integrity import store_problems
-from db.store import end_silent_runs
 from flows.automations import see_to_forgotten
 from flows.check import check
 from flows.download import download
@@ -24,7 +23,7 @@ def upkeep() -> dict[str, int]:
     Raises:
         UserError: the store is damaged, or a dataset could not be seen to; the others were.
     """
-    end_silent_runs(store())
+    runs.end_silent(store())
     with get_client(sync_client=True) as client:
         for flow_run in see_to_forgotten(client):
             get_run_logger().warning("flow run %s had crashed and was not queued again: it is now", flow_run)

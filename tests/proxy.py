@@ -17,6 +17,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.target = target
         self.port: int = self.server_address[1]
         self.open: set[socket.socket] = set()
+        self.refused = 0  #: connections while nothing listened at the target
 
     def cut(self) -> int:
         """Reset all connections; returns how many there were."""
@@ -31,7 +32,12 @@ class _Passage(socketserver.BaseRequestHandler):
     server: Proxy
 
     def handle(self) -> None:
-        with socket.create_connection(("127.0.0.1", self.server.target)) as other:
+        try:
+            other = socket.create_connection(("127.0.0.1", self.server.target))
+        except ConnectionRefusedError:
+            self.server.refused += 1
+            return
+        with other:
             ends = {self.request, other}
             self.server.open |= ends
             back = threading.Thread(target=_pass_on, args=(other, self.request), daemon=True)

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from coconut_attr.backbones import BACKBONES
+from coconut_attr.settings import SETTLED
 from db.engine import StoreError, open_for_reading
 from db.queries import sql
 from tests.tiny_mirror import jpeg, write_mirror
@@ -73,6 +74,8 @@ def test_model_info_prints_the_reported_counts(env) -> None:
         (["status"], {"COCONUT_ATTR_DATABASE_URL": "nonsense"}, "is not a database URL"),
         (["status"], {"COCONUT_ATTR_RETRIES": "many"}, "COCONUT_ATTR_RETRIES: "),
         (["status"], {"COCONUT_ATTR_MIRROR": "http://me:secret@host"}, "COCONUT_ATTR_MIRROR: "),
+        (["db", "upgrade"], {"COCONUT_ATTR_DATA_DIR": "/dev/null/x"}, "/dev/null"),
+        (["db", "backup", "/dev/null/x"], {"COCONUT_ATTR_DATABASE_URL": "sqlite:////dev/null/x"}, "/dev/null"),
         (["run", "--dataset", "x"], {}, "unknown dataset 'x'; choose one of"),
         (["run"], {"COCONUT_ATTR_MIRROR": "/none"}, "COCONUT_ATTR_MIRROR=/none is not a folder"),
         (["run", "--dataset", "val5k"], {"PREFECT_API_URL": "http://192.0.2.1:4200/api"}, "no Prefect server answers"),
@@ -84,6 +87,14 @@ def test_a_mistake_is_told_in_a_line(env, arguments: list[str], variables: dict[
     assert message in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
     assert "secret" not in result.stderr
+
+
+def test_a_env_file_counts_only_where_the_environment_does_not_say_all(env, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COCONUT_ATTR_RETRIES=many")
+    assert "COCONUT_ATTR_RETRIES: " in call(env, "status", cwd=tmp_path).stderr
+    assert "there is no database at" in call({**env, SETTLED: "1"}, "status", cwd=tmp_path).stderr
+    (tmp_path / ".env").write_bytes(b"COCONUT_ATTR_MIRROR=\xff")
+    assert ".env is not UTF-8 text" in call(env, "status", cwd=tmp_path).stderr
 
 
 def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: Path) -> None:
@@ -117,6 +128,7 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
 
     status = call(env, "status").stdout
     assert "sample (not COCONut)" in status
+    assert "sample test" in status
     assert "reported" in status
     photo = tmp_path / "photos" / "photo.jpg"
     photo.parent.mkdir()

@@ -31,7 +31,7 @@ from coconut_attr.model import AttributeModel
 from dashboard.agreement import Wrong, compare, wrong_cells
 from dashboard.baselines import val_baselines
 from dashboard.i18n import catalogue
-from db import queries, store
+from db import queries, runs, store
 from db.counts import refresh_counts
 from db.engine import open_store
 from db.models import Segment, now
@@ -148,7 +148,7 @@ def fill_gold(engine: Engine) -> None:
 
 
 def add_run(engine: Engine, dataset: str, epochs: int, status: str) -> int:
-    run = store.start_run(
+    run = runs.start(
         engine, dataset=dataset, backbone="unit-test-net", total_parameters=100, trainable_parameters=60,
         train_images=13, val_images=4, seed=0, config={"epochs": 3, "contrastive_weight": 0.1},
         environment={"device": "cpu"}, rule_version="unit-test", data_fingerprint="0" * 64,
@@ -156,12 +156,12 @@ def add_run(engine: Engine, dataset: str, epochs: int, status: str) -> int:
     for epoch in range(1, epochs + 1):
         add_epoch(engine, run, epoch)
     if status != "running":
-        store.finish_run(engine, run, status)
+        runs.finish(engine, run, status)
     return run
 
 
 def add_epoch(engine: Engine, run: int, epoch: int) -> None:
-    store.record_epoch(
+    runs.record_epoch(
         engine, run,
         {"epoch": epoch, "loss": 0.8 / epoch, "val_loss": 0.7 / epoch, "accuracy": 0.5 + epoch / 20, "map": 0.4,
          "decisions": 136, "learning_rate": 1e-4 / epoch, "images_per_second": 10.0, "seconds": 1.0},
@@ -193,7 +193,7 @@ def score(engine: Engine, run: int, dataset: str) -> None:
         engine, "SELECT id FROM image WHERE dataset = :dataset AND split = 'test' ORDER BY id", dataset=dataset
     )]  # fmt: skip
     chances = np.random.default_rng(0).random((len(test), len(ATTRIBUTES)))
-    store.record_evaluation(
+    runs.record_evaluation(
         engine, run, dataset, "test",
         [{"name": name, "value": value, "low": value - 0.1, "high": value + 0.1, "n": 660, "images": 20}
          for name, value in overall],
@@ -219,7 +219,7 @@ def add_files(engine: Engine, data_dir: Path, run: int) -> None:
     model = AttributeModel("efficientnet_lite0", pretrained=False)
     half = np.full(len(ATTRIBUTES), 0.5)
     save_checkpoint(data_dir / checkpoint, model, run=run, dataset="val5k", epoch=1, thresholds=half)
-    store.update_run(engine, run, checkpoint=checkpoint)
+    runs.update(engine, run, checkpoint=checkpoint)
 
 
 @contextmanager
@@ -431,7 +431,7 @@ def test_a_new_epoch_of_a_running_run_appears_without_reload(page: Page, address
         )
         assert page.evaluate("window.notReloaded")
     finally:
-        store.finish_run(engine, run, "failed", note="unit-test end")
+        runs.finish(engine, run, "failed", note="unit-test end")
 
 
 def test_without_a_database_it_says_what_to_run_until_there_is_one(page: Page, tmp_path: Path):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from coconut_attr.errors import UserError
 from coconut_attr.files import clear_leftovers
-from db import queries
+from db import queries, runs
 from db import store as writes
 from db.admin import db_commands
 from db.backup import back_up, restore
@@ -36,10 +36,10 @@ def fill_all(store: Engine) -> None:
         for name in ("Zebra", "apple", "Äpfel", "苹果"):  # their order differs from language to language
             row = {"name": name, "title": name, "is_coconut": False, "licence": "", "expected_images": None}
             writes.upsert(connection, writes.Dataset, [{**row, "expected_segments": None}])
-    run = writes.start_run(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1,
+    run = runs.start(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1,
                            config={"rate": 0.1, "names": ["ä", None]}, environment={})  # fmt: skip
     rows = [{"image_id": 1, "attribute_id": k, "probability": p} for k, p in enumerate((0.1 + 0.2, 1e-300))]
-    writes.record_evaluation(store, run, "d", "train", [], [], rows)
+    runs.record_evaluation(store, run, "d", "train", [], [], rows)
     writes.record_findings(store, "d", "check", [1], [{"image_id": 1, "kind": "k", "detail": "tab\tand \\ slash"}])
     writes.record_progress(store, what="w", state="running", done=1, total=2, note="", started_at=writes.now())
     refresh_counts(store, "d")
@@ -100,7 +100,7 @@ def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
     assert len([row for row in back.pop("category") if "xxx" in row]) % 2 == 0
     after.pop("category")
     assert back == after
-    assert writes.start_run(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
+    assert runs.start(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
                             environment={}) == 3  # fmt: skip
     assert store_problems(store) == []
 
@@ -182,7 +182,7 @@ def test_a_copy_on_the_other_kind_of_database_is_equal_row_by_row(
         copy_store(source, target)
     assert copy_store(source, target, replace=True) == copied
     assert copy_store(target, open_store(f"sqlite:///{tmp_path / 'b.db'}")) == copied
-    run = writes.start_run(target, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
+    run = runs.start(target, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
                            environment={})  # fmt: skip
     assert run == 3  # ids go on
 

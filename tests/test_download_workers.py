@@ -215,6 +215,7 @@ def test_four_workers_share_a_dataset_and_a_dead_one_gives_its_images_back(
 
         with engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM download")
+            connection.exec_driver_sql("UPDATE image SET path = NULL")
         for file in (settings.data_dir / FOLDER).iterdir():
             file.unlink()
         site.requests.clear()

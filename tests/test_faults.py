@@ -29,10 +29,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Pending, State
 from sqlalchemy import Engine
 
+from coconut_attr.checkpoint import epoch_of
 from coconut_attr.settings import Settings, settings, sqlalchemy_form
 from db.engine import StoreError, open_for_reading
 from db.queries import DatabaseError, sql
-from db.store import end_silent_runs
+from db.runs import end_silent
 from flows.automations import OVERDUE
 from flows.deployments import POOLS, register
 from flows.download import download
@@ -219,27 +220,47 @@ def test_two_trainings_at_once_on_an_empty_store(
 def test_a_process_that_froze_leaves_its_run_to_the_one_that_took_it(
     mirror: Path, undisturbed, configure, report: Report, postgres_url: str
 ) -> None:
+    """Prefect takes it for dead and has another process go on with the flow run, whose state is then that one's."""
     settings = configure(mirror=mirror, database_url=postgres_url)
-    impatient = (
-        "from datetime import timedelta",
-        "from flows import train as stage",
-        "stage.HEARD, stage.HEARTBEAT_SECONDS = timedelta(seconds=3), 0.5",
-    )
-    frozen = process(settings, *impatient, "stage.train('val5k', backbone='efficientnet_lite0', epochs=8)")
-    wait_until(lambda: number(store(), "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2") >= 2, "2 epochs")
-    frozen.send_signal(signal.SIGSTOP)
-    while number(store(), "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE state = 'idle in transaction'"):
-        frozen.send_signal(signal.SIGCONT)  # it would hold a lock
-        time.sleep(0.02)
+    epochs = "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2"
+    register()
+
+    def started(flow_run: UUID) -> subprocess.Popen[str]:
+        """As a worker starts it, less patient."""
+        return process(
+            settings, "import runpy, sys", "from datetime import timedelta", "from db import runs",
+            "runs.HEARD, runs.HEARTBEAT_SECONDS = timedelta(seconds=3), 0.5",
+            f"sys.argv[1:] = ['{flow_run}']", "runpy.run_module('prefect.engine', run_name='__main__')",
+        )  # fmt: skip
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("train/val5k").id
+        parameters = {"backbone": "efficientnet_lite0", "epochs": 12}
+        flow_run = client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Pending()).id
+        frozen = started(flow_run)
+        wait_until(lambda: number(store(), epochs) >= 2, "2 epochs")
         frozen.send_signal(signal.SIGSTOP)
-    ended(process(settings, *impatient, "stage.train(resume=2)"))
-    frozen.send_signal(signal.SIGCONT)
-    output, _ = frozen.communicate(timeout=120)
-    assert frozen.returncode and "another process has taken it" in output
+        while number(store(), "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE state = 'idle in transaction'"):
+            frozen.send_signal(signal.SIGCONT)  # it would hold a lock
+            time.sleep(0.02)
+            frozen.send_signal(signal.SIGSTOP)
+        reached = number(store(), epochs)
+        for state in (StateType.CRASHED, StateType.SCHEDULED, StateType.PENDING):
+            client.set_flow_run_state(flow_run, State(type=state))
+        other = started(flow_run)
+        wait_until(lambda: number(store(), epochs) > reached, "another process's epochs")
+        frozen.send_signal(signal.SIGCONT)
+        output, _ = frozen.communicate(timeout=120)
+        assert (frozen.returncode, "another process has taken it" in output) == (0, True), output
+        assert client.read_flow_run(flow_run).state_type is StateType.RUNNING
+        ended(other)
+        assert client.read_flow_run(flow_run).state_type is StateType.COMPLETED
     report(1, contents(store()), undisturbed)
-    assert sql(store(), "SELECT status, note FROM run WHERE id = 2") == [{"status": "finished", "note": None}]
+    (run,) = sql(store(), "SELECT * FROM run WHERE kind = 'trained'")
+    assert (run["status"], run["note"], run["flow_run_id"]) == ("finished", None, str(flow_run))
+    assert epoch_of((settings.data_dir / run["checkpoint"]).read_bytes()) == run["best_epoch"], "of the one that has it"
     curve = [row["epoch"] for row in sql(store(), "SELECT epoch FROM epoch_metric WHERE run_id = 2 ORDER BY epoch")]
-    assert curve == list(range(1, 9))
+    assert curve == list(range(1, 13))
 
 
 def test_connections_that_drop(mirror: Path, undisturbed, configure, tmp_path: Path, report: Report) -> None:
@@ -252,8 +273,12 @@ def test_connections_that_drop(mirror: Path, undisturbed, configure, tmp_path: P
             download_threads=2,
         )  # fmt: skip
         store()
+        store().dispose()
+        cluster.stop()  # the worker begins while it is away
         worker = process(settings, "from flows.download import download; download('val5k')", EXTRACT)
-        wait_until(lambda: sql(store(), "SELECT COUNT(*) AS n FROM download")[0]["n"], "downloads")
+        wait_until(lambda: line.refused > 1, "attempts to connect")
+        cluster.start()
+        wait_until(lambda: number(store(), "SELECT COUNT(*) AS n FROM download"), "downloads")
         store().dispose()
         cuts = 0
         while worker.poll() is None and cuts < 40:
@@ -281,12 +306,12 @@ def test_clocks_that_differ_by_hours(
     begin = """
 from coconut_attr.settings import settings
 from db.engine import connect
-from db.store import start_run
-start_run(connect(settings().sqlalchemy_url), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+from db.runs import start
+start(connect(settings().sqlalchemy_url), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
           config={}, environment={})
 """
     ended(process(settings, begin, wrapper=("faketime", "-f", "-3h")))
-    assert end_silent_runs(engine) == [], "a run that has just begun is alive, whatever its machine's clock says"
+    assert end_silent(engine) == [], "a run that has just begun is alive, whatever its machine's clock says"
     report(3, found, expected)
 
 
@@ -383,8 +408,9 @@ def test_parameters_that_no_flow_takes(prefect_server: None, configure, mirror: 
     before = made()
     wrong = {
         "train/val5k": [{"epochs": 0}, {"epochs": "many"}, {"dataset": "coco"}, {"backbone": "'; DROP TABLE run; --"},
-                        {"learning_rate": -1}, {"nothing": 1}, {"seed": [1]}],
-        "download/val5k": [{"limit": "x"}, {"dataset": 5}, {"verify": "perhaps"}],
+                        {"learning_rate": -1}, {"nothing": 1}, {"seed": [1]}, {"seed": -1}],
+        "download/val5k": [{"limit": "x"}, {"limit": 0}, {"dataset": 5}, {"dataset": "coco"}, {"verify": "perhaps"}],
+        "extract/val5k": [{"dataset": "coco"}],
         "evaluate/val5k": [{"split": "all"}, {"run_id": "1; DELETE FROM run"}],
     }  # fmt: skip
     for name, cases in wrong.items():
@@ -407,7 +433,7 @@ def test_registering_again_keeps_the_limits_of_pools_and_watches_runs_that_are_s
     address = f"{api}/deployments/{deployment['id']}/create_flow_run"
     run = requests.post(address, json={"state": {"type": "RUNNING"}}, timeout=30).json()
     automations = requests.post(f"{api}/automations/filter", json={}, timeout=30).json()
-    assert len(automations) == 2
+    assert len(automations) == 3
     register()
     assert requests.get(pool, timeout=30).json()["concurrency_limit"] == 3
     requests.patch(pool, json={"concurrency_limit": 1}, timeout=30).raise_for_status()
@@ -420,6 +446,21 @@ def test_registering_again_keeps_the_limits_of_pools_and_watches_runs_that_are_s
     (event,) = wait_until(heartbeats, "the expectation of a heartbeat", 30)
     assert "prefect.tag.coconut-attr" in {related["prefect.resource.id"] for related in event["related"]}
     requests.delete(f"{api}/flow_runs/{run['id']}", timeout=30).raise_for_status()
+
+
+def test_a_flow_run_that_was_taken_and_never_began_is_queued_again(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a worker's machine loses its power while the flow is imported."""
+    with monkeypatch.context() as context, get_client(sync_client=True) as client:
+        context.setattr("flows.automations.BEGUN", timedelta(seconds=10))
+        register()
+        deployment = client.read_deployment_by_name("train/sample")
+        assert deployment.job_variables["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        run = client.create_flow_run_from_deployment(deployment.id, state=Pending()).id
+        wait_until(lambda: client.read_flow_run(run).state_type is StateType.SCHEDULED, "its place in the queue", 60)
+        client.delete_flow_run(run)
+    register()
 
 
 def test_crashed_runs_that_a_server_forgot_are_queued_when_deployments_are_registered_again(

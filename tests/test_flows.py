@@ -5,6 +5,7 @@ from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 from prefect import flow
@@ -14,7 +15,7 @@ from coconut_attr.annotations import annotation_files
 from coconut_attr.errors import UserError
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
-from db import queries
+from db import queries, runs
 from db import store as writes
 from db.check import check_report
 from flows.download import download
@@ -22,6 +23,7 @@ from flows.evaluate import evaluate
 from flows.extract import extract
 from flows.pipeline import pipeline
 from flows.store import store
+from flows.summary import scores
 from flows.train import train
 from flows.upkeep import upkeep
 from tests import tiny_mirror as tiny
@@ -225,10 +227,10 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
 ) -> None:
     configure(mirror=tiny_mirror)
     download("val5k", limit=5)
-    killed = writes.start_run(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
-                              config={}, environment={}, heartbeat_at=writes.now() - 2 * writes.SILENCE)  # fmt: skip
+    killed = runs.start(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={}, heartbeat_at=writes.now() - 2 * runs.SILENCE)  # fmt: skip
     quick = {"backbone": "efficientnet_lite0", "epochs": 1}
-    monkeypatch.setattr("flows.train.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("db.runs.HEARTBEAT_SECONDS", 0.1)
     first = train("val5k", **quick)
     assert queries.run(store(), first)["heartbeat_at"] is not None
     assert queries.run(store(), killed)["status"] == "failed"
@@ -240,14 +242,14 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
 
 
 def test_a_run_that_is_going_on_is_not_gone_on_with(configure) -> None:
-    run_id = writes.start_run(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+    run_id = runs.start(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
                               config={}, environment={})  # fmt: skip
     state = configure().data_dir / "runs" / str(run_id) / "state.pt"
     state.parent.mkdir(parents=True)
     state.touch()
     with pytest.raises(UserError, match=f"run {run_id} seems to be going on"):
         train("val5k", resume=run_id)
-    writes.update_run(store(), run_id, heartbeat_at=writes.now() - timedelta(seconds=100))
+    runs.update(store(), run_id, heartbeat_at=writes.now() - timedelta(seconds=100))
     with pytest.raises(UserError, match="the images or labels of val5k changed"):
         train("val5k", resume=run_id)
 
@@ -261,8 +263,8 @@ def test_a_flow_run_that_is_begun_again_leaves_its_training_to_a_process_that_li
     @flow
     def begun_twice() -> tuple[int, int]:
         first = train("val5k", backbone="efficientnet_lite0", epochs=1)
-        writes.update_run(store(), first, status="running", stamp="heartbeat_at")
-        end = Timer(2, writes.finish_run, (store(), first, "finished"))
+        runs.update(store(), first, status="running", stamp="heartbeat_at")
+        end = Timer(2, runs.finish, (store(), first, "finished"))
         end.start()
         monkeypatch.setattr("coconut_attr.train.choose_backbone", lambda: "resnet50")
         second = train("val5k", epochs=1, prepare=False)
@@ -325,19 +327,19 @@ def test_an_interrupted_run_is_gone_on_with_and_scored(tiny_mirror: Path, config
     state = settings.data_dir / "runs" / "2" / "state.pt"
     state.parent.mkdir(parents=True)
     state.write_bytes(b"of a run of another database, by the same number")
-    record = writes.record_epoch
+    record = runs.record_epoch
 
     def stop_at_3(engine: Engine, run_id: int, epoch: dict) -> None:
         if epoch["epoch"] == 3:
             raise OSError("no space left on device")
         record(engine, run_id, epoch)
 
-    monkeypatch.setattr("flows.train.writes.record_epoch", stop_at_3)
+    monkeypatch.setattr("flows.train.runs.record_epoch", stop_at_3)
     with pytest.raises(OSError, match="no space"):
         train("val5k", **options)
     (broken,) = sql("SELECT * FROM run WHERE status = 'failed'")
     assert "no space left" in broken["note"]
-    monkeypatch.setattr("flows.train.writes.record_epoch", record)
+    monkeypatch.setattr("flows.train.runs.record_epoch", record)
     assert train("val5k", resume=broken["id"]) == broken["id"]
     curve = sql("SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=broken["id"])
     assert [row["epoch"] for row in curve] == [1, 2, 3]
@@ -348,9 +350,23 @@ def test_an_interrupted_run_is_gone_on_with_and_scored(tiny_mirror: Path, config
     whole = train("val5k", prepare=False, **options)
     again = sql("SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=whole)
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in curve], rel=1e-4)
+    with pytest.raises(UserError, match="it is finished"):
+        train("val5k", resume=whole)
+    with monkeypatch.context() as context:
+        context.setattr("flows.train.flow_run", SimpleNamespace(run_count=2, root_flow_run_id="begun again"))
+        assert train("val5k", resume=whole) == whole, "the process of a flow run that resumes it died while it scored"
     for run_id, why in ((whole, "it is finished"), (999, "there is no such run")):
         with pytest.raises(UserError, match=why):
             train("val5k", resume=run_id)
+
+
+def test_a_gain_that_is_not_defined_is_left_out_of_the_summary() -> None:
+    run_id = runs.start(store(), dataset="sample", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={})  # fmt: skip
+    score = {"low": None, "high": None, "n": 4, "images": 1, "value": None}
+    names = ("map", "accuracy", "prior_map", "probe_map", "map_over_probe")
+    runs.record_evaluation(store(), run_id, "sample", "test", [{"name": name, **score} for name in names], [], [])
+    assert [line[:2] for line in scores(run_id)] == [("mAP", "–"), ("accuracy", "–")]
 
 
 def test_upkeep_tries_failed_images_again_checks_all_and_ends_dead_runs(tiny_mirror: Path, configure) -> None:
@@ -360,8 +376,8 @@ def test_upkeep_tries_failed_images_again_checks_all_and_ends_dead_runs(tiny_mir
     photo.unlink()
     assert upkeep() == {}  # nothing is there, and nothing is fetched that nobody asked for
     assert download("val5k")["failed"] == 1
-    killed = writes.start_run(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
-                              config={}, environment={}, heartbeat_at=writes.now() - 2 * writes.SILENCE)  # fmt: skip
+    killed = runs.start(store(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={}, heartbeat_at=writes.now() - 2 * runs.SILENCE)  # fmt: skip
     photo.write_bytes(content)
     found = upkeep()
     assert summary()["downloaded"] == 24

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from coconut_attr.attributes import ATTRIBUTES, GROUPS, OURS
 from coconut_attr.errors import UserError
-from coconut_attr.gold import agree, load_gold, overall
+from coconut_attr.gold import agree, intervals, load_gold, overall
 from db import store as writes
 from db.engine import open_store
 from db.labels import labels_commands
@@ -42,6 +42,15 @@ def test_labels_are_counted_against_gold() -> None:
     assert (whole.present_macro, whole.absent_macro, whole.present) == (0.5, 0.0, 2)
     assert whole.coverage == pytest.approx(4 / 5 / 34)
     assert math.isnan(agree(labels, gold)[0].recall)
+    assert whole.right == pytest.approx(1 / 3)
+    found = intervals(labels, gold)
+    for name in ("coverage", "present_macro", "present_micro", "recall_macro", "right"):
+        low, high = found[name]
+        assert 0 <= low < getattr(whole, name) < high <= 1, name
+    assert found["absent_micro"] == pytest.approx((0, 0.7935), abs=1e-3), "Wilson's of 0 of 1"
+    assert intervals(gold, gold)["right"] == pytest.approx((0.5101, 1), abs=1e-3), "Wilson's of 4 of 4"
+    assert math.isnan(intervals(gold, gold)["present_macro"][0]), "no resample tells how sure it is"
+    assert all(math.isnan(end) for end in intervals({}, gold)["right"])
 
 
 @pytest.fixture
@@ -72,18 +81,21 @@ def gold_labels(configure) -> dict[int, list[int]]:
 
 
 def call(*arguments: str):
-    return CliRunner().invoke(labels_commands, ["report", *arguments], env={"COLUMNS": "160"})
+    return CliRunner().invoke(labels_commands, ["report", *arguments], env={"COLUMNS": "220"})
 
 
 def test_the_report_measures_what_the_store_holds(gold_labels) -> None:
+    (truth,) = gold_labels.values()
     result = call()
     assert result.exit_code == 0, result.output
     assert "1 images of the gold set's dev part, 34 cells" in result.output
     lines = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
-    assert "100.0% of 1" in lines["pixels"]
-    assert "100.0% of 1" in lines["combined"]
+    assert "100.0% (20.7% to 100.0%) of 1" in lines["pixels"]
+    assert "100.0% (20.7% to 100.0%) of 1" in lines["combined"]
     assert "0.0%" in lines["caption"]
     assert "1 of 1" in lines["red"]
+    known = sum(state >= 0 for state in truth)
+    assert f"{truth.count(1) / known:.1%} of {known}" in lines["one state for all"]
     by_caption = {
         line.split("│")[1].strip(): line for line in call("--source", "caption").output.splitlines() if "│" in line
     }

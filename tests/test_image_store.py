@@ -347,7 +347,7 @@ def test_a_store_that_cannot_be_used_is_told_in_one_sentence(s3: S3, monkeypatch
         ({"AWS_ENDPOINT_URL": "nonsense"}, url, f"image store {url} cannot be used: Invalid endpoint: nonsense"),
         ({}, "s4://x/y", "COCONUT_ATTR_IMAGE_STORE: Protocol not known: s4; give s3://BUCKET/PREFIX"),
         ({}, "/some/folder", "COCONUT_ATTR_IMAGE_STORE is a folder; share it as COCONUT_ATTR_DATA_DIR instead"),
-        ({}, url, "run: pip install s3fs"),
+        ({}, url, "pip install -c constraints.txt -e '.[s3]'"),
     ]
     started = [
         subprocess.Popen(

@@ -128,5 +128,5 @@ def test_what_keeps_dask_from_working_is_told(
         with pytest.raises(DaskError, match=rf"no Dask scheduler answers at {address} .*start it with: dask scheduler"):
             extract("val5k")
     monkeypatch.setitem(sys.modules, "prefect_dask", None)
-    with pytest.raises(DaskError, match=r"pip install prefect-dask"):
+    with pytest.raises(DaskError, match=r"pip install .*\[dask\]"):
         extract("val5k")

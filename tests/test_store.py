@@ -4,7 +4,6 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from traceback import format_exception
 
@@ -13,7 +12,7 @@ from alembic import command
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
-from db import browse, queries
+from db import browse, queries, runs
 from db import store as writes
 from db.adhoc import QueryError, ask
 from db.counts import refresh_counts
@@ -189,7 +188,7 @@ def test_a_stage_replaces_its_own_findings_and_no_others(store: Engine) -> None:
 
 def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     fill(store)
-    run_id = writes.start_run(
+    run_id = runs.start(
         store,
         dataset="d",
         backbone="b",
@@ -201,14 +200,14 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     assert queries.newest_run(store, "d") is None
     epoch = {"epoch": 1, "loss": 0.5, "val_loss": 0.6, "accuracy": 0.7, "map": None, "decisions": 9,
              "learning_rate": 0.1, "images_per_second": 3.0, "seconds": 1.0}  # fmt: skip
-    writes.record_epoch(store, run_id, epoch)
-    writes.record_epoch(store, run_id, {**epoch, "loss": 0.4})
-    writes.finish_run(store, run_id, "finished")
+    runs.record_epoch(store, run_id, epoch)
+    runs.record_epoch(store, run_id, {**epoch, "loss": 0.4})
+    runs.finish(store, run_id, "finished")
     assert queries.newest_run(store, "d")["config"] == {"epochs": 2}
     score = {"low": 0.1, "high": 0.9, "n": 4, "images": 2}
     attribute = {"attribute_id": 0, "n": 4, "positives": 1, "accuracy": 0.5, "precision": None}
     for _ in range(2):
-        writes.record_evaluation(
+        runs.record_evaluation(
             store, run_id, "d", "test",
             overall=[{"name": "map", "value": 0.5, **score}, {"name": "accuracy", "value": 0.6, **score}],
             attributes=[attribute],
@@ -225,15 +224,15 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
 def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
     new = {"dataset": "d", "backbone": "b", "total_parameters": 2, "trainable_parameters": 1, "config": {},
            "environment": {}, "process": "its process"}  # fmt: skip
-    long_ago = writes.now() - 2 * writes.SILENCE
-    ids = [writes.start_run(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, writes.now())]
+    long_ago = writes.now() - 2 * runs.SILENCE
+    ids = [runs.start(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, writes.now())]
     killed, before_heartbeats, alive, _new = ids
-    writes.update_run(store, killed, heartbeat_at=long_ago)
-    writes.update_run(store, before_heartbeats, heartbeat_at=None)
-    assert not writes.beat(store, alive, "another process")
-    assert writes.beat(store, alive, "its process")
-    assert sorted(writes.end_silent_runs(store)) == [killed, before_heartbeats]
-    assert writes.end_silent_runs(store) == []
+    runs.update(store, killed, heartbeat_at=long_ago)
+    runs.update(store, before_heartbeats, heartbeat_at=None)
+    assert not runs.beat(store, alive, "another process")
+    assert runs.beat(store, alive, "its process")
+    assert sorted(runs.end_silent(store)) == [killed, before_heartbeats]
+    assert runs.end_silent(store) == []
     found = [queries.run(store, key) for key in ids]
     assert [row["status"] for row in found] == ["failed", "failed", "running", "running"]
     assert found[0]["note"] == f"its process ended without a word; go on with: coconut-attr train --resume {killed}"
@@ -241,24 +240,28 @@ def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
 
 
 def test_one_process_has_a_run(store: Engine) -> None:
-    run = writes.start_run(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
-                           environment={}, process="first")  # fmt: skip
-    silence = timedelta(seconds=90)
+    run = runs.start(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
+                           environment={}, process="first", flow_run_id="a flow run")  # fmt: skip
 
     def take(process: str) -> bool:
-        return writes.take_run(store, run, process, silence, "a flow run")
+        return runs.take(store, run, process)
 
     assert not take("another"), "its process lives"
     assert take("first"), "it asks again, as its answer was lost"
-    writes.update_run(store, run, heartbeat_at=writes.now() - 2 * silence)
+    runs.update(store, run, heartbeat_at=writes.now() - 2 * runs.HEARD)
     with ThreadPoolExecutor(4) as pool:
         taken = list(pool.map(take, names := ["a", "b", "c", "d"]))
     (winner,) = (name for name, mine in zip(names, taken, strict=True) if mine)
-    assert not writes.beat(store, run, "first")
-    assert not writes.finish_run(store, run, "failed", "its connection is back", "first")
+    assert not runs.beat(store, run, "first")
+    assert not runs.finish(store, run, "failed", "its connection is back", "first")
     row = queries.run(store, run)
-    assert (row["status"], row["process"], row["flow_run_id"], row["note"]) == ("running", winner, "a flow run", None)
-    assert writes.finish_run(store, run, "finished", process=winner)
+    assert (row["status"], row["process"], row["flow_run_id"]) == ("running", winner, "a flow run")
+    runs.update(store, run, heartbeat_at=writes.now() - 2 * runs.SILENCE)
+    assert runs.end_silent(store) == [run]
+    assert runs.beat(store, run, winner), "it was only asleep"
+    row = queries.run(store, run)
+    assert (row["status"], row["finished_at"], row["note"]) == ("running", None, None)
+    assert runs.finish(store, run, "finished", process=winner)
     assert not take("another"), "it is finished"
 
 
@@ -367,10 +370,10 @@ def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_pr
     together = [{k: v for k, v in row.items() if k != "dataset"} for row in rows(store, "attribute_cooccurrence")]
     assert sorted((dict(row) for row in queries.cooccurrence(store, "d")), key=str) == together
 
-    run = writes.start_run(store, dataset="d", backbone="b", total_parameters=1, trainable_parameters=1, config={},
+    run = runs.start(store, dataset="d", backbone="b", total_parameters=1, trainable_parameters=1, config={},
                            environment={})  # fmt: skip
     chances = {ids[0]: (0.9, 0.2), ids[1]: (0.4, 0.8), ids[2]: (0.7, 0.7)}
-    writes.record_evaluation(store, run, "d", "train", [], [], [
+    runs.record_evaluation(store, run, "d", "train", [], [], [
         {"image_id": key, "attribute_id": k, "probability": pair[k]} for key, pair in chances.items() for k in (0, 1)
     ])  # fmt: skip
 
@@ -382,7 +385,7 @@ def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_pr
     for kind, expected in (("present", [0, 2]), ("absent", [1]), ("false present", [2]), ("false absent", [1])):
         assert of(browse.images_by_prediction(store, run, "d", "train", 0, kind, 0.5, 9)) == expected
     assert of(browse.images_with_all(store, run, "d", "train", [0, 1], 2)) == [2, 1]
-    assert of(browse.images_near(store, run, [0.4, 0.8], 1)) == [1]
+    assert of(browse.images_near(store, run, "d", "train", [0.4, 0.8], 1)) == [1]
     cells = browse.scored_cells(store, run, "d", "train", 1)
     assert sorted((row["present"], row["probability"]) for row in cells) == [(0, 0.8), (1, 0.2)]
     seen = [(row["attribute"], row["state"], row["probability"]) for row in browse.cells_of(store, ids[2], run)]

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -366,10 +367,21 @@ def test_two_processes_train_as_one_does(
 def test_processes_are_no_more_than_the_images_of_a_split(samples: Samples, tmp_path: Path) -> None:
     job = made_job(samples, tmp_path)
     job = replace(job, val=samples.first(2), config=replace(job.config, epochs=1))
-    notes, epochs = [], []
-    run_in_processes(job, CPU, Watcher(note=notes.append, epoch=lambda figures, _best: epochs.append(figures)), 3)
+    notes, epochs, files = [], [], []
+
+    def look() -> None:
+        time.sleep(1)  # in which a process that did not wait would write them
+        files.append((job.checkpoint.is_file(), job.state.is_file()))
+
+    def on_epoch(figures: dict, _best: bool) -> None:
+        epochs.append(figures)
+        look()
+
+    run_in_processes(job, CPU, Watcher(claim=look, note=notes.append, epoch=on_epoch), 3)
     assert notes == ["2 of 3 processes train: each needs an image of every batch and of val"]
     assert [epoch["decisions"] for epoch in epochs] == [2]
+    assert files == [(False, False), (True, False)], "no file is ahead of what the parent has stored"
+    assert job.state.is_file()
 
 
 def test_only_features_that_are_missing_need_room(

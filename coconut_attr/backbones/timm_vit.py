@@ -18,7 +18,7 @@ class TimmViT(Encoder):
         try:
             import timm
         except ImportError as error:
-            raise BackboneError(f"{model} needs timm: pip install timm") from error
+            raise BackboneError(f"{model} needs timm: pip install -c constraints.txt -e '.[timm]'") from error
         self.vit = timm.create_model(model, num_classes=0, img_size=SIZE)
 
     def stages(self) -> list[Stage]:

@@ -65,7 +65,7 @@ def _overall(run: Row) -> None:
     scores = by(read(queries.run_scores, run["run_id"], run["evaluated_on"], run["split"]), "name")
     probe, gain = scores.get("probe_map"), scores.get("map_over_probe")
     notes = [_("baseline: prior {prior}", prior=ui.number(run["prior_map"]))]
-    if probe and gain:
+    if probe and gain and pd.notna(gain["value"]):
         notes.append(
             _(
                 "linear probe {probe}; gain {gain} ({low} to {high})",
@@ -144,7 +144,7 @@ def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
     table = ui.in_label_order(scores.assign(gain=scores["ap"] - scores["prior_ap"]), groups)
     if other:
         beside = read(queries.attribute_scores, other["run_id"], other["evaluated_on"], other["split"])
-        columns = beside.set_index("attribute")[["accuracy", "ap", "f1"]]
+        columns = beside.set_index("attribute")[["accuracy", "ap", "ap_low", "ap_high", "f1", "f1_low", "f1_high"]]
         table = table.join(columns, on="attribute", rsuffix=" of other")
     if order != "label":
         table = table.sort_values(order, ascending=False, na_position="last").reset_index(drop=True)
@@ -234,11 +234,13 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
     }
     config |= {f"{name}_interval": words(_("95 % interval")) for name in INTERVALS}
     if with_other:
+        of_other = table[[name for name in table if name.endswith(" of other")]]
+        of_other = of_other.rename(columns=lambda name: name.removesuffix(" of other"))
         for name, title in (("ap", _("AP of other run")), ("f1", _("F1 of other run"))):
-            shown[f"{name} other"] = table[f"{name} of other"]
+            shown[f"{name} other"] = of_other[name]
             config[f"{name} other"] = number(title, **score)
-        shown["change"] = table["ap"] - table["ap of other"]
-        config["change"] = number(_("change of AP"), format="%+.3f", width=88)
+            shown[f"{name}_interval other"] = ui.intervals(of_other, name, ui.number)
+            config[f"{name}_interval other"] = words(_("95 % interval"))
     event = st.dataframe(
         shown,
         hide_index=True,

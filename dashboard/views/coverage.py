@@ -44,7 +44,8 @@ def page() -> None:
         _sources(cells, int(summary["labelled"]))
         heat_map.cooccurrence(read_counts(queries.cooccurrence, name))
     else:
-        ui.empty(_("No labels yet"), _("The images of this dataset have not been labelled. To label them:"))
+        ui.empty(_("No labels yet"), _("The images of this dataset have not been labelled. To label them:"),
+                 f"coconut-attr run --dataset {name}")  # fmt: skip
     _files(name, summary, sizes)
     ui.watch(REFRESH)
 

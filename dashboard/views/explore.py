@@ -49,7 +49,11 @@ def page() -> None:
     if mode == "labels":
         _by_label(dataset)
     elif not len(runs):
-        ui.empty(_("No predictions yet"), _("No run of this project has been evaluated on this dataset. To train one:"))
+        ui.empty(
+            _("No predictions yet"),
+            _("No run of this project has been evaluated on this dataset. To train one:"),
+            f"coconut-attr run --dataset {dataset}",
+        )
     elif mode == "predictions":
         _by_prediction(dataset, runs)
     else:
@@ -107,10 +111,11 @@ def _by_prediction(dataset: str, runs: pd.DataFrame) -> None:
     found = read(browse.images_by_prediction, *where, kind, threshold, SIZE + 1, start)
     st.caption(
         _(
-            "Those that the model is surest of come first. Threshold {threshold}, chosen on val; AP {ap}, prior "
-            "{prior}, n = {n} known cells of the {split} split.",
+            "Those that the model is surest of come first. Threshold {threshold}, chosen on val; AP {ap} ({interval}), "
+            "prior {prior}, n = {n} known cells of the {split} split.",
             threshold=ui.number(threshold),
             ap=ui.number(scores.get("ap")),
+            interval=ui.interval(scores.get("ap_low"), scores.get("ap_high")),
             prior=ui.number(scores.get("prior_ap")),
             n=ui.count(scores.get("n")),
             split=_(run["split"]),
@@ -129,9 +134,12 @@ def _by_set(dataset: str, runs: pd.DataFrame) -> None:
     scores = by(read(queries.run_scores, run["run_id"], dataset, run["split"]), "name")
     told = [
         _(
-            "recall@{k} {value}, chance {chance}",
+            "recall@{k} {value} ({interval}), chance {chance}",
             k=k,
             value=ui.percent(scores[f"retrieval product recall@{k}"]["value"]),
+            interval=ui.interval(
+                *(scores[f"retrieval product recall@{k}"][end] for end in ("low", "high")), ui.percent
+            ),
             chance=ui.percent(scores[f"retrieval chance recall@{k}"]["value"]),
         )
         for k in TOP

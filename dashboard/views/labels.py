@@ -82,6 +82,7 @@ def page() -> None:
                 n=len(gold),
                 part=part,
             ),
+            f"coconut-attr run --dataset {dataset}",
         )
         ui.watch(REFRESH / 6)
         return
@@ -122,6 +123,9 @@ def _cards(summary: Summary) -> None:
             "macro over {n} attributes; baseline {baseline}", n=summary.defined[name], baseline=ui.percent(baseline)
         )
 
+    def interval(name: str) -> str:
+        return _("95 % interval {interval}", interval=ui.interval(*summary.intervals[name], ui.percent))
+
     def micro(value: float, baseline: float) -> str:
         return _("micro {value}; baseline {baseline}", value=ui.percent(value), baseline=ui.percent(baseline))
 
@@ -136,6 +140,7 @@ def _cards(summary: Summary) -> None:
         (
             _("Present labels right"),
             ui.percent(total.present_macro),
+            interval("present_macro"),
             n(total.present),
             macro("present_precision", baselines["present_macro"]),
             micro(total.present_micro, baselines["present_micro"]),
@@ -143,21 +148,21 @@ def _cards(summary: Summary) -> None:
         (
             _("Absent labels right"),
             ui.percent(total.absent_macro),
+            interval("absent_macro"),
             n(total.absent),
             macro("absent_precision", baselines["absent_macro"]),
             micro(total.absent_micro, baselines["absent_micro"]),
         ),
         (
             _("Present cells found"),
-            ui.percent(summary.overall.recall_macro),
+            ui.percent(total.recall_macro),
+            interval("recall_macro"),
             n(summary.gold_present),
-            _("macro over {n} attributes (recall)", n=summary.defined["recall"]),
+            macro("recall", 1.0),  # calling every cell present finds them all
             _("micro {value}", value=ui.percent(summary.recall_micro)),
         ),
     ]
-    for column, (label, value, *notes) in zip(st.columns(len(cards)), cards, strict=True):
-        with column:
-            ui.card(label, value, *notes)
+    ui.cards(*cards)
     st.caption(
         _(
             "**Macro**: mean over the attributes for which a figure is defined; **micro**: over all cells. **Right** "

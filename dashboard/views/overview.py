@@ -111,10 +111,10 @@ def _labels_card(dataset: str) -> tuple[str, ...]:
         return title, ui.DASH, _("no image of the gold set's test part is labelled")
     _table, summary = agreement.compare(found, there)
     total, baselines = summary.overall, summary.baselines
-    right = (total.present_micro * total.present + total.absent_micro * total.absent) / (total.present + total.absent)
     return (
         title,
-        ui.percent(right),
+        ui.percent(total.right),
+        _("95 % interval {interval}", interval=ui.interval(*summary.intervals["right"], ui.percent)),
         _("present {value} of {n}; baseline {baseline}", value=ui.percent(total.present_micro),
           n=ui.count(total.present), baseline=ui.percent(baselines["present_micro"])),
         _("absent {value} of {n}; baseline {baseline}", value=ui.percent(total.absent_micro),

@@ -143,7 +143,7 @@ def _show(run: Row, content: bytes) -> None:
         named = [f"{_(row['attribute'])} ({row['probability']:.2f})" for row in called.to_dict("records")]
         st.write(", ".join(named) or _("Nothing."))
     with right:
-        _chart(table)
+        _chart(table, run["split"])
     _nearest(run, probabilities)
 
 
@@ -156,7 +156,7 @@ def _priors(dataset: str) -> pd.Series:
     return (counts["present"] / (counts["present"] + counts["absent"])).rename("prior")
 
 
-def _chart(table: pd.DataFrame) -> None:
+def _chart(table: pd.DataFrame, split: str) -> None:
     charts.legend(
         [
             charts.Entry("square", charts.ACCENT, _("called present")),
@@ -203,14 +203,16 @@ def _chart(table: pd.DataFrame) -> None:
     st.caption(
         _(
             "n = 1 photo. How far to trust each figure: the tooltip has the average precision of its attribute on the "
-            "test split, with the n behind it."
+            "{split} split, with the n behind it.",
+            split=_(split),
         )
     )
 
 
 def _nearest(run: Row, probabilities: np.ndarray) -> None:
     st.subheader(_("Nearest images of the store"), anchor=False)
-    found = read(browse.images_near, run["run_id"], tuple(round(float(p), 6) for p in probabilities), NEAREST)
+    rounded = tuple(round(float(p), 6) for p in probabilities)
+    found = read(browse.images_near, run["run_id"], run["dataset"], run["split"], rounded, NEAREST)
     st.caption(
         _(
             "By the run's stored predictions, not by looks: Euclidean distance between the {n} probabilities, among "

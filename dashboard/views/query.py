@@ -24,7 +24,8 @@ EXAMPLES = {
 SELECT attribute, n, ROUND(CAST(accuracy AS NUMERIC), 3) AS accuracy,
   ROUND(CAST(all_absent_accuracy AS NUMERIC), 3) AS all_absent, ROUND(CAST(prior_accuracy AS NUMERIC), 3) AS prior,
   ROUND(CAST(ap AS NUMERIC), 3) AS ap, ROUND(CAST(prior_ap AS NUMERIC), 3) AS prior_ap
-FROM attribute_accuracy WHERE split = 'test' ORDER BY n DESC""",
+FROM attribute_accuracy
+WHERE run_id = (SELECT MAX(run_id) FROM attribute_accuracy) AND split = 'test' ORDER BY n DESC""",
     N_("Which images show a red vehicle scene outdoors?"): """\
 SELECT coco_id, file_name FROM label
 WHERE dataset = 'val5k' AND state = 'present' AND attribute IN ('red', 'vehicle', 'outdoor')
@@ -35,10 +36,11 @@ WHERE dataset = 'val5k' AND coco_id = 139 AND attribute = 'furniture'""",
     N_("Where do the sources contradict each other most?"): """\
 SELECT e.attribute, e.source AS says_present, f.source AS says_absent, COUNT(*) AS images
 FROM evidence e JOIN evidence f ON f.image_id = e.image_id AND f.attribute = e.attribute
-WHERE e.state = 'present' AND f.state = 'absent' GROUP BY 1, 2, 3 ORDER BY images DESC""",
+WHERE e.dataset = 'val5k' AND e.state = 'present' AND f.state = 'absent' GROUP BY 1, 2, 3 ORDER BY images DESC""",
     N_("What are the cars, buses and trains painted?"): """\
 SELECT c.name AS category, s.color, COUNT(*) AS segments FROM segment s JOIN category c ON c.id = s.category_id
-WHERE c.name IN ('car', 'bus', 'train') GROUP BY 1, 2 ORDER BY 3 DESC""",
+JOIN image i ON i.id = s.image_id WHERE i.dataset = 'val5k' AND c.name IN ('car', 'bus', 'train')
+GROUP BY 1, 2 ORDER BY 3 DESC""",
     N_("How did the runs learn?"): """\
 SELECT epoch, backbone, accuracy, decisions FROM epoch_curve ORDER BY run_id, epoch""",
 }
