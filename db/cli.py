@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import RowMapping
@@ -34,34 +35,40 @@ def status(runs: Annotated[int, typer.Option(help="Runs to show, newest first.",
         end_silent(connect(settings().sqlalchemy_url))
     console = Console()
     console.print(f"store: {shown(engine)}", soft_wrap=True)
-    datasets = Table("dataset", *(["images", "downloaded", "failed", "with mask", "captions", "segments", "labelled"]))
+    datasets = _table("dataset", "images", "downloaded", "failed", "with mask", "captions", "segments", "labelled")
     for row in sql(engine, "SELECT * FROM dataset_summary WHERE images > 0 ORDER BY dataset"):
         numbers = (
             row[key] for key in ("images", "downloaded", "failed", "with_mask", "captions", "segments", "labelled")
         )
         datasets.add_row(row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"), *(f"{n:,}" for n in numbers))
     console.print(datasets)
-    table = Table("run", "kind", "status", "trained on", "backbone", "scored on", "n", "accuracy (95 %)", "all absent",
-                  "mAP (95 %)", "prior")  # fmt: skip
+    table = _table("run", "model, trained on", "scored on", "accuracy, 95 %", "mAP, 95 %")
     query = (
         "SELECT * FROM run_summary WHERE run_id IN (SELECT id FROM run ORDER BY id DESC LIMIT :runs)"
         " ORDER BY run_id DESC, evaluated_on, split"
     )
     for row in sql(engine, query, runs=runs):
+        scored = row["split"] is not None
         table.add_row(
-            str(row["run_id"]), row["kind"], row["status"], row["trained_on"], row["backbone"],
-            "" if row["split"] is None else f"{row['evaluated_on']} {row['split']}",
-            "" if row["decisions"] is None else f"{row['decisions']:,}",
-            _with_interval(row, "accuracy"), _number(row["all_absent_accuracy"]),
-            _with_interval(row, "map"), _number(row["prior_map"]),
-        )  # fmt: skip
+            f"{row['run_id']}\n{row['status']}",
+            f"{row['backbone']}\n{row['trained_on']}" + ("" if row["kind"] == "trained" else f" ({row['kind']})"),
+            f"{row['evaluated_on']} {row['split']}\n{row['decisions'] or 0:,} cells" if scored else "",
+            _with_interval(row, "accuracy", "all absent", "all_absent_accuracy") if scored else "",
+            _with_interval(row, "map", "prior", "prior_map") if scored else "",
+        )
     console.print(table)
 
 
-def _with_interval(row: RowMapping, name: str) -> str:
+def _table(*headers: str) -> Table:
+    """A table that has room in a terminal of 80 columns."""
+    return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def _with_interval(row: RowMapping, name: str, baseline: str, of_baseline: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return _number(row[name]) + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
+    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return f"{_number(row[name])}\n{interval}\n{baseline} {_number(row[of_baseline])}"
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "undefined" if value is None else f"{value:.3f}"
