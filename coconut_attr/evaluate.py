@@ -187,7 +187,7 @@ def _attribute_scores(labels, probabilities, thresholds, right, aps, probe_aps, 
                 attribute=attribute,
                 n=n,
                 positives=positives,
-                accuracy=_wilson(int(right["accuracy"][:, k].sum()), n),
+                accuracy=wilson(int(right["accuracy"][:, k].sum()), n),
                 ap=_score(_average_precision(*column), aps[:, k], n),
                 **{name: _score(values[k], [draw[name][k] for draw in drawn], n) for name, values in decisions.items()},
                 threshold=float(thresholds[k]),
@@ -267,7 +267,8 @@ def _score(value: float, drawn, n: int) -> Score:
     return Score(float(value), float(low), float(high), n)
 
 
-def _wilson(hits: int, n: int) -> Score:
+def wilson(hits: int, n: int) -> Score:
+    """A share with its Wilson interval."""
     if not n:
         return Score(math.nan, math.nan, math.nan, 0)
     interval = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ def run_in_processes(job: Job, device: torch.device, watcher: Watcher, number: i
                 raise TrainingError(*arguments)
             getattr(watcher, name)(*arguments)
             if name in AWAITED and process.stdin:
-                print(name, file=process.stdin, flush=True)
+                with suppress(BrokenPipeError):  # they died meanwhile: why comes next
+                    print(name, file=process.stdin, flush=True)
         if code := process.wait():
             raise TrainingError(f"the training processes ended with code {code}; see {log}")
     finally:

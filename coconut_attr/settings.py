@@ -21,8 +21,10 @@ def _absolute_folder_or_url(place: str) -> str:
 
 
 def _absolute_sqlite(url: str) -> str:
-    relative = url.removeprefix("sqlite:///")
-    return url if relative == url else f"sqlite:///{Path(relative).absolute()}"
+    driver, mark, path = url.partition(":///")
+    if driver not in {"sqlite", "sqlite+pysqlite"} or path in {"", ":memory:"}:
+        return url
+    return f"{driver}{mark}{Path(path).absolute()}"
 
 
 #: In the environment of processes that are given all settings: they read no .env, which may be another one.

@@ -66,7 +66,7 @@ def report(
     name = registered(dataset).name
     labels = combined_labels(engine, name, list(gold))
     if not labels:
-        raise UserError(f"no labelled image of {name} is in the gold set; run: coconut-attr run --dataset {name}")
+        raise UserError(f"no labelled image of {name} is in the gold set; to label it: coconut-attr run")
     gold = {coco_id: states for coco_id, states in gold.items() if coco_id in labels}
     console = Console()
     console.print(f"{name}: {len(gold)} images of the gold set's {part} part, {len(gold) * len(ATTRIBUTES):,} cells")

@@ -58,10 +58,10 @@ def see_to_forgotten(client: SyncPrefectClient) -> list[UUID]:
     """See to the runs whose events a server that was away has forgotten or holds back.
 
     Returns:
-        The crashed runs that are queued again only now.
+        The runs that are queued again only now: crashed ones, and those that were taken and have not begun.
     """
     _watch_running(client)
-    return _queue_crashed(client)
+    return _queue_again(client)
 
 
 def _runs(client: SyncPrefectClient, state: StateType, ended: FlowRunFilterEndTime | None = None) -> list[FlowRun]:
@@ -86,11 +86,13 @@ def _watch_running(client: SyncPrefectClient) -> None:
         )
 
 
-def _queue_crashed(client: SyncPrefectClient) -> list[UUID]:
-    """Queue the crashed runs that the automation did not, by its rule; returns their ids."""
+def _queue_again(client: SyncPrefectClient) -> list[UUID]:
+    """Queue the runs that the automations did not, by their rules; returns their ids."""
     now = datetime.now(UTC)
+    pending = _runs(client, StateType.PENDING)
     crashed = _runs(client, StateType.CRASHED, FlowRunFilterEndTime(after_=now - STALE, before_=now - OVERDUE))
     found = [run.id for run in crashed if 0 < run.run_count < ATTEMPTS]
+    found += [run.id for run in pending if run.state and run.state.timestamp < now - BEGUN]
     for flow_run in found:
         client.set_flow_run_state(flow_run, Scheduled(message=_GOES_ON))
     return found

@@ -85,7 +85,9 @@ def train(
     backbone: Annotated[str | None, typer.Option(help="Image encoder; by default what has weights here.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs to train.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.", min=0, max=2**32 - 1)] = None,
-    resume: Annotated[int | None, typer.Option(help="Go on with this interrupted run, by its own settings.")] = None,
+    resume: Annotated[
+        int | None, typer.Option(help="Go on with this interrupted run, by its own settings.", min=1)
+    ] = None,
 ) -> None:
     """Train on a dataset (what is missing of it is fetched and labelled first), and score the run on the test split."""
     registered(dataset)

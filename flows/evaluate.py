@@ -15,7 +15,7 @@ from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.backbones import BackboneError, backbone
 from coconut_attr.checkpoint import epoch_of, load_checkpoint
 from coconut_attr.data import Samples, ViewBatches, loader, plain_views
-from coconut_attr.evaluate import AttributeScore, Evaluation, Score
+from coconut_attr.evaluate import AttributeScore, Evaluation, Score, wilson
 from coconut_attr.evaluate import evaluate as score
 from coconut_attr.features import FeatureStore
 from coconut_attr.model import AttributeModel
@@ -118,12 +118,15 @@ def retrieval_rows(labels: np.ndarray, probabilities: np.ndarray, predicted: Pre
         "product": retrieval.retrieval(retrieval.product_scores(probabilities, asked), images),
         "chance": retrieval.chance(len(labels), len(images)),
     }
-    none = {"low": None, "high": None, "n": len(images), "images": len(labels)}
-    return [
-        {"name": f"retrieval {name} {what}", "value": value, **none}
-        for name, item in found.items()
-        for what, value in [*((f"recall@{k}", v) for k, v in item.recall.items()), ("median rank", item.median_rank)]
-    ]
+    rows = []
+    for name, item in found.items():
+        for k, value in item.recall.items():
+            score = wilson(round(value * len(images)), len(images))
+            ends = (None, None) if name == "chance" else (score.low, score.high)
+            rows.append((f"retrieval {name} recall@{k}", value, *ends))
+        rows.append((f"retrieval {name} median rank", item.median_rank, None, None))
+    n = {"n": len(images), "images": len(labels)}
+    return [{"name": name, "value": value, "low": low, "high": high, **n} for name, value, low, high in rows]
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

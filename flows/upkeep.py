@@ -26,7 +26,7 @@ def upkeep() -> dict[str, int]:
     runs.end_silent(store())
     with get_client(sync_client=True) as client:
         for flow_run in see_to_forgotten(client):
-            get_run_logger().warning("flow run %s had crashed and was not queued again: it is now", flow_run)
+            get_run_logger().warning("flow run %s had died and was not queued again: it is now", flow_run)
     faults = store_problems(store())
     found = {}
     for row in queries.dataset_summaries(store()):

@@ -178,7 +178,7 @@ def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
     """Given in another folder, whose .env the workers and the dashboard go by too."""
     log = tmp_path / "up.log"
-    (tmp_path / ".env").write_text("COCONUT_ATTR_DATA_DIR=data\nCOCONUT_ATTR_DATABASE_URL=sqlite:///mine.db\n")
+    (tmp_path / ".env").write_text("COCONUT_ATTR_DATA_DIR=data\nCOCONUT_ATTR_DATABASE_URL=sqlite+pysqlite:///mine.db\n")
     del env["COCONUT_ATTR_DATA_DIR"]
     with log.open("w") as output:
         up = subprocess.Popen([PROGRAM, "up"], env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)

@@ -34,7 +34,7 @@ from coconut_attr.settings import Settings, settings, sqlalchemy_form
 from db.engine import StoreError, open_for_reading
 from db.queries import DatabaseError, sql
 from db.runs import end_silent
-from flows.automations import OVERDUE
+from flows.automations import see_to_forgotten
 from flows.deployments import POOLS, register
 from flows.download import download
 from flows.extract import extract
@@ -463,7 +463,7 @@ def test_a_flow_run_that_was_taken_and_never_began_is_queued_again(
     register()
 
 
-def test_crashed_runs_that_a_server_forgot_are_queued_when_deployments_are_registered_again(
+def test_dead_runs_that_a_server_forgot_are_queued_when_they_are_seen_to(
     prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
@@ -478,13 +478,17 @@ def test_crashed_runs_that_a_server_forgot_are_queued_when_deployments_are_regis
 
         once = (StateType.RUNNING, StateType.CRASHED)
         again = (StateType.SCHEDULED, StateType.PENDING, *once)
-        runs = [run(*once), run(StateType.CRASHED), run(*once, *again, *again)]
+        runs = [run(*once), run(), run(StateType.CRASHED), run(*once, *again, *again)]
         try:
-            for overdue, first in ((OVERDUE, StateType.CRASHED), (timedelta(0), StateType.SCHEDULED)):
-                monkeypatch.setattr("flows.automations.OVERDUE", overdue)
-                register()
-                # The second had not begun, and the third has died three times.
-                assert [client.read_flow_run(name).state_type for name in runs] == [first, *[StateType.CRASHED] * 2]
+            early, late = (StateType.CRASHED, StateType.PENDING), (StateType.SCHEDULED, StateType.SCHEDULED)
+            for expected in (early, late):
+                if expected is late:
+                    monkeypatch.setattr("flows.automations.OVERDUE", timedelta(0))
+                    monkeypatch.setattr("flows.automations.BEGUN", timedelta(0))
+                see_to_forgotten(client)
+                # The third had not begun, and the fourth has died three times.
+                found = [client.read_flow_run(name).state_type for name in runs]
+                assert found == [*expected, StateType.CRASHED, StateType.CRASHED]
         finally:
             for name in runs:
                 client.delete_flow_run(name)

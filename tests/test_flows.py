@@ -8,11 +8,13 @@ from threading import Timer
 from types import SimpleNamespace
 
 import pytest
+import torch
 from prefect import flow
 from sqlalchemy import Engine
 
 from coconut_attr.annotations import annotation_files
 from coconut_attr.errors import UserError
+from coconut_attr.job import Job, Watcher, run_job
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from db import queries, runs
@@ -27,6 +29,7 @@ from flows.summary import scores
 from flows.train import train
 from flows.upkeep import upkeep
 from tests import tiny_mirror as tiny
+from tests.team import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -231,8 +234,15 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
                               config={}, environment={}, heartbeat_at=writes.now() - 2 * runs.SILENCE)  # fmt: skip
     quick = {"backbone": "efficientnet_lite0", "epochs": 1}
     monkeypatch.setattr("db.runs.HEARTBEAT_SECONDS", 0.1)
-    first = train("val5k", **quick)
-    assert queries.run(store(), first)["heartbeat_at"] is not None
+
+    def in_long_epochs(job: Job, device: torch.device, watcher: Watcher) -> None:
+        begun = queries.run(store(), job.run)["heartbeat_at"]
+        wait_until(lambda: queries.run(store(), job.run)["heartbeat_at"] > begun, "a heartbeat", 20)
+        run_job(job, device, watcher)
+
+    with monkeypatch.context() as context:
+        context.setattr("flows.train.run_job", in_long_epochs)
+        first = train("val5k", **quick)
     assert queries.run(store(), killed)["status"] == "failed"
     assert summary()["labelled"] == 24
     assert train("val5k", reuse=True, **quick) == first

@@ -45,7 +45,7 @@ def page() -> None:
         heat_map.cooccurrence(read_counts(queries.cooccurrence, name))
     else:
         ui.empty(_("No labels yet"), _("The images of this dataset have not been labelled. To label them:"),
-                 f"coconut-attr run --dataset {name}")  # fmt: skip
+                 f"prefect deployment run extract/{name}")  # fmt: skip
     _files(name, summary, sizes)
     ui.watch(REFRESH)
 

@@ -52,7 +52,7 @@ def page() -> None:
         ui.empty(
             _("No predictions yet"),
             _("No run of this project has been evaluated on this dataset. To train one:"),
-            f"coconut-attr run --dataset {dataset}",
+            f"prefect deployment run train/{dataset}",
         )
     elif mode == "predictions":
         _by_prediction(dataset, runs)

@@ -82,7 +82,7 @@ def page() -> None:
                 n=len(gold),
                 part=part,
             ),
-            f"coconut-attr run --dataset {dataset}",
+            f"prefect deployment run extract/{dataset}",
         )
         ui.watch(REFRESH / 6)
         return
