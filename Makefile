@@ -15,12 +15,13 @@ run: $(VENV)/installed
 up: $(VENV)/installed
 	$(BIN)/coconut-attr up
 
+# Three processes: on two cores one of them may wait, as tests of faults do for minutes.
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive coconut_attr db flows dashboard
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
 
 # Known vulnerabilities of what is installed; asks a database on the internet, and fails if a package cannot be looked up.
 audit: $(VENV)/installed
