@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from sklearn import config_context
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from torchmetrics.functional.classification import (
@@ -24,9 +23,9 @@ from torchmetrics.functional.classification import (
 )
 
 from coconut_attr.attributes import ATTRIBUTES, GROUPS, INDEX
+from coconut_attr.intervals import UNDEFINED, percentile, wilson
 
 RESAMPLES = 300
-LEVEL = 0.95
 BINS = 10
 HALF = np.full(len(ATTRIBUTES), 0.5)
 
@@ -187,7 +186,7 @@ def _attribute_scores(labels, probabilities, thresholds, right, aps, probe_aps, 
                 attribute=attribute,
                 n=n,
                 positives=positives,
-                accuracy=wilson(int(right["accuracy"][:, k].sum()), n),
+                accuracy=_share(int(right["accuracy"][:, k].sum()), n),
                 ap=_score(_average_precision(*column), aps[:, k], n),
                 **{name: _score(values[k], [draw[name][k] for draw in drawn], n) for name, values in decisions.items()},
                 threshold=float(thresholds[k]),
@@ -259,17 +258,9 @@ def _row_means(table: np.ndarray) -> list[float]:
 
 
 def _score(value: float, drawn, n: int) -> Score:
-    drawn = np.asarray(drawn, dtype=float)
-    drawn = drawn[~np.isnan(drawn)]
-    if math.isnan(value) or not len(drawn):
-        return Score(value, math.nan, math.nan, n)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Score(float(value), float(low), float(high), n)
+    interval = UNDEFINED if math.isnan(value) else percentile(np.asarray(drawn, dtype=float))
+    return Score(float(value), *interval, n)
 
 
-def wilson(hits: int, n: int) -> Score:
-    """A share with its Wilson interval."""
-    if not n:
-        return Score(math.nan, math.nan, math.nan, 0)
-    interval = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
-    return Score(hits / n, float(interval.low), float(interval.high), n)
+def _share(hits: int, n: int) -> Score:
+    return Score(hits / n if n else math.nan, *wilson(hits, n), n)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
-from coconut_attr.gold import Agreement, Interval, Overall, agree, intervals, overall
+from coconut_attr.gold import Agreement, Overall, agree, intervals, overall
+from coconut_attr.intervals import Interval, wilson
 from dashboard import data
 from db.counts import COMBINED
 from db.labels import SOURCES, combined_labels, source_labels
@@ -85,7 +85,7 @@ def _row(row: Agreement, gold_cells: int) -> data.Row:
         "all_absent": 1 - row.gold_present / gold_cells if gold_cells else math.nan,
     }
     for state, n, right in (("present", row.present, row.present_right), ("absent", row.absent, row.absent_right)):
-        low, high = binomtest(right, n).proportion_ci(method="wilson") if n else (math.nan, math.nan)
+        low, high = wilson(right, n)
         cells |= {
             state: n,
             f"{state}_right": right,

@@ -12,7 +12,8 @@ from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX
 from coconut_attr.errors import UserError
 from coconut_attr.evidence import Evidence
 from coconut_attr.extract import combine
-from coconut_attr.gold import Agreement, Interval, agree, intervals, load_gold, overall
+from coconut_attr.gold import Agreement, agree, intervals, load_gold, overall
+from coconut_attr.intervals import Interval
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from db.engine import open_for_reading

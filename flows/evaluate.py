@@ -15,9 +15,10 @@ from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.backbones import BackboneError, backbone
 from coconut_attr.checkpoint import epoch_of, load_checkpoint
 from coconut_attr.data import Samples, ViewBatches, loader, plain_views
-from coconut_attr.evaluate import AttributeScore, Evaluation, Score, wilson
+from coconut_attr.evaluate import AttributeScore, Evaluation, Score
 from coconut_attr.evaluate import evaluate as score
 from coconut_attr.features import FeatureStore
+from coconut_attr.intervals import wilson
 from coconut_attr.model import AttributeModel
 from coconut_attr.predict import Predictions, choose_device, predict_batches
 from coconut_attr.probe import fit_probe, pooled_features
@@ -121,8 +122,7 @@ def retrieval_rows(labels: np.ndarray, probabilities: np.ndarray, predicted: Pre
     rows = []
     for name, item in found.items():
         for k, value in item.recall.items():
-            score = wilson(round(value * len(images)), len(images))
-            ends = (None, None) if name == "chance" else (score.low, score.high)
+            ends = (None, None) if name == "chance" else wilson(round(value * len(images)), len(images))
             rows.append((f"retrieval {name} recall@{k}", value, *ends))
         rows.append((f"retrieval {name} median rank", item.median_rank, None, None))
     n = {"n": len(images), "images": len(labels)}

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr.intervals import UNDEFINED, Interval, percentile, wilson
 
 Part = Literal["dev", "test"]
-Interval = tuple[float, float]
-RESAMPLES, LEVEL = 1000, 0.95
+RESAMPLES = 1000
 _CODES = {"p": 1, "a": 0, "u": -1}
 
 
@@ -132,8 +132,6 @@ def intervals(labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[i
     Returns:
         nan where a share is not defined, or a macro share is the same in all resamples.
     """
-    from scipy.stats import binomtest  # takes a while, which other commands need not wait
-
     truth, found = _arrays(labels, gold)
     images = len(truth)
     draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
@@ -141,8 +139,9 @@ def intervals(labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[i
     def count(cells: np.ndarray) -> np.ndarray:
         return (draws @ cells).astype(float)  # [resamples, 34]
 
-    present, absent = count((found == 1) & (truth >= 0)), count((found == 0) & (truth >= 0))
-    present_right, absent_right = count((found == 1) & (truth == 1)), count((found == 0) & (truth == 0))
+    states = ((found == 1) & (truth >= 0), (found == 0) & (truth >= 0))
+    rights = ((found == 1) & (truth == 1), (found == 0) & (truth == 0))
+    (present, absent), (present_right, absent_right) = map(count, states), map(count, rights)
     with np.errstate(invalid="ignore"):
         shares = {
             "coverage": count(found >= 0).mean(axis=1) / images,
@@ -153,16 +152,15 @@ def intervals(labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[i
             "absent_micro": absent_right.sum(axis=1) / absent.sum(axis=1),
             "right": (present_right + absent_right).sum(axis=1) / (present + absent).sum(axis=1),
         }
-    found_intervals = {name: _interval(drawn) for name, drawn in shares.items()}
-    total = overall(agree(labels, gold))
-    for name, n in (
-        ("present_micro", total.present), ("absent_micro", total.absent), ("right", total.present + total.absent)
-    ):  # fmt: skip
-        if n:
-            wilson = binomtest(round(getattr(total, name) * n), n).proportion_ci(LEVEL, method="wilson")
-            low, high = found_intervals[name]
-            found_intervals[name] = (float(np.fmin(low, wilson.low)), float(np.fmax(high, wilson.high)))
-    return found_intervals
+    result = {name: _unless_equal(percentile(drawn)) for name, drawn in shares.items()}
+    for name, cells, right in (
+        ("present_micro", states[0], rights[0]),
+        ("absent_micro", states[1], rights[1]),
+        ("right", states[0] | states[1], rights[0] | rights[1]),
+    ):
+        (low, high), (least, most) = result[name], wilson(int(right.sum()), int(cells.sum()))
+        result[name] = (float(np.fmin(low, least)), float(np.fmax(high, most)))
+    return result
 
 
 def _row_means(table: np.ndarray) -> np.ndarray:
@@ -170,12 +168,8 @@ def _row_means(table: np.ndarray) -> np.ndarray:
     return np.nansum(table, axis=1) / (~np.isnan(table)).sum(axis=1)
 
 
-def _interval(drawn: np.ndarray) -> Interval:
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return math.nan, math.nan
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return (float(low), float(high)) if low < high else (math.nan, math.nan)
+def _unless_equal(interval: Interval) -> Interval:
+    return interval if interval[0] < interval[1] else UNDEFINED
 
 
 def _mean(values: Sequence[float]) -> float:
