@@ -30,8 +30,8 @@ from sqlalchemy import Engine
 from coconut_attr import settings as settings_module
 from coconut_attr.settings import settings
 from db.counts import refresh_counts
-from db.engine import open_store
 from db.queries import sql
+from db.schema import open_store
 
 #: Filters of each page, as its address writes them; the first is the page as it opens.
 PAGES = {

@@ -38,8 +38,8 @@ from coconut_attr.registry import dataset
 from coconut_attr.settings import settings
 from db import store as writes
 from db.downloads import fetch_claimed, plan
-from db.engine import open_store
 from db.queries import sql
+from db.schema import open_store
 
 COPIES, THREADS, ROUNDS = 5, 16, 3
 FOLDER = "images.cocodataset.org/val2017"

@@ -20,8 +20,8 @@ from coconut_attr.evidence import Evidence
 from coconut_attr.extract import combine
 from coconut_attr.gold import agree, load_gold, overall
 from coconut_attr.settings import settings
-from db.engine import open_for_reading
 from db.queries import evidence_of
+from db.schema import open_for_reading
 
 Pieces = Sequence[Evidence]
 

@@ -46,8 +46,8 @@ from coconut_attr.settings import settings, sqlalchemy_form
 from db import queries
 from db import store as writes
 from db.copy import copy_store
-from db.engine import downgrade, open_for_reading, open_store
 from db.integrity import row_counts
+from db.schema import downgrade, open_for_reading, open_store
 
 ROOT = Path(__file__).parent.parent
 UNITS = {"extract": "images", "write": "images", "readers": "queries", "sessions": "pages"}

@@ -25,7 +25,7 @@ from coconut_attr.settings import settings
 from coconut_attr.splits import split_of
 from db import queries
 from db import store as writes
-from db.engine import open_for_reading, open_store
+from db.schema import open_for_reading, open_store
 from flows.extract import evidence_rows, extract_image, label_rows, segment_rows
 from flows.store import write_reference
 

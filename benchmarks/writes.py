@@ -23,7 +23,8 @@ from sqlalchemy import Engine
 from coconut_attr.settings import settings
 from db import queries
 from db import store as writes
-from db.engine import connect, downgrade, open_for_reading, upgrade
+from db.engine import connect
+from db.schema import downgrade, open_for_reading, upgrade
 
 IMAGES, SHARD, ROUNDS = 5_000, 500, 3
 TABLES = ("image_attribute", "attribute_evidence")

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from coconut_attr.errors import UserError
 from coconut_attr.settings import settings
 from db import queries
-from db.engine import open_for_reading
 from db.queries import Engine
+from db.schema import open_for_reading
 
 Row = dict[str, Any]
 

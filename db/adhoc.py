@@ -43,7 +43,7 @@ def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECOND
     """The answer to one query.
 
     Args:
-        engine: a read-only one (`db.engine.open_for_reading`).
+        engine: a read-only one (`db.schema.open_for_reading`).
 
     Raises:
         QueryError: it is no single query, it would write, it is wrong or takes longer; or the account is a superuser's.

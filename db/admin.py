@@ -13,8 +13,9 @@ from rich.table import Table
 from coconut_attr.settings import settings, sqlalchemy_form
 from db import backup as backups
 from db.copy import copy_store, count_rows
-from db.engine import connect, head_revision, open_for_reading, open_store, shown
+from db.engine import connect, shown
 from db.integrity import row_counts, store_problems
+from db.schema import head_revision, open_for_reading, open_store
 
 db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
 Replace = Annotated[bool, typer.Option("--replace", help="Delete the images, labels and runs that are there.")]

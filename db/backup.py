@@ -14,9 +14,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
 
 from coconut_attr.files import part_of
-from db.engine import StoreError, current_revision, known_revisions, shown, sqlite_file
+from db.engine import StoreError, shown, sqlite_file
 from db.integrity import is_empty
 from db.models import Base
+from db.schema import current_revision, known_revisions
 
 PAGES = 1000  # of SQLite's file between two looks at the progress
 MAGIC = {b"SQLite format 3\0": "sqlite", b"PGDMP": "postgresql"}

@@ -20,8 +20,9 @@ from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
 from db import queries
 from db import store as writes
-from db.engine import connect, open_for_reading
+from db.engine import connect
 from db.images import images_at_hand
+from db.schema import open_for_reading
 
 STAGES = ("annotations", "captions", "check")  #: the check finds itself what extraction leaves out
 

@@ -12,11 +12,12 @@ from sqlalchemy import RowMapping
 from coconut_attr.settings import settings
 from db.admin import db_commands
 from db.check import check
-from db.engine import connect, open_for_reading, shown
+from db.engine import connect, shown
 from db.labels import labels_commands
 from db.mirror import mirror_commands
 from db.queries import DatabaseError, sql
 from db.runs import end_silent
+from db.schema import open_for_reading
 
 
 def register(app: typer.Typer) -> None:

@@ -23,7 +23,7 @@ from coconut_attr.image_store import bring_missing
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
 from db import queries
-from db.engine import open_for_reading
+from db.schema import open_for_reading
 
 PAGE = 1000  # images read at once
 KNOWN = ("present", "absent")

@@ -5,8 +5,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Connection, Engine, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError
 
-from db.engine import current_revision, head_revision, known_revisions
 from db.models import Base
+from db.schema import current_revision, head_revision, known_revisions
 
 #: What PostgreSQL was told to leave unchecked, or could not finish.
 _POSTGRESQL_FAULTS = {

@@ -16,9 +16,9 @@ from coconut_attr.gold import Agreement, agree, intervals, load_gold, overall
 from coconut_attr.intervals import Interval
 from coconut_attr.registry import dataset as registered
 from coconut_attr.settings import settings
-from db.engine import open_for_reading
 from db.export import export
 from db.queries import evidence_of, labels_of
+from db.schema import open_for_reading
 
 labels_commands = typer.Typer(help="Attribute labels: how right they are, and exports.", no_args_is_help=True)
 labels_commands.command()(export)

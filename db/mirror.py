@@ -18,8 +18,8 @@ from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
 from coconut_attr.sources.records import ImageInfo
 from db import queries
-from db.engine import open_for_reading
 from db.images import images_at_hand
+from db.schema import open_for_reading
 
 mirror_commands = typer.Typer(help="Offline mirrors of the upstream data.", no_args_is_help=True)
 

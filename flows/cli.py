@@ -106,7 +106,8 @@ def local_prefect(console: Console) -> Iterator[None]:
     """A Prefect server with the deployments, the one that is there or one for this command alone."""
     from prefect.logging.handlers import APILogHandler
 
-    from db.engine import connect, current_revision
+    from db.engine import connect
+    from db.schema import current_revision
     from flows.local import quiet_console, stack
 
     current_revision(connect(settings().sqlalchemy_url))  # a mistake is told before a server is started

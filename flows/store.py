@@ -8,7 +8,7 @@ from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, OURS
 from coconut_attr.registry import DATASETS
 from coconut_attr.rules import load_rules
 from coconut_attr.settings import settings
-from db.engine import open_store
+from db.schema import open_store
 from db.store import sync_reference
 
 

@@ -10,7 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import Engine
 
 from coconut_attr import settings as settings_module
-from db.engine import open_store
+from db.schema import open_store
 from flows import store as flow_store
 from tests.cluster import Cluster
 from tests.tiny_mirror import write_mirror

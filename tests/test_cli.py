@@ -16,8 +16,9 @@ import requests
 
 from coconut_attr.backbones import BACKBONES
 from coconut_attr.settings import SETTLED
-from db.engine import StoreError, open_for_reading
+from db.engine import StoreError
 from db.queries import sql
+from db.schema import open_for_reading
 from tests.tiny_mirror import jpeg, write_mirror
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,8 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from coconut_attr.settings import sqlalchemy_form
-from db.engine import StoreError, open_store
+from db.engine import StoreError
+from db.schema import open_store
 from flows.local import ROOT, Stack, wait_for
 from tests.cluster import Cluster, program
 from tests.test_cli import free_port

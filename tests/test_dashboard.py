@@ -33,8 +33,8 @@ from dashboard.baselines import val_baselines
 from dashboard.i18n import catalogue
 from db import queries, runs, store
 from db.counts import refresh_counts
-from db.engine import open_store
 from db.models import Segment, now
+from db.schema import open_store
 from flows.pipeline import pipeline
 from tests import tiny_mirror as tiny
 from tests.browser import chromium

@@ -20,9 +20,10 @@ from db.admin import db_commands
 from db.backup import back_up, restore
 from db.copy import copy_store
 from db.counts import refresh_counts
-from db.engine import StoreError, connect, downgrade, head_revision, open_store
+from db.engine import StoreError, connect
 from db.integrity import store_problems
 from db.models import Base
+from db.schema import downgrade, head_revision, open_store
 from tests.test_store import fill, labels, outcome
 
 

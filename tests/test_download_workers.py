@@ -18,7 +18,7 @@ from coconut_attr.settings import Settings
 from db import queries
 from db import store as writes
 from db.downloads import claim, fetch_claimed, plan, release
-from db.engine import open_store
+from db.schema import open_store
 from tests import web_server
 from tests.team import wait_until
 from tests.tiny_mirror import jpeg, write_mirror

@@ -31,9 +31,10 @@ from sqlalchemy import Engine
 
 from coconut_attr.checkpoint import epoch_of
 from coconut_attr.settings import Settings, settings, sqlalchemy_form
-from db.engine import StoreError, open_for_reading
+from db.engine import StoreError
 from db.queries import DatabaseError, sql
 from db.runs import end_silent
+from db.schema import open_for_reading
 from flows.automations import see_to_forgotten
 from flows.deployments import POOLS, register
 from flows.download import download

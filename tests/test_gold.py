@@ -9,8 +9,8 @@ from coconut_attr.attributes import ATTRIBUTES, GROUPS, OURS
 from coconut_attr.errors import UserError
 from coconut_attr.gold import agree, intervals, load_gold, overall
 from db import store as writes
-from db.engine import open_store
 from db.labels import labels_commands
+from db.schema import open_store
 
 RED = ATTRIBUTES.index("red")
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from coconut_attr import cli
 from coconut_attr.errors import UserError
 from db.adhoc import QueryError, ask
-from db.engine import open_for_reading, open_store
 from db.models import Base
+from db.schema import open_for_reading, open_store
 from flows.check import check
 from flows.download import download
 from flows.evaluate import evaluate

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Connection, DateTime, Engine, Float, Integer, MetaData, Table, inspect
 
-from db.engine import _scripts, connect, downgrade, head_revision, upgrade
+from db.engine import connect
 from db.integrity import store_problems
+from db.schema import _scripts, downgrade, head_revision, upgrade
 
 REVISIONS = sorted(script.revision for script in _scripts().walk_revisions())
 ROWS = 2

@@ -7,8 +7,8 @@ from sqlalchemy import Engine
 
 from coconut_attr.registry import DATASETS
 from coconut_attr.settings import Settings
-from db.engine import open_store
 from db.queries import sql
+from db.schema import open_store
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

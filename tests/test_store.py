@@ -16,18 +16,16 @@ from db import browse, queries, runs
 from db import store as writes
 from db.adhoc import QueryError, ask
 from db.counts import refresh_counts
-from db.engine import (
-    LOG_BYTES,
-    StoreError,
+from db.engine import LOG_BYTES, StoreError, connect
+from db.schema import (  # fmt: skip
     _config,
-    connect,
     current_revision,
     downgrade,
     head_revision,
     open_for_reading,
     open_store,
     upgrade,
-)  # fmt: skip
+)
 
 VIEWS = {
     "label", "evidence", "dataset_coverage", "dataset_summary", "attribute_accuracy", "epoch_curve", "run_summary",
@@ -89,7 +87,7 @@ def test_the_reported_run_is_stored_as_it_was_reported(store: Engine) -> None:
 
 
 def test_several_processes_may_migrate_an_empty_store_at_once(store_url: str) -> None:
-    program = f"from db.engine import open_store; open_store({store_url!r})"
+    program = f"from db.schema import open_store; open_store({store_url!r})"
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert len(queries.sql(connect(store_url), "SELECT * FROM run")) == 1

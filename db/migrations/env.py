@@ -1,4 +1,4 @@
-"""Alembic's entry: runs migrations on the engine that db.engine hands over, one process at a time."""
+"""Alembic's entry: runs migrations on the engine that db.schema hands over, one process at a time."""
 
 from alembic import context
 
