@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from coconut_attr.data import Samples
-from coconut_attr.evaluate import evaluate, mean_average_precision
-from coconut_attr.features import FeatureStore
-from coconut_attr.model import AttributeModel
-from coconut_attr.predict import choose_device
-from coconut_attr.probe import STRENGTHS, fit_probe, pooled_features
+from coconut_attr.evaluation.scores import evaluate, mean_average_precision
+from coconut_attr.model.network import AttributeModel
+from coconut_attr.model.predict import choose_device
 from coconut_attr.settings import settings
-from coconut_attr.train import Epoch, TrainConfig, fit, profile, seed_everything
+from coconut_attr.training.config import TrainConfig, profile
+from coconut_attr.training.data import Samples
+from coconut_attr.training.features import FeatureCache
+from coconut_attr.training.linear_probe import STRENGTHS, fit_probe, pooled_features
+from coconut_attr.training.train import Epoch, fit, seed_everything
 from flows.samples import load_samples
 
 BACKBONE = "efficientnet_lite0"
@@ -46,15 +47,21 @@ CHANGES: dict[str, dict[str, object]] = {
 
 
 def of(samples: Samples, rows: np.ndarray) -> Samples:
-    return Samples([samples.paths[k] for k in rows], samples.labels[rows], [samples.hashes[k] for k in rows])
+    return Samples(
+        [samples.paths[k] for k in rows], samples.labels[rows], [samples.hashes[k] for k in rows]
+    )
 
 
-def cross_predicted(samples: Samples, predict: Callable[[Samples, Samples], np.ndarray]) -> np.ndarray:
+def cross_predicted(
+    samples: Samples, predict: Callable[[Samples, Samples], np.ndarray]
+) -> np.ndarray:
     """Probabilities [n, 34] of every image, by `predict(others, fold)` for each fold."""
     fold = np.random.default_rng(0).permutation(len(samples)) % FOLDS
     found = np.empty((len(samples), samples.labels.shape[1]))
     for k in range(FOLDS):
-        found[fold == k] = predict(of(samples, np.flatnonzero(fold != k)), of(samples, np.flatnonzero(fold == k)))
+        found[fold == k] = predict(
+            of(samples, np.flatnonzero(fold != k)), of(samples, np.flatnonzero(fold == k))
+        )
     return found
 
 
@@ -65,26 +72,31 @@ def trained(config: TrainConfig, folder: Path, train: Samples, held_out: Samples
     model = AttributeModel(config.backbone).to(device)
     epochs: list[Epoch] = []
     fit(model, train, held_out, config, device, on_epoch=lambda epoch, _model: epochs.append(epoch),
-        features=FeatureStore(folder, model))  # fmt: skip
+        features=FeatureCache(folder, model))  # fmt: skip
     return epochs[-1].probabilities
 
 
 def probed(samples: Samples, folder: Path) -> tuple[float, np.ndarray]:
     """The best C of the linear probe, and its cross-predicted probabilities."""
-    store, cpu = FeatureStore(folder, AttributeModel(BACKBONE)), torch.device("cpu")
+    store, cpu = FeatureCache(folder, AttributeModel(BACKBONE)), torch.device("cpu")
     features = dict(zip(samples.hashes, pooled_features(store, samples, cpu), strict=True))
 
     def predict(train: Samples, held_out: Samples, c: float) -> np.ndarray:
         x, y = (np.stack([features[key] for key in part.hashes]) for part in (train, held_out))
         return fit_probe((x, train.labels), (y, held_out.labels), [c]).predict(y)
 
-    found = {c: cross_predicted(samples, lambda train, part, c=c: predict(train, part, c)) for c in STRENGTHS}
+    found = {
+        c: cross_predicted(samples, lambda train, part, c=c: predict(train, part, c))
+        for c in STRENGTHS
+    }
     best = max(found, key=lambda c: mean_average_precision(samples.labels, found[c]))
     return best, found[best]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=list(CHANGES), default=list(CHANGES))
     arguments = parser.parse_args()
@@ -101,17 +113,24 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         c, probe = probed(samples, Path(folder))
-        print(f"| linear probe (C = {c}) | {mean_average_precision(samples.labels, probe):.4f} | | | |", flush=True)
+        print(
+            f"| linear probe (C = {c}) | {mean_average_precision(samples.labels, probe):.4f} | | | |",
+            flush=True,
+        )
         for name in track(arguments.only, "ablation", disable=not sys.stderr.isatty()):
             config = replace(profile("default", backbone=BACKBONE), **CHANGES[name])  # type: ignore[arg-type]
             found = []
             for seed in range(arguments.seeds):
                 run = partial(trained, replace(config, seed=seed), Path(folder))
                 found.append(cross_predicted(samples, run))
-            scores = [mean_average_precision(samples.labels, probabilities) for probabilities in found]
+            scores = [
+                mean_average_precision(samples.labels, probabilities) for probabilities in found
+            ]
             spread = f"{np.std(scores, ddof=1):.4f}" if len(scores) > 1 else ""
             median = found[int(np.argsort(scores)[len(scores) // 2])]
-            gain = evaluate(samples.labels, median, train.labels, probe=probe).overall["map_over_probe"]
+            gain = evaluate(samples.labels, median, train.labels, probe=probe).overall[
+                "map_over_probe"
+            ]
             print(f"| {name} | {np.mean(scores):.4f} | {spread} | {gain.value:+.4f} | {gain.low:+.4f} to "
                   f"{gain.high:+.4f} |", flush=True)  # fmt: skip
 

@@ -23,13 +23,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.registry import dataset
+from coconut_attr.annotations.hub import COLUMNS, list_shards, read_shard
+from coconut_attr.annotations.upstream import hub_folder
+from coconut_attr.datasets import get_dataset
 from coconut_attr.settings import Settings, settings
-from coconut_attr.sources.hub import COLUMNS, list_shards, read_shard
-from coconut_attr.sources.upstream import hub_folder
 
 SEGMENTS_A_ROW = 12.7
-VAL5K = dataset("val5k")
+VAL5K = get_dataset("val5k")
 
 
 def real_rows() -> pa.Table:
@@ -41,7 +41,9 @@ def real_rows() -> pa.Table:
     counts = [len(row["segments_info"]) for row in table["segments_info"].to_pylist()]
     order = sorted(range(len(counts)), key=lambda k: -counts[k])
     totals = itertools.accumulate(counts[k] for k in order)
-    return table.take(order[: sum(total / k >= SEGMENTS_A_ROW for k, total in enumerate(totals, 1))])
+    return table.take(
+        order[: sum(total / k >= SEGMENTS_A_ROW for k, total in enumerate(totals, 1))]
+    )
 
 
 def write(path: Path, rows: int, group: int) -> None:
@@ -84,7 +86,11 @@ READERS = {"ours": ours, "rows": rows, "decode": decode}
 
 def peak() -> float:
     """Peak memory of this process in MiB, on Linux (getrusage would count the parent's, too)."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    ]
     return int(line.split()[1]) / 1024
 
 
@@ -97,7 +103,9 @@ def child(reader: str, mirror: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=118_000)
     parser.add_argument("--group", type=int, default=1_000)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -106,19 +114,30 @@ def main() -> None:
         child(arguments.child[0], Path(arguments.child[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "huggingface.co" / "datasets" / VAL5K.repos[0][0] / "data" / "train.parquet"
+        path = (
+            Path(folder)
+            / "huggingface.co"
+            / "datasets"
+            / VAL5K.repos[0][0]
+            / "data"
+            / "train.parquet"
+        )
         write(path, arguments.rows, arguments.group)
         group = pq.ParquetFile(path).metadata.row_group(0).total_byte_size / 2**20
         found = {}
         for reader in READERS:
             command = [sys.executable, __file__, "--child", reader, folder]
-            found[reader] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            found[reader] = json.loads(
+                subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            )
         title = f"{path.stat().st_size / 2**20:,.0f} MiB, row groups of {group:,.0f} MiB"
     title += f", {found['ours']['rows']:,} rows, {found['ours']['segments']:,} segments"
     table = Table("reader", "rows/s", "of decode", "peak MiB", "added MiB", title=title)
     for reader, row in found.items():
         speed, of = row["rows"] / row["seconds"], found["decode"]["seconds"] / row["seconds"]
-        table.add_row(reader, f"{speed:,.0f}", f"{of:.2f}", f"{row['peak']:,.0f}", f"{row['added']:,.0f}")
+        table.add_row(
+            reader, f"{speed:,.0f}", f"{of:.2f}", f"{row['peak']:,.0f}", f"{row['added']:,.0f}"
+        )
     Console().print(table)
 
 

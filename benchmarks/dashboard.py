@@ -30,8 +30,8 @@ from sqlalchemy import Engine
 from coconut_attr import settings as settings_module
 from coconut_attr.settings import settings
 from db.counts import refresh_counts
-from db.queries import sql
-from db.schema import open_store
+from db.schema import open_database
+from db.sql import sql
 
 #: Filters of each page, as its address writes them; the first is the page as it opens.
 PAGES = {
@@ -64,8 +64,12 @@ def enlarge(engine: Engine, images: int) -> None:
 
     Every repetition is one of all the original images; their ids are shifted by multiples of the largest.
     """
-    first = sql(engine, "SELECT dataset, COUNT(*) AS n FROM image GROUP BY dataset ORDER BY n DESC LIMIT 1")[0]
-    largest = sql(engine, "SELECT MAX(id) AS id, MAX(coco_id) AS coco_id, COUNT(*) AS n FROM image")[0]
+    first = sql(
+        engine, "SELECT dataset, COUNT(*) AS n FROM image GROUP BY dataset ORDER BY n DESC LIMIT 1"
+    )[0]
+    largest = sql(
+        engine, "SELECT MAX(id) AS id, MAX(coco_id) AS coco_id, COUNT(*) AS n FROM image"
+    )[0]
     copies = -(-images // first["n"]) - 1
     names = {table: [row["name"] for row in sql(engine, f"SELECT name FROM pragma_table_info('{table}')")]
              for table in ("image", "prediction", *CHILDREN)}  # fmt: skip
@@ -120,10 +124,16 @@ def milliseconds(page: str, query: str) -> float:
 
 
 def main() -> None:
-    sys.path[0] = str(Path(__file__).parent.parent)  # this file is not the package that the pages import
+    sys.path[0] = str(
+        Path(__file__).parent.parent
+    )  # this file is not the package that the pages import
     logging.disable(logging.WARNING)  # Streamlit says at every element that there is no server
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scratch", type=Path, required=True, help="the large store; made if it is not there")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--scratch", type=Path, required=True, help="the large store; made if it is not there"
+    )
     parser.add_argument("--images", type=int, default=118_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
@@ -133,7 +143,7 @@ def main() -> None:
     if not arguments.scratch.is_file():
         part = arguments.scratch.with_suffix(".part")
         copy(source, part)
-        engine = open_store(f"sqlite:///{part}")
+        engine = open_database(f"sqlite:///{part}")
         started = time.perf_counter()
         enlarge(engine, arguments.images)
         engine.dispose()
@@ -145,7 +155,7 @@ def main() -> None:
         stores = [f"sqlite:///{small}", f"sqlite:///{arguments.scratch.absolute()}"]
         sizes = []
         for url in stores:
-            engine = open_store(url)
+            engine = open_database(url)
             counts = "SELECT (SELECT COUNT(*) FROM image) AS images, (SELECT COUNT(*) FROM image_attribute) AS labels"
             sizes.append(sql(engine, counts)[0])
             engine.dispose()

@@ -34,12 +34,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.registry import dataset
+from coconut_attr.datasets import get_dataset
 from coconut_attr.settings import settings
-from db import store as writes
+from db import annotations, reference
 from db.downloads import fetch_claimed, plan
-from db.queries import sql
-from db.schema import open_store
+from db.schema import open_database
+from db.sql import sql
 
 COPIES, THREADS, ROUNDS = 5, 16, 3
 FOLDER = "images.cocodataset.org/val2017"
@@ -59,13 +59,18 @@ def serve(root: Path) -> None:
             *heads, self.received = (self.received + data).split(b"\r\n\r\n")
             for head in heads:
                 body = (root / head.split(b" ", 2)[1].decode().lstrip("/")).read_bytes()
-                answer = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body)
+                answer = (
+                    b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+                    % len(body)
+                )
                 self.transport.write(answer + body)
                 if b"connection: close" in head.lower():
                     self.transport.close()
 
     async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=512)
+        server = await asyncio.get_running_loop().create_server(
+            Connection, "127.0.0.1", 0, backlog=512
+        )
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
@@ -74,10 +79,10 @@ def serve(root: Path) -> None:
 
 def ours() -> None:
     """One worker, as a process; prints its images a second."""
-    engine = open_store(settings().sqlalchemy_url)
+    engine = open_database(settings().sqlalchemy_url)
     started = time.perf_counter()
     work = plan(engine, "val5k", settings())
-    fetched = fetch_claimed(engine, dataset("val5k"), work, settings())["fetched"]
+    fetched = fetch_claimed(engine, get_dataset("val5k"), work, settings())["fetched"]
     print(fetched / (time.perf_counter() - started))
 
 
@@ -105,9 +110,15 @@ def make_site(site: Path) -> dict[str, str]:
 
 def run_ours(folder: Path, site: Path, url: str, digests: dict[str, str]) -> tuple[float, float]:
     """Seconds of the whole command, and images a second of the worker."""
-    engine = open_store(f"sqlite:///{folder / 'coconut_attr.db'}")
-    fields = {"title": "", "is_coconut": True, "licence": "", "expected_images": None, "expected_segments": None}
-    writes.sync_reference(engine, [{"name": "val5k", **fields}], [], [])
+    engine = open_database(f"sqlite:///{folder / 'coconut_attr.db'}")
+    fields = {
+        "title": "",
+        "is_coconut": True,
+        "licence": "",
+        "expected_images": None,
+        "expected_segments": None,
+    }
+    reference.sync_reference(engine, [{"name": "val5k", **fields}], [], [])
     rows = []
     for number, name in enumerate(digests):
         with Image.open(site / FOLDER / name) as photo:
@@ -116,7 +127,7 @@ def run_ours(folder: Path, site: Path, url: str, digests: dict[str, str]) -> tup
             {"dataset": "val5k", "coco_id": number, "file_name": name, "url": f"http://{FOLDER}/{name}", "licence": "",
              "width": width, "height": height, "split": "train"}
         )  # fmt: skip
-    writes.add_captions(engine, "val5k", rows, [])
+    annotations.add_captions(engine, "val5k", rows, [])
     env = {
         **os.environ,
         "COCONUT_ATTR_DATA_DIR": str(folder),
@@ -125,9 +136,14 @@ def run_ours(folder: Path, site: Path, url: str, digests: dict[str, str]) -> tup
         "COCONUT_ATTR_DOWNLOAD_THREADS": str(THREADS),
     }
     started = time.perf_counter()
-    result = subprocess.run([sys.executable, __file__, "--ours"], env=env, check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, __file__, "--ours"], env=env, check=True, capture_output=True, text=True
+    )
     spent = time.perf_counter() - started
-    stored = sql(engine, "SELECT i.path, i.sha256 FROM image i JOIN download d ON d.image_id = i.id AND state = 'done'")
+    stored = sql(
+        engine,
+        "SELECT i.path, i.sha256 FROM image i JOIN download d ON d.image_id = i.id AND state = 'done'",
+    )
     assert {Path(row["path"]).name: row["sha256"] for row in stored} == digests
     assert all(digest(folder / row["path"]) == row["sha256"] for row in stored)
     engine.dispose()
@@ -144,7 +160,12 @@ def run_img2dataset(folder: Path, url: str, digests: dict[str, str]) -> tuple[fl
         "--disable_all_reencoding", "True",
     ]  # fmt: skip
     started = time.perf_counter()
-    subprocess.run(command, env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}, check=True, capture_output=True)
+    subprocess.run(
+        command,
+        env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"},
+        check=True,
+        capture_output=True,
+    )
     spent = time.perf_counter() - started
     counts = [json.loads(path.read_text()) for path in (folder / "out").glob("*_stats.json")]
     photos = sorted(digest(path) for path in (folder / "out").rglob("*.jpg"))
@@ -164,7 +185,9 @@ def install() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -188,11 +211,16 @@ def main() -> None:
                     shutil.rmtree(folder)
     images = len(digests)
     table = Table(
-        "", "whole, images/s", "steady, images/s", title=f"{images:,} images, {THREADS} threads, {ROUNDS} rounds"
+        "",
+        "whole, images/s",
+        "steady, images/s",
+        title=f"{images:,} images, {THREADS} threads, {ROUNDS} rounds",
     )
     for which, found in figures.items():
         whole, steady = zip(*((images / spent, rate) for spent, rate in found), strict=True)
-        table.add_row(which, *(" ".join(f"{value:,.0f}" for value in values) for values in (whole, steady)))
+        table.add_row(
+            which, *(" ".join(f"{value:,.0f}" for value in values) for values in (whole, steady))
+        )
     pairs = list(zip(figures["coconut_attr"], figures["img2dataset"], strict=True))
     ratios = ([b[0] / a[0] for a, b in pairs], [a[1] / b[1] for a, b in pairs])
     table.add_row("ratio", *(" ".join(f"{value:.2f}" for value in values) for values in ratios))

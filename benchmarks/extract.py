@@ -17,13 +17,14 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.annotations import annotation_files
-from coconut_attr.download import Wanted, download
-from coconut_attr.images import decode
-from coconut_attr.panoptic import decode_mask, measure
-from coconut_attr.registry import dataset
+from coconut_attr.annotations.files import annotation_files
+from coconut_attr.annotations.records import Panoptic
+from coconut_attr.datasets import get_dataset
+from coconut_attr.download.download import download
+from coconut_attr.download.queue import Wanted
+from coconut_attr.files.images import decode
+from coconut_attr.labels.panoptic import decode_mask, measure
 from coconut_attr.settings import settings
-from coconut_attr.sources.records import Panoptic
 
 ROUNDS = 5
 Measured = dict[int, tuple[int, tuple[float, ...]]]
@@ -51,22 +52,28 @@ def reference(item: Item) -> Measured:
 
 
 def ours(item: Item) -> Measured:
-    found = measure(decode_mask(item.annotation.mask_png), item.annotation.segments, frozenset(), item.photo)
+    found = measure(
+        decode_mask(item.annotation.mask_png), item.annotation.segments, frozenset(), item.photo
+    )
     return {segment.id: (segment.area, segment.mean_rgb or ()) for segment in found.segments}
 
 
 def same(one: Measured, other: Measured) -> bool:
     """Equal areas, and mean colours equal but for the last bits of a sum."""
-    return {k: area for k, (area, _) in one.items()} == {k: area for k, (area, _) in other.items()} and all(
-        np.allclose(color, other[k][1], rtol=0, atol=1e-9) for k, (_, color) in one.items()
-    )
+    return {k: area for k, (area, _) in one.items()} == {
+        k: area for k, (area, _) in other.items()
+    } and all(np.allclose(color, other[k][1], rtol=0, atol=1e-9) for k, (_, color) in one.items())
 
 
 def masks_with_photos() -> list[Item]:
     """Every mask of val5k, and its photo (fetched if it is not in the data folder)."""
-    entry = dataset("val5k")
-    annotations = [a for file in annotation_files(entry, settings()) for batch in file.read(0) for a in batch]
-    wanted = [Wanted(k, a.image.url, a.image.width, a.image.height) for k, a in enumerate(annotations)]
+    entry = get_dataset("val5k")
+    annotations = [
+        a for file in annotation_files(entry, settings()) for batch in file.read(0) for a in batch
+    ]
+    wanted = [
+        Wanted(k, a.image.url, a.image.width, a.image.height) for k, a in enumerate(annotations)
+    ]
     return [
         Item(annotations[outcome.key], np.asarray(decode(settings().data_dir / outcome.path)))
         for outcome in download(wanted, entry, settings())
@@ -79,7 +86,9 @@ def main() -> None:
     assert all(same(ours(item), reference(item)) for item in items)
     times: dict[str, float] = {}
     calls: tuple[Callable[[Item], Measured], ...] = (reference, ours, decode_only)
-    for _ in range(ROUNDS):  # in turn, and the best of each: what else the machine does hits all alike
+    for _ in range(
+        ROUNDS
+    ):  # in turn, and the best of each: what else the machine does hits all alike
         for call in calls:
             started = time.perf_counter()
             for item in items:
@@ -87,7 +96,13 @@ def main() -> None:
             spent = time.perf_counter() - started
             times[call.__name__] = min(spent, times.get(call.__name__, spent))
     segments = sum(len(item.annotation.segments) for item in items)
-    table = Table("", "images/s", "of reference", "of decoding", title=f"{len(items)} masks, {segments} segments")
+    table = Table(
+        "",
+        "images/s",
+        "of reference",
+        "of decoding",
+        title=f"{len(items)} masks, {segments} segments",
+    )
     for name, spent in times.items():
         ratios = (f"{times['reference'] / spent:.2f}", f"{times['decode_only'] / spent:.2f}")
         table.add_row(name, f"{len(items) / spent:.0f}", *ratios)

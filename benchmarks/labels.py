@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from coconut_attr.attributes import ATTRIBUTES, CODES, GROUP_OF, INDEX
-from coconut_attr.evidence import Evidence
-from coconut_attr.extract import combine
-from coconut_attr.gold import agree, load_gold, overall
+from coconut_attr.labels.evidence import Evidence
+from coconut_attr.labels.extract import combine
+from coconut_attr.labels.gold.agreement import agree, load_gold, overall
 from coconut_attr.settings import settings
-from db.queries import evidence_of
+from db.labels import evidence_of
 from db.schema import open_for_reading
 
 Pieces = Sequence[Evidence]
@@ -55,7 +55,9 @@ def learned(others: dict[int, Pieces], gold: dict[int, list[int]]) -> Callable[[
             key = (piece.source, piece.state, GROUP_OF[piece.attribute])
             accuracy = (right[key] + 1) / (seen[key] + 2)
             odds[piece.attribute] += CODES[piece.state] * 2 * _logit(accuracy) - _logit(accuracy)
-        return [-1 if abs(odds[name]) < _logit(0.65) else int(odds[name] > 0) for name in ATTRIBUTES]
+        return [
+            -1 if abs(odds[name]) < _logit(0.65) else int(odds[name] > 0) for name in ATTRIBUTES
+        ]
 
     return policy
 
@@ -69,7 +71,9 @@ def main() -> None:
     gold = load_gold("dev")
     evidence: dict[int, list[Evidence]] = {image: [] for image in gold}
     for row in evidence_of(open_for_reading(settings().sqlalchemy_url), dataset, list(gold)):
-        piece = Evidence(row["attribute"], row["state"], row["source"], row["confidence"], row["detail"])
+        piece = Evidence(
+            row["attribute"], row["state"], row["source"], row["confidence"], row["detail"]
+        )
         evidence[row["coco_id"]].append(piece)
     results = {
         "surest": {image: surest(pieces) for image, pieces in evidence.items()},
@@ -80,7 +84,17 @@ def main() -> None:
         },
     }
     base = overall(agree(results["surest"], gold))
-    table = Table("policy", "known cells", "of surest", "present: right", "n", "macro", "absent: right", "n", "macro")
+    table = Table(
+        "policy",
+        "known cells",
+        "of surest",
+        "present: right",
+        "n",
+        "macro",
+        "absent: right",
+        "n",
+        "macro",
+    )
     for name, labels in results.items():
         row = overall(agree(labels, gold))
         table.add_row(

@@ -43,11 +43,14 @@ from rich.console import Console
 from rich.table import Table
 
 from coconut_attr.settings import settings, sqlalchemy_form
-from db import queries
-from db import store as writes
-from db.copy import copy_store
-from db.integrity import row_counts
-from db.schema import downgrade, open_for_reading, open_store
+from db import annotations, bulk, counts, runs
+from db.admin.copy import copy_database
+from db.admin.integrity import row_counts
+from db.labels import label_page, labels_of, record_labels
+from db.models import AttributeEvidence, ImageAttribute, Segment
+from db.progress import list_progress
+from db.schema import downgrade, open_database, open_for_reading
+from db.sql import sql
 
 ROOT = Path(__file__).parent.parent
 UNITS = {"extract": "images", "write": "images", "readers": "queries", "sessions": "pages"}
@@ -71,7 +74,13 @@ class Done:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-def repeat(workers: int, begin: float, seconds: float, pause: float, work: Callable[[int], Callable[[], int]]) -> Done:
+def repeat(
+    workers: int,
+    begin: float,
+    seconds: float,
+    pause: float,
+    work: Callable[[int], Callable[[], int]],
+) -> Done:
     """Do something again and again on threads.
 
     Args:
@@ -100,28 +109,31 @@ def repeat(workers: int, begin: float, seconds: float, pause: float, work: Calla
 
 
 def shards() -> list[list[int]]:
-    from flows.store import store
+    from flows.database import engine
 
-    found = queries.image_ids(store(), DATASET)
+    found = annotations.image_ids(engine(), DATASET)
     return [found[start : start + SHARD] for start in range(0, len(found), SHARD)]
 
 
 def clear(image_ids: list[int]) -> None:
     """Delete the labels of a shard."""
-    from flows.store import store
+    from flows.database import engine
 
-    with store().begin() as connection:
-        for model in (writes.ImageAttribute, writes.AttributeEvidence):
-            writes.replace_rows(connection, model, image_ids, [])
+    with engine().begin() as connection:
+        for model in (ImageAttribute, AttributeEvidence):
+            bulk.replace_rows(connection, model, image_ids, [])
 
 
 def extract(begin: float, seconds: float) -> Done:
     from prefect.logging import disable_run_logger
 
-    from coconut_attr.rules import load_rules
+    from coconut_attr.labels.rules import load_rules
     from flows.extract import label_images
 
-    todo, version = itertools.cycle(shards()), load_rules().version  # `next` of a cycle is one step of the interpreter
+    todo, version = (
+        itertools.cycle(shards()),
+        load_rules().version,
+    )  # `next` of a cycle is one step of the interpreter
 
     def label() -> int:
         shard = next(todo)
@@ -133,13 +145,16 @@ def extract(begin: float, seconds: float) -> Done:
 
 
 def write(begin: float, seconds: float) -> Done:
-    from coconut_attr.rules import load_rules
-    from flows.store import store
+    from coconut_attr.labels.rules import load_rules
+    from flows.database import engine
 
-    version, columns = load_rules().version, [column.name for column in writes.table_of(writes.Segment).columns]
+    version, columns = (
+        load_rules().version,
+        [column.name for column in bulk.table_of(Segment).columns],
+    )
     work = []
     for shard in shards():
-        rows = {table: [dict(row) for row in queries.sql(store(), f"SELECT * FROM {table} WHERE image_id IN :ids",
+        rows = {table: [dict(row) for row in sql(engine(), f"SELECT * FROM {table} WHERE image_id IN :ids",
                                                          ids=shard)]
                 for table in ("image_attribute", "attribute_evidence", "segment")}  # fmt: skip
         labels: dict[int, list[dict[str, Any]]] = {key: [] for key in shard}
@@ -152,32 +167,36 @@ def write(begin: float, seconds: float) -> Done:
     def record() -> int:
         shard, labels, evidence, segments = next(todo)
         clear(shard)
-        writes.record_labels(store(), version, labels, evidence, segments)
+        record_labels(engine(), version, labels, evidence, segments)
         return len(shard)
 
     return repeat(WRITERS, begin, seconds, 0, lambda number: record)
 
 
 def readers(begin: float, seconds: float, count: int, pause: float) -> Done:
-    by_hand = re.findall(r"^> (SELECT.*?;)$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    by_hand = re.findall(
+        r"^> (SELECT.*?;)$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     source = open_for_reading(settings().sqlalchemy_url)
-    run = queries.newest_run(source, DATASET)
-    ids = sorted(queries.coco_ids(source, DATASET))
+    run = runs.newest_run(source, DATASET)
+    ids = sorted(annotations.coco_ids(source, DATASET))
     source.dispose()
     assert by_hand and run
     run_id = run["id"]
     asked: list[Callable[[Any], Any]] = [
-        *(lambda engine, query=query: queries.sql(engine, query) for query in by_hand),
-        queries.store_counts,
-        queries.dataset_summaries,
-        queries.run_summaries,
-        queries.epoch_curves,
-        queries.progress,
-        lambda engine: queries.coverage(engine, DATASET),
-        lambda engine: queries.findings(engine, DATASET),
-        lambda engine: queries.attribute_scores(engine, run_id, DATASET, "test"),
-        lambda engine: queries.labels_of(engine, DATASET, random.sample(ids, 40)),
-        lambda engine: queries.label_page(engine, DATASET, None, random.choice(ids), size=20, segments=True),
+        *(lambda engine, query=query: sql(engine, query) for query in by_hand),
+        counts.table_counts,
+        counts.dataset_summaries,
+        runs.run_summaries,
+        runs.epoch_curves,
+        list_progress,
+        lambda engine: counts.coverage(engine, DATASET),
+        lambda engine: annotations.findings(engine, DATASET),
+        lambda engine: runs.attribute_scores(engine, run_id, DATASET, "test"),
+        lambda engine: labels_of(engine, DATASET, random.sample(ids, 40)),
+        lambda engine: label_page(
+            engine, DATASET, None, random.choice(ids), size=20, segments=True
+        ),
     ]
 
     engines = [open_for_reading(settings().sqlalchemy_url) for _ in range(count)]
@@ -213,7 +232,9 @@ def sessions(begin: float, seconds: float, count: int, pause: float, port: int) 
             return f"{element.exception.type}: {element.exception.message}"
         if kind == "alert" and element.alert.format == Alert.ERROR:
             return element.alert.body
-        return element.heading.body if kind == "heading" and element.heading.body in NO_STORE else ""
+        return (
+            element.heading.body if kind == "heading" and element.heading.body in NO_STORE else ""
+        )
 
     async def render(line: Any, page: str) -> None:
         name, _, query = page.partition("?")
@@ -235,7 +256,9 @@ def sessions(begin: float, seconds: float, count: int, pause: float, port: int) 
     async def session(number: int) -> None:
         turn = itertools.cycle(PAGES[number % len(PAGES) :] + PAGES[: number % len(PAGES)])
         address = f"ws://127.0.0.1:{port}/_stcore/stream"
-        async with open_socket(address, subprotocols=["streamlit"], max_size=None, ping_timeout=None) as line:
+        async with open_socket(
+            address, subprotocols=["streamlit"], max_size=None, ping_timeout=None
+        ) as line:
             await asyncio.sleep(max(0.0, begin - time.time()))
             while time.time() < begin + seconds:
                 page, started = next(turn), time.perf_counter()
@@ -248,7 +271,9 @@ def sessions(begin: float, seconds: float, count: int, pause: float, port: int) 
                 await asyncio.sleep(pause)
 
     async def all_sessions() -> None:
-        for result in await asyncio.gather(*(session(number) for number in range(count)), return_exceptions=True):
+        for result in await asyncio.gather(
+            *(session(number) for number in range(count)), return_exceptions=True
+        ):
             if isinstance(result, BaseException):
                 done.errors[f"{type(result).__name__}: {result}"[:300]] += 1
 
@@ -263,7 +288,10 @@ def dashboard(port: int, log: Path) -> Iterator[None]:
         sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"), "--server.headless", "true",
         "--server.address", "127.0.0.1", "--server.port", str(port),
     ]  # fmt: skip
-    with log.open("wb") as output, subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output) as server:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output) as server,
+    ):
         try:
             for _ in range(240):
                 with suppress(requests.ConnectionError):
@@ -281,7 +309,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def table_of(alone: dict[str, Done], together: list[dict[str, Done]], seconds: float, title: str) -> Table:
+def table_of(
+    alone: dict[str, Done], together: list[dict[str, Done]], seconds: float, title: str
+) -> Table:
     table = Table("load", "beside", "alone", "together", "ratio", "p50 alone", "together", "p95 alone",
                   "together", "errors", title=title)  # fmt: skip
     for found in together:
@@ -301,18 +331,22 @@ def percentile(done: Done, share: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="an empty database; by default a temporary SQLite file")
     parser.add_argument("--seconds", type=float, default=20, help="of each phase")
     parser.add_argument("--readers", type=int, default=50)
     parser.add_argument("--sessions", type=int, default=20)
-    parser.add_argument("--pause", type=float, default=0, help="seconds that readers and sessions think between two")
+    parser.add_argument(
+        "--pause", type=float, default=0, help="seconds that readers and sessions think between two"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "scratch.db"
-        target = open_store(sqlalchemy_form(options.url or f"sqlite:///{file}"))
+        target = open_database(sqlalchemy_form(options.url or f"sqlite:///{file}"))
         source = open_for_reading(settings().sqlalchemy_url)
-        copied = copy_store(source, target)
+        copied = copy_database(source, target)
         source.dispose()
         # Read by the processes that are started from here on.
         os.environ["COCONUT_ATTR_DATABASE_URL"] = target.url.render_as_string(hide_password=False)
@@ -326,14 +360,22 @@ def main() -> None:
             "sessions": (sessions, (options.sessions, options.pause, port)),
         }
         with dashboard(port, Path(name) / "log"), ExitStack() as stack:
-            pools = {name: stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for name in loads}
+            pools = {
+                name: stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
+                for name in loads
+            }
 
             def phase(*names: str, seconds: float = options.seconds) -> dict[str, Done]:
                 begin = time.time() + START
-                begun = {name: pools[name].submit(loads[name][0], begin, seconds, *loads[name][1]) for name in names}
+                begun = {
+                    name: pools[name].submit(loads[name][0], begin, seconds, *loads[name][1])
+                    for name in names
+                }
                 return {name: run.result() for name, run in begun.items()}
 
-            warm = [phase(name, seconds=2) for name in loads]  # the first of each imports things and fills caches
+            warm = [
+                phase(name, seconds=2) for name in loads
+            ]  # the first of each imports things and fills caches
             alone = {name: done for name in loads for done in phase(name).values()}
             together = [phase(writer, "readers", "sessions") for writer in ("extract", "write")]
         kind = target.dialect.name
@@ -343,12 +385,19 @@ def main() -> None:
         )
         Console(width=150).print(table_of(alone, together, options.seconds, title))
         if kind == "sqlite":
-            print(f"write-ahead log at the end: {file.with_name(file.name + '-wal').stat().st_size / 1e6:.0f} MB")
-        errors = sum((done.errors for found in (*warm, alone, *together) for done in found.values()), Counter())
+            print(
+                f"write-ahead log at the end: {file.with_name(file.name + '-wal').stat().st_size / 1e6:.0f} MB"
+            )
+        errors = sum(
+            (done.errors for found in (*warm, alone, *together) for done in found.values()),
+            Counter(),
+        )
         for text, times in errors.most_common():
             print(f"{times} x {text}")
         with target.connect() as connection:
-            assert {table: row_counts(connection)[table] for table in TABLES} == {t: copied[t].rows for t in TABLES}
+            assert {table: row_counts(connection)[table] for table in TABLES} == {
+                t: copied[t].rows for t in TABLES
+            }
         print(f"errors: {errors.total()}; as many labels and pieces of evidence as before")
         downgrade(target, "base")
         target.dispose()

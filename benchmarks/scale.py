@@ -19,37 +19,51 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, text
 
-from coconut_attr.extract import Extractor
-from coconut_attr.rules import load_rules
+from coconut_attr.annotations.splits import split_of
+from coconut_attr.labels.extract import Extractor
+from coconut_attr.labels.rules import load_rules
 from coconut_attr.settings import settings
-from coconut_attr.splits import split_of
-from db import queries
-from db import store as writes
-from db.schema import open_for_reading, open_store
-from flows.extract import evidence_rows, extract_image, label_rows, segment_rows
-from flows.store import write_reference
+from db import annotations, downloads
+from db.labels import (
+    AnnotatedImage,
+    annotated_images,
+    evidence_rows,
+    images_to_label,
+    label_rows,
+    record_labels,
+    segment_rows,
+)
+from db.schema import open_database, open_for_reading
+from db.sql import Rows as SqlRows
+from db.sql import sql
+from flows.database import write_reference
+from flows.extract import extract_image
 
 DATASET = "coconut-s"
 SHARD = 500
-SEGMENTS_AN_IMAGE = 12.7  # of COCONut-S; the images with the fewest segments are left out to come to it
+SEGMENTS_AN_IMAGE = (
+    12.7  # of COCONut-S; the images with the fewest segments are left out to come to it
+)
 FIRST_ID = 10_000_000  # above COCO's own
 Rows = list[dict[str, Any]]
 
 
-def originals() -> list[queries.Annotated]:
+def originals() -> list[AnnotatedImage]:
     """Masked images, as many as have so many segments on average."""
     source = open_for_reading(settings().sqlalchemy_url)
     query = "SELECT id FROM image WHERE mask_path IS NOT NULL AND path IS NOT NULL"
-    found = queries.annotated_images(source, [row["id"] for row in queries.sql(source, query)])
+    found = annotated_images(source, [row["id"] for row in sql(source, query)])
     found.sort(key=lambda item: -len(item.segments))
     totals = itertools.accumulate(len(item.segments) for item in found)
     return found[: sum(total / k >= SEGMENTS_AN_IMAGE for k, total in enumerate(totals, 1))]
 
 
-def batches(items: list[queries.Annotated], images: int) -> Iterator[tuple[Rows, Rows, Rows, Rows]]:
+def batches(items: list[AnnotatedImage], images: int) -> Iterator[tuple[Rows, Rows, Rows, Rows]]:
     """Rows of images, segments, captions and downloads, a shard at a time."""
     for start in range(0, images, SHARD):
-        picked = [(FIRST_ID + k, items[k % len(items)]) for k in range(start, min(images, start + SHARD))]
+        picked = [
+            (FIRST_ID + k, items[k % len(items)]) for k in range(start, min(images, start + SHARD))
+        ]
         yield (
             [
                 {"dataset": DATASET, "coco_id": key, "file_name": item.image["path"], "url": "", "licence": "",
@@ -62,29 +76,32 @@ def batches(items: list[queries.Annotated], images: int) -> Iterator[tuple[Rows,
         )  # fmt: skip
 
 
-def _plain(rows: queries.Rows) -> Rows:
+def _plain(rows: SqlRows) -> Rows:
     return [{name: value for name, value in row.items() if name != "image_id"} for row in rows]
 
 
-def annotate(engine: Engine, items: list[queries.Annotated], images: int) -> float:
+def annotate(engine: Engine, items: list[AnnotatedImage], images: int) -> float:
     """Store the repeated annotations, captions and downloads; returns the seconds it took."""
     started = time.perf_counter()
     write_reference(engine)
     captions: Rows = []
     done: Rows = []
-    for k, (image_rows, segment_rows_, caption_rows, download_rows) in enumerate(batches(items, images)):
-        writes.add_panoptic(engine, DATASET, image_rows, segment_rows_, file="scratch", origin="repeated",
+    for k, (image_rows, segment_rows_, caption_rows, download_rows) in enumerate(
+        batches(items, images)
+    ):
+        annotations.add_panoptic(engine, DATASET, image_rows, segment_rows_, file="scratch", origin="repeated",
                             rows_before=k * SHARD, rows_done=k * SHARD + len(image_rows))  # fmt: skip
         captions += caption_rows
         done += download_rows
-    writes.add_captions(engine, DATASET, [], captions)
-    keys = {row["coco_id"]: row["id"] for row in queries.sql(engine, "SELECT coco_id, id FROM image")}
+    annotations.add_captions(engine, DATASET, [], captions)
+    keys = {row["coco_id"]: row["id"] for row in sql(engine, "SELECT coco_id, id FROM image")}
     outcome = {"state": "done", "attempts": 1, "seconds": 0.0, "error_class": None, "error": None, "sha256": "",
                "bytes": 0}  # fmt: skip
     for start in range(0, len(done), SHARD):
         part = done[start : start + SHARD]
-        writes.record_downloads(
-            engine, [{**outcome, "image_id": keys[row["coco_id"]], "path": row["path"]} for row in part]
+        downloads.record_downloads(
+            engine,
+            [{**outcome, "image_id": keys[row["coco_id"]], "path": row["path"]} for row in part],
         )
     return time.perf_counter() - started
 
@@ -99,24 +116,32 @@ def size(engine: Engine) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", action="append", required=True, help="an empty scratch database; may be repeated")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--url", action="append", required=True, help="an empty scratch database; may be repeated"
+    )
     parser.add_argument("--images", type=int, default=118_000)
     arguments = parser.parse_args()
     console = Console()
     items = originals()
-    engines = [open_store(url) for url in arguments.url]
+    engines = [open_database(url) for url in arguments.url]
     names = [engine.dialect.name for engine in engines]
     for engine in engines:
-        if queries.sql(engine, "SELECT 1 FROM image LIMIT 1"):
+        if sql(engine, "SELECT 1 FROM image LIMIT 1"):
             parser.error(f"{engine.url.render_as_string()} is not empty")
         spent = annotate(engine, items, arguments.images)
-        console.print(f"{engine.dialect.name}: annotations, captions and downloads stored in {spent:.0f} s")
+        console.print(
+            f"{engine.dialect.name}: annotations, captions and downloads stored in {spent:.0f} s"
+        )
 
     rules = load_rules()
     extractor = Extractor(rules.rules)
-    image_ids = queries.images_to_label(engines[0], DATASET, rules.version)
-    table = Table("images", "extraction ms/image", *(f"{name} rows/s" for name in names), "peak memory")
+    image_ids = images_to_label(engines[0], DATASET, rules.version)
+    table = Table(
+        "images", "extraction ms/image", *(f"{name} rows/s" for name in names), "peak memory"
+    )
     tenth = max(SHARD, len(image_ids) // 10)
     for start in range(0, len(image_ids), tenth):
         reading, writing, rows = 0.0, dict.fromkeys(names, 0.0), 0
@@ -126,7 +151,7 @@ def main() -> None:
             labels: dict[int, Rows] = {}
             evidence: Rows = []
             segments: Rows = []
-            for item in queries.annotated_images(engines[0], part[begin : begin + SHARD]):
+            for item in annotated_images(engines[0], part[begin : begin + SHARD]):
                 found, key = extract_image(extractor, item), item.image["id"]
                 labels[key] = label_rows(key, found)
                 evidence += evidence_rows(key, found)
@@ -135,16 +160,26 @@ def main() -> None:
             rows += sum(map(len, labels.values())) + len(evidence) + len(segments)
             for name, engine in zip(names, engines, strict=True):
                 began = time.perf_counter()
-                writes.record_labels(engine, rules.version, labels, evidence, segments)
+                record_labels(engine, rules.version, labels, evidence, segments)
                 writing[name] += time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         speeds = (f"{rows / writing[name]:,.0f}" for name in names)
-        table.add_row(f"{start + len(part):,}", f"{1000 * reading / len(part):.1f}", *speeds, f"{peak:.2f} GiB")
-        console.print(f"{start + len(part):,} images: {1000 * reading / len(part):.1f} ms/image", highlight=False)
+        table.add_row(
+            f"{start + len(part):,}",
+            f"{1000 * reading / len(part):.1f}",
+            *speeds,
+            f"{peak:.2f} GiB",
+        )
+        console.print(
+            f"{start + len(part):,} images: {1000 * reading / len(part):.1f} ms/image",
+            highlight=False,
+        )
     console.print(table)
     for engine in engines:
-        counts = queries.sql(engine, "SELECT COUNT(*) AS n FROM segment")[0]["n"]
-        console.print(f"{engine.dialect.name}: {size(engine) / 2**20:,.0f} MiB, {counts:,} segments")
+        counts = sql(engine, "SELECT COUNT(*) AS n FROM segment")[0]["n"]
+        console.print(
+            f"{engine.dialect.name}: {size(engine) / 2**20:,.0f} MiB, {counts:,} segments"
+        )
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.backbones import backbone
-from coconut_attr.data import TrainViews, ViewBatches, loader
-from coconut_attr.features import FeatureStore, feature_loader
-from coconut_attr.model import AttributeModel
-from coconut_attr.predict import choose_device, to_device
-from coconut_attr.train import Step, TrainConfig, seed_everything, train_one_epoch
+from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.network import AttributeModel
+from coconut_attr.model.predict import choose_device, to_device
+from coconut_attr.training.config import TrainConfig
+from coconut_attr.training.data import TrainViews, ViewBatches, loader
+from coconut_attr.training.features import FeatureCache, feature_loader
+from coconut_attr.training.step import Step
+from coconut_attr.training.train import seed_everything, train_one_epoch
 from flows.samples import load_samples
 
 BATCH = 16
@@ -65,7 +67,9 @@ def speed(step: Step, batches: Iterable) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
@@ -73,12 +77,14 @@ def main() -> None:
     device = choose_device(arguments.device)
     config = TrainConfig(backbone=arguments.backbone, batch_size=BATCH, views=VIEWS)
     seed_everything(0)
-    model = AttributeModel(arguments.backbone, pretrained=arguments.backbone == "efficientnet_lite0").to(device)
+    model = AttributeModel(
+        arguments.backbone, pretrained=arguments.backbone == "efficientnet_lite0"
+    ).to(device)
     model.to(memory_format=torch.channels_last)
     _, samples = load_samples("val5k", "train")
     batches = ViewBatches(TrainViews(len(samples), VIEWS, 0), BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        store = FeatureStore(Path(folder), model)
+        store = FeatureCache(Path(folder), model)
         started = time.perf_counter()
         stored = store.fill(samples, range(VIEWS), device)
         filling = VIEWS * len(samples) / (time.perf_counter() - started)
@@ -94,16 +100,27 @@ def main() -> None:
             compiled = Step(model, config, device, cached=True)
             compiled.forward = torch.compile(model)
             speeds["stored features, torch.compile"] = speed(compiled, cached)
-    table = Table(arguments.backbone, "images/s", "of images", "of bound", title=f"{device}, batch {BATCH}, 224 pixels")
+    table = Table(
+        arguments.backbone,
+        "images/s",
+        "of images",
+        "of bound",
+        title=f"{device}, batch {BATCH}, 224 pixels",
+    )
     for name, value in speeds.items():
-        ratios = (f"{value / speeds['images']:.2f}", f"{value / speeds['bound: tensors in memory']:.2f}")
+        ratios = (
+            f"{value / speeds['images']:.2f}",
+            f"{value / speeds['bound: tensors in memory']:.2f}",
+        )
         table.add_row(name, f"{value:.1f}", *ratios)
     console = Console()
     console.print(table)
     kib = store.bytes_a_view / 2**10
     console.print(f"features are stored once, at {filling:.1f} views/s; {kib:.1f} KiB a view")
     gib = 118_000 * 9 * kib / 2**20
-    console.print(f"with 8 views and the plain one: {9 * kib:.0f} KiB an image, {gib:.1f} GiB for 118,000 images")
+    console.print(
+        f"with 8 views and the plain one: {9 * kib:.0f} KiB an image, {gib:.1f} GiB for 118,000 images"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/writes.py [--url postgresql+psycopg://...]
 
 Takes the labels and the evidence of the store that the settings name, repeats them for IMAGES images, and writes them
-into a scratch database in shards of SHARD images, a transaction each: through `db.store.record_labels`, and by the bare
+into a scratch database in shards of SHARD images, a transaction each: through `db.labels.record_labels`, and by the bare
 driver into the same tables from tuples that are ready. The scratch database (a temporary SQLite file, or the empty one
 that --url names) is dropped at the end.
 """
@@ -21,9 +21,9 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from coconut_attr.settings import settings
-from db import queries
-from db import store as writes
+from db import bulk, models, reference, sql
 from db.engine import connect
+from db.labels import record_labels
 from db.schema import downgrade, open_for_reading, upgrade
 
 IMAGES, SHARD, ROUNDS = 5_000, 500, 3
@@ -37,7 +37,7 @@ def real_rows() -> dict[str, list[Rows]]:
     found: dict[str, list[Rows]] = {}
     for table in TABLES:
         images: dict[int, Rows] = {}
-        for row in queries.sql(source, f"SELECT * FROM {table} ORDER BY image_id"):
+        for row in sql.sql(source, f"SELECT * FROM {table} ORDER BY image_id"):
             images.setdefault(row["image_id"], []).append(dict(row))
         found[table] = list(images.values())
     return found
@@ -60,16 +60,28 @@ def prepare(engine: Engine) -> None:
     """An empty store with the images that the rows belong to."""
     downgrade(engine, "base")
     upgrade(engine)
-    writes.sync_reference(
+    reference.sync_reference(
         engine,
         [{"name": "scratch", "title": "", "is_coconut": False, "licence": "", "expected_images": None,
           "expected_segments": None}],
         [{"id": k, "name": str(k), "group_name": "", "ours": False} for k in range(34)],
         [],
     )  # fmt: skip
-    image = {"dataset": "scratch", "file_name": "", "url": "", "licence": "", "width": 1, "height": 1, "split": "train"}
+    image = {
+        "dataset": "scratch",
+        "file_name": "",
+        "url": "",
+        "licence": "",
+        "width": 1,
+        "height": 1,
+        "split": "train",
+    }
     with engine.begin() as connection:
-        writes.upsert(connection, writes.Image, [{**image, "id": k, "coco_id": k} for k in range(1, IMAGES + 1)])
+        bulk.upsert(
+            connection,
+            models.Image,
+            [{**image, "id": k, "coco_id": k} for k in range(1, IMAGES + 1)],
+        )
 
 
 def ours(engine: Engine, data: list[dict[str, Rows]]) -> float:
@@ -81,7 +93,7 @@ def ours(engine: Engine, data: list[dict[str, Rows]]) -> float:
         work.append((labels, shard["attribute_evidence"]))
     started = time.perf_counter()
     for labels, evidence in work:
-        writes.record_labels(engine, "1", labels, evidence, [])
+        record_labels(engine, "1", labels, evidence, [])
     return time.perf_counter() - started
 
 
@@ -106,7 +118,9 @@ def bare(engine: Engine, data: list[dict[str, Rows]]) -> float:
         with psycopg.connect(url) as server:
             for shard in work:
                 for table, names, rows in shard:
-                    with server.cursor().copy(f"COPY {table} ({', '.join(names)}) FROM STDIN") as copy:
+                    with server.cursor().copy(
+                        f"COPY {table} ({', '.join(names)}) FROM STDIN"
+                    ) as copy:
                         for row in rows:
                             copy.write_row(row)
                 server.commit()
@@ -114,7 +128,9 @@ def bare(engine: Engine, data: list[dict[str, Rows]]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="an empty database; by default a temporary SQLite file")
     url = parser.parse_args().url
     data = shards(real_rows())
@@ -128,7 +144,9 @@ def main() -> None:
                 times[call.__name__] = min(times[call.__name__], call(engine, data))
         downgrade(engine, "base")
         engine.dispose()
-    table = Table(engine.dialect.name, "rows/s", "of bare", title=f"{rows:,} rows, {IMAGES:,} images")
+    table = Table(
+        engine.dialect.name, "rows/s", "of bare", title=f"{rows:,} rows, {IMAGES:,} images"
+    )
     for name, spent in times.items():
         table.add_row(name, f"{rows / spent:,.0f}", f"{times['bare'] / spent:.2f}")
     Console().print(table)

@@ -17,7 +17,9 @@ GROUP_OF: Final[dict[str, str]] = {name: group for group, names in GROUPS.items(
 INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(ATTRIBUTES)}
 
 #: Names that the report of the earlier one-off run does not list; they are ours.
-OURS: Final[frozenset[str]] = frozenset({"furniture", "square", "dark", "soft", "plastic", "glass", "yellow", "black"})
+OURS: Final[frozenset[str]] = frozenset(
+    {"furniture", "square", "dark", "soft", "plastic", "glass", "yellow", "black"}
+)
 
 #: How a state is written in a label vector (int8); unknown cells are skipped by training and by every metric.
 CODES: Final[dict[str, int]] = {"present": 1, "absent": 0, "unknown": -1}

@@ -31,7 +31,8 @@ def attributes(as_json: AsJson = False) -> None:
     """List the 34 attributes in the order of the label vector."""
     if as_json:
         rows = [
-            {"id": k, "name": name, "group": GROUP_OF[name], "ours": name in OURS} for k, name in enumerate(ATTRIBUTES)
+            {"id": k, "name": name, "group": GROUP_OF[name], "ours": name in OURS}
+            for k, name in enumerate(ATTRIBUTES)
         ]
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -47,8 +48,9 @@ def model_info(
     as_json: AsJson = False,
 ) -> None:
     """Count the model's parameters with each image encoder, and how many of them are frozen."""
-    from coconut_attr.backbones import BACKBONES, BackboneError
-    from coconut_attr.model import AttributeModel, count_parameters
+    from coconut_attr.model.backbones.catalogue import BACKBONES
+    from coconut_attr.model.backbones.registry import BackboneError
+    from coconut_attr.model.network import AttributeModel, count_parameters
 
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
@@ -60,11 +62,15 @@ def model_info(
                 raise
             missing.append(str(error))
             continue
-        rows.append({"backbone": name, **asdict(counts), "frozen_share": counts.frozen / counts.total})
+        rows.append(
+            {"backbone": name, **asdict(counts), "frozen_share": counts.frozen / counts.total}
+        )
     if as_json:
         typer.echo(json.dumps(rows[0] if backbone else rows, indent=2))
         return
-    table = Table("backbone", "parameters", "trainable", "frozen", "frozen share", "tensors", "frozen tensors")
+    table = Table(
+        "backbone", "parameters", "trainable", "frozen", "frozen share", "tensors", "frozen tensors"
+    )
     for row in rows:
         numbers = (f"{row[key]:,}" for key in ("total", "trainable", "frozen"))
         tensors = (str(row[key]) for key in ("tensors", "frozen_tensors"))
@@ -77,26 +83,33 @@ def model_info(
 @app.command()
 def predict(
     images: Annotated[
-        list[str], typer.Argument(help="JPEG or PNG files, folders of them, or http(s) URLs.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="JPEG or PNG files, folders of them, or http(s) URLs.", show_default=False
+        ),
     ],
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint; by default the newest one.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint; by default the newest one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the attributes of photos; those above their threshold, chosen on val, are called present.
 
     A photo that cannot be read is named, and the others are predicted; the exit code is 1 then.
     """
-    from coconut_attr.photos import find_photos, read_photo
+    from coconut_attr.files.photos import find_photos, read_photo
 
     photos = find_photos(images)
-    from coconut_attr.checkpoint import load_checkpoint, newest_checkpoint
-    from coconut_attr.predict import choose_device, predict_images
+    from coconut_attr.model.checkpoint import load_checkpoint, newest_checkpoint
+    from coconut_attr.model.predict import choose_device, predict_images
 
     device = choose_device(settings().device)
     loaded = load_checkpoint(checkpoint or newest_checkpoint(settings()), device)
     failed = False
     found: dict[str, list[float]] = {}
-    for start in track(range(0, len(photos), PREDICT_BATCH), "photos", console=Console(stderr=True), transient=True):
+    for start in track(
+        range(0, len(photos), PREDICT_BATCH), "photos", console=Console(stderr=True), transient=True
+    ):
         batch = {}
         for name in photos[start : start + PREDICT_BATCH]:
             try:
@@ -129,7 +142,10 @@ def _probabilities(found: dict[str, float], limits: dict[str, float], title: str
     for group, names in GROUPS.items():
         ranked = sorted(names, key=lambda name: -found[name])
         words = (
-            f"[bold]{n} {found[n]:.2f}[/]" if found[n] >= limits[n] else f"[dim]{n} {found[n]:.2f}[/]" for n in ranked
+            f"[bold]{n} {found[n]:.2f}[/]"
+            if found[n] >= limits[n]
+            else f"[dim]{n} {found[n]:.2f}[/]"
+            for n in ranked
         )
         table.add_row(group, "  ".join(words))
     return table

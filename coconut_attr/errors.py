@@ -3,3 +3,11 @@
 
 class UserError(Exception):
     """Its message says what is wrong, where, and what to do; the command line shows it without a traceback."""
+
+
+class SourceError(UserError):
+    """An annotation source cannot be reached or read; the message says what, where and what to do."""
+
+
+class UnreachableError(SourceError):
+    """A source does not answer; another attempt may help."""

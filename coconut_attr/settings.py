@@ -16,7 +16,9 @@ def _absolute_folder_or_url(place: str) -> str:
     if "://" not in place:
         return str(Path(place).absolute()) if place else ""
     if "@" in urlsplit(place).netloc:
-        raise ValueError("a user name or password in it would be stored with all that is read there: leave it out")
+        raise ValueError(
+            "a user name or password in it would be stored with all that is read there: leave it out"
+        )
     return place
 
 
@@ -37,15 +39,22 @@ class Settings(BaseSettings):
     """Settings; field NAME is read from the environment variable COCONUT_ATTR_NAME. Paths are absolute."""
 
     model_config = SettingsConfigDict(
-        env_prefix="COCONUT_ATTR_", env_file=".env", extra="ignore", validate_default=True, hide_input_in_errors=True
+        env_prefix="COCONUT_ATTR_",
+        env_file=".env",
+        extra="ignore",
+        validate_default=True,
+        hide_input_in_errors=True,
     )
 
-    data_dir: Absolute = Field(Path("data"), description="Folder of images, masks, checkpoints and SQLite files")
+    data_dir: Absolute = Field(
+        Path("data"), description="Folder of images, masks, checkpoints and SQLite files"
+    )
     database_url: Annotated[str, AfterValidator(_absolute_sqlite)] = Field(
         "", description="SQLAlchemy URL of the store; empty: SQLite in the data folder"
     )
     image_store: str = Field(
-        "", description="fsspec URL of an object store that shares photos, masks and runs; empty: none"
+        "",
+        description="fsspec URL of an object store that shares photos, masks and runs; empty: none",
     )
     mirror: Annotated[str, AfterValidator(_absolute_folder_or_url)] = Field(
         "", description="Folder or URL laid out under the upstream host names, used in their place"
@@ -53,23 +62,46 @@ class Settings(BaseSettings):
     annotations_dir: AbsoluteOrNone = Field(
         None, description="Folder in COCONut's Kaggle layout, read instead of the hub"
     )
-    rules_file: AbsoluteOrNone = Field(None, description="Rules of the labels, in place of coconut_attr/rules.toml")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train and predict")
-    processes: int = Field(0, ge=0, description="Training processes (torchrun); 0: one for each GPU, else one")
-    download_threads: int = Field(16, ge=1, le=64, description="Simultaneous image requests of one download task")
+    rules_file: AbsoluteOrNone = Field(
+        None, description="Rules of the labels, in place of coconut_attr/labels/rules.toml"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to train and predict"
+    )
+    processes: int = Field(
+        0, ge=0, description="Training processes (torchrun); 0: one for each GPU, else one"
+    )
+    download_threads: int = Field(
+        16, ge=1, le=64, description="Simultaneous image requests of one download task"
+    )
     shard_size: int = Field(250, ge=1, description="Images of one download or extraction task")
     connect_timeout: float = Field(10, gt=0, description="Seconds to wait for a connection")
-    read_timeout: float = Field(30, gt=0, description="Seconds to wait between two bytes of an answer")
-    body_timeout: float = Field(120, gt=0, description="Seconds that the body of an image may take in all")
-    lease: float = Field(300, gt=0, description="Seconds after which a dead worker's images are given to others")
-    retries: int = Field(5, ge=0, description="Further attempts at an image after a passing failure")
-    dask: str = Field("", description="Dask scheduler whose workers extract and check; empty: the flow's own threads")
-    dashboard_port: int = Field(8501, ge=1, le=65535, description="Port of the dashboard, on 127.0.0.1")
+    read_timeout: float = Field(
+        30, gt=0, description="Seconds to wait between two bytes of an answer"
+    )
+    body_timeout: float = Field(
+        120, gt=0, description="Seconds that the body of an image may take in all"
+    )
+    lease: float = Field(
+        300, gt=0, description="Seconds after which a dead worker's images are given to others"
+    )
+    retries: int = Field(
+        5, ge=0, description="Further attempts at an image after a passing failure"
+    )
+    dask: str = Field(
+        "",
+        description="Dask scheduler whose workers extract and check; empty: the flow's own threads",
+    )
+    dashboard_port: int = Field(
+        8501, ge=1, le=65535, description="Port of the dashboard, on 127.0.0.1"
+    )
 
     @property
     def sqlalchemy_url(self) -> str:
         """Database URL to connect to."""
-        return sqlalchemy_form(self.database_url or f"sqlite:///{self.data_dir / 'coconut_attr.db'}")
+        return sqlalchemy_form(
+            self.database_url or f"sqlite:///{self.data_dir / 'coconut_attr.db'}"
+        )
 
 
 def sqlalchemy_form(url: str) -> str:

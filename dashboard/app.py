@@ -3,10 +3,11 @@
 import streamlit as st
 
 from coconut_attr.errors import UserError
-from dashboard import data, i18n, logo, ui
+from dashboard import data, i18n, logo
 from dashboard.i18n import _
+from dashboard.parts import layout, notices
 from dashboard.views import attributes, coverage, explore, labels, overview, predict, query, runs
-from db.queries import DatabaseError
+from db.sql import DatabaseError
 
 
 def may_see() -> bool:
@@ -21,7 +22,7 @@ def may_see() -> bool:
 @st.cache_resource(show_spinner=False)
 def settle() -> None:
     """What all pages import is loaded."""
-    ui.keep_modules()
+    layout.keep_modules()
 
 
 def main() -> None:
@@ -29,19 +30,27 @@ def main() -> None:
     settle()
     st.set_page_config(page_title="COCONut attributes", page_icon=logo.MARK, layout="wide")
     st.logo(logo.FULL)
-    ui.style()
+    layout.style()
     i18n.switch()
     pages = [
-        st.Page(overview.page, title=_("Overview"), icon=":material/dashboard:", url_path="overview"),
+        st.Page(
+            overview.page, title=_("Overview"), icon=":material/dashboard:", url_path="overview"
+        ),
         st.Page(coverage.page, title=_("Coverage"), icon=":material/grid_on:", url_path="coverage"),
         st.Page(labels.page, title=_("Labels"), icon=":material/fact_check:", url_path="labels"),
-        st.Page(attributes.page, title=_("Attributes"), icon=":material/label:", url_path="attributes"),
+        st.Page(
+            attributes.page, title=_("Attributes"), icon=":material/label:", url_path="attributes"
+        ),
         st.Page(runs.page, title=_("Runs"), icon=":material/show_chart:", url_path="runs"),
-        st.Page(explore.page, title=_("Explore"), icon=":material/image_search:", url_path="explore"),
-        st.Page(predict.page, title=_("Predict"), icon=":material/photo_camera:", url_path="predict"),
+        st.Page(
+            explore.page, title=_("Explore"), icon=":material/image_search:", url_path="explore"
+        ),
+        st.Page(
+            predict.page, title=_("Predict"), icon=":material/photo_camera:", url_path="predict"
+        ),
         st.Page(query.page, title=_("SQL"), icon=":material/database:", url_path="sql"),
     ]
-    st.session_state[ui.PAGES] = {page.url_path: page for page in pages}
+    st.session_state[layout.PAGES] = {page.url_path: page for page in pages}
     # Streamlit gives its default page no address of its own, so that page is one which only leads on.
     start = st.Page(
         lambda: st.switch_page(pages[0], query_params=st.query_params.to_dict()),
@@ -52,17 +61,19 @@ def main() -> None:
     )
     page = st.navigation([start, *pages], position="top")
     if not may_see():
-        ui.empty(_("Please log in"), _("This dashboard is for people whom its owner knows."), None)
+        notices.empty(
+            _("Please log in"), _("This dashboard is for people whom its owner knows."), None
+        )
         st.button(_("Log in"), on_click=st.login, icon=":material/login:")
         return
     try:
         data.refresh()
         page.run()
     except UserError as error:
-        ui.no_store(str(error))
+        notices.no_store(str(error))
     except DatabaseError as error:
         reason = getattr(error, "orig", None) or error
-        ui.no_store(_("the database cannot be read: {reason}", reason=reason))
+        notices.no_store(_("the database cannot be read: {reason}", reason=reason))
 
 
 main()

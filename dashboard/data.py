@@ -11,15 +11,17 @@ from pydantic import ValidationError
 
 from coconut_attr.errors import UserError
 from coconut_attr.settings import settings
-from db import queries
-from db.queries import Engine
+from db import runs, sql
+from db.counts import table_counts
+from db.engine import Engine
+from db.progress import list_progress
 from db.schema import open_for_reading
 
 Row = dict[str, Any]
 
 VERSION, LABEL_VERSION = "store version", "label version"
 TIMES = ("started_at", "finished_at", "updated_at", "counted_at")
-Query = Callable[..., queries.Rows]
+Query = Callable[..., sql.Rows]
 
 
 def _url() -> str:
@@ -62,23 +64,27 @@ def is_stale() -> bool:
 
     Raises:
         coconut_attr.errors.UserError: as `engine` does.
-        db.queries.DatabaseError: the store cannot be read.
+        db.sql.DatabaseError: the store cannot be read.
     """
     return repr(_counts()) != st.session_state.get(VERSION)
 
 
 def _counts() -> Row:
-    return {"file": _file_identity(_url()), **queries.store_counts(engine())}
+    return {"file": _file_identity(_url()), **table_counts(engine())}
 
 
 # The version is part of the key, so that a page that was rerun because there is something new does read it.
 @st.cache_data(ttl=5, max_entries=256, show_spinner=False)
-def _read(url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query) -> pd.DataFrame:
+def _read(
+    url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query
+) -> pd.DataFrame:
     return frame(_query(engine(), *arguments))
 
 
 @st.cache_data(ttl=3600, max_entries=64, show_spinner=False)
-def _read_counts(url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query) -> pd.DataFrame:
+def _read_counts(
+    url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query
+) -> pd.DataFrame:
     return frame(_query(engine(), *arguments))
 
 
@@ -94,30 +100,35 @@ def read_counts(query: Query, *arguments: Any) -> pd.DataFrame:
 
 def progress() -> pd.DataFrame:
     """The table `progress` as it is now."""
-    return frame(queries.progress(engine()))
+    return frame(list_progress(engine()))
 
 
 def run(run_id: int) -> dict[str, Any]:
     """All that is stored about a run."""
-    return dict(queries.run(engine(), run_id) or {})
+    return dict(runs.run(engine(), run_id) or {})
 
 
 def by(table: pd.DataFrame, column: str) -> dict[Any, Row]:
     """The rows of a frame by the values of a column; of equal ones, the first."""
-    records = [{str(name): value for name, value in record.items()} for record in table.to_dict("records")]
+    records = [
+        {str(name): value for name, value in record.items()} for record in table.to_dict("records")
+    ]
     found: dict[Any, Row] = {}
     for record in records:
         found.setdefault(record[column], record)
     return found
 
 
-def frame(rows: queries.Rows) -> pd.DataFrame:
+def frame(rows: sql.Rows) -> pd.DataFrame:
     """Rows as a frame in which SQLite's and PostgreSQL's types have become the same."""
     table = pd.DataFrame([dict(row) for row in rows])
     for name in table.columns:
         column = table[name]
         if name in TIMES:
             table[name] = pd.to_datetime(column, utc=True, format="ISO8601")
-        elif column.dtype == object and column.map(lambda v: v is None or isinstance(v, int | float | Decimal)).all():
+        elif (
+            column.dtype == object
+            and column.map(lambda v: v is None or isinstance(v, int | float | Decimal)).all()
+        ):
             table[name] = column.astype(float)
     return table

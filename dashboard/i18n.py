@@ -32,7 +32,11 @@ def catalogue(language: str) -> dict[str, str]:
     if not path.is_file():
         return {}
     with path.open("rb") as file:
-        return {str(message.id): str(message.string) for message in read_po(file) if message.id and message.string}
+        return {
+            str(message.id): str(message.string)
+            for message in read_po(file)
+            if message.id and message.string
+        }
 
 
 def language() -> str:
@@ -61,4 +65,7 @@ def switch() -> None:
             label_visibility="collapsed",
         )
         # For screen readers, which choose their voice by it.
-        st.html(f"<script>document.documentElement.lang = '{language()}'</script>", unsafe_allow_javascript=True)
+        st.html(
+            f"<script>document.documentElement.lang = '{language()}'</script>",
+            unsafe_allow_javascript=True,
+        )

@@ -15,7 +15,7 @@ import psycopg
 from sqlalchemy import Engine
 
 from coconut_attr.errors import UserError
-from db.queries import DatabaseError
+from db.sql import DatabaseError
 
 ROWS = 10_000
 SECONDS = 20.0
@@ -58,7 +58,13 @@ def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECOND
             cursor = run(driver, wrapped, seconds)
             columns = [column[0] for column in cursor.description]
             found = [tuple(row) for row in cursor.fetchall()]
-    except (DatabaseError, sqlite3.Error, sqlite3.Warning, psycopg.Error, UnicodeEncodeError) as error:
+    except (
+        DatabaseError,
+        sqlite3.Error,
+        sqlite3.Warning,
+        psycopg.Error,
+        UnicodeEncodeError,
+    ) as error:
         if time.monotonic() - started >= seconds:
             raise QueryError(f"stopped after {seconds:.0f} seconds: ask for less") from error
         raise QueryError(str(error)[:MESSAGE]) from error
@@ -74,7 +80,9 @@ def _sqlite(driver: Any, query: str, seconds: float) -> Any:
 
 def _postgresql(driver: Any, query: str, seconds: float) -> Any:
     timeout = f"{int(1000 * seconds)}ms"
-    _, powerful = driver.execute(f"SELECT set_config('statement_timeout', %s, true), {POWERFUL}", [timeout]).fetchone()
+    _, powerful = driver.execute(
+        f"SELECT set_config('statement_timeout', %s, true), {POWERFUL}", [timeout]
+    ).fetchone()
     if powerful:
         raise QueryError(
             "this account of PostgreSQL may reach the files and programs of the database's machine, as superusers may; "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Engine, RowMapping
 
-from db.queries import Rows, sql
+from db.sql import Rows, sql
 
 Kind = Literal["present", "absent", "true present", "false present", "false absent"]
 IMAGE = "i.id, i.coco_id, i.path, i.mask_path"
@@ -23,17 +23,29 @@ PREDICTED: dict[Kind, tuple[str, str]] = {
 
 
 def images_by_label(
-    engine: Engine, dataset: str, split: str | None, states: Mapping[int, str], size: int, start: int = 0
+    engine: Engine,
+    dataset: str,
+    split: str | None,
+    states: Mapping[int, str],
+    size: int,
+    start: int = 0,
 ) -> Rows:
     """Images of a dataset in which each of these attributes (by id) has its state; without one, all images."""
     parameters: dict[str, Any] = {"dataset": dataset, "split": split, "size": size, "start": start}
-    tables, wanted = ["image i"], ["i.dataset = :dataset"] + ["i.split = :split"] * (split is not None)
+    tables, wanted = (
+        ["image i"],
+        ["i.dataset = :dataset"] + ["i.split = :split"] * (split is not None),
+    )
     for place, (attribute, state) in enumerate(states.items()):
         tables.append(f"image_attribute l{place} ON l{place}.image_id = i.id")
-        wanted.append(f"l{place}.attribute_id = :attribute{place} AND l{place}.state = :state{place}")
+        wanted.append(
+            f"l{place}.attribute_id = :attribute{place} AND l{place}.state = :state{place}"
+        )
         parameters |= {f"attribute{place}": attribute, f"state{place}": state}
     order = "l0.image_id" if states else "i.id"
-    query = f"SELECT {IMAGE} FROM {' JOIN '.join(tables)} WHERE {' AND '.join(wanted)} ORDER BY {order}"  # noqa: S608
+    query = (
+        f"SELECT {IMAGE} FROM {' JOIN '.join(tables)} WHERE {' AND '.join(wanted)} ORDER BY {order}"  # noqa: S608
+    )
     return sql(engine, f"{query} LIMIT :size OFFSET :start", **parameters)
 
 
@@ -62,7 +74,13 @@ def images_by_prediction(
 
 
 def images_with_all(
-    engine: Engine, run: int, dataset: str, split: str, attributes: Sequence[int], size: int, start: int = 0
+    engine: Engine,
+    run: int,
+    dataset: str,
+    split: str,
+    attributes: Sequence[int],
+    size: int,
+    start: int = 0,
 ) -> Rows:
     """Images of a split by the `product` of a run's probabilities of some attributes, highest first."""
     parameters = {f"attribute{place}": attribute for place, attribute in enumerate(attributes)}
@@ -81,7 +99,9 @@ def images_with_all(
     )  # fmt: skip
 
 
-def images_near(engine: Engine, run: int, dataset: str, split: str, probabilities: Sequence[float], size: int) -> Rows:
+def images_near(
+    engine: Engine, run: int, dataset: str, split: str, probabilities: Sequence[float], size: int
+) -> Rows:
     """Images of a split whose stored probabilities of a run are nearest to these (`distance`: Euclidean, squared)."""
     parameters = {f"p{k}": float(value) for k, value in enumerate(probabilities)}
     values = ", ".join(f"({k}, CAST(:p{k} AS DOUBLE PRECISION))" for k in range(len(probabilities)))
@@ -112,7 +132,12 @@ def scored_cells(engine: Engine, run: int, dataset: str, split: str, attribute: 
 
 def image(engine: Engine, dataset: str, coco_id: int) -> RowMapping | None:
     """An image of a dataset by its COCO id."""
-    rows = sql(engine, "SELECT * FROM image WHERE dataset = :dataset AND coco_id = :id", dataset=dataset, id=coco_id)
+    rows = sql(
+        engine,
+        "SELECT * FROM image WHERE dataset = :dataset AND coco_id = :id",
+        dataset=dataset,
+        id=coco_id,
+    )
     return rows[0] if rows else None
 
 

@@ -1,10 +1,14 @@
 """Bulk writes: COPY on PostgreSQL, the driver's executemany on SQLite."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import JSON, Connection, DateTime, Table
+from sqlalchemy import JSON, Connection, DateTime, Table, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from db.models import Base, now
 
 Row = Mapping[str, Any]
 
@@ -39,7 +43,10 @@ def update_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
         connection.exec_driver_sql(f"UPDATE {table.name} SET {settings} FROM changed WHERE {same}")  # noqa: S608
         connection.exec_driver_sql("DROP TABLE changed")
     else:
-        settings, same = ", ".join(f"{name} = ?" for name in values), " AND ".join(f"{name} = ?" for name in keys)
+        settings, same = (
+            ", ".join(f"{name} = ?" for name in values),
+            " AND ".join(f"{name} = ?" for name in keys),
+        )
         statement = f"UPDATE {table.name} SET {settings} WHERE {same}"  # noqa: S608
         connection.exec_driver_sql(statement, _values([*values, *keys], rows))
 
@@ -50,11 +57,17 @@ def _as_stored(connection: Connection, table: Table, rows: Sequence[Row]) -> Seq
         column.name: process
         for column in table.columns
         if isinstance(column.type, DateTime | JSON) and column.name in rows[0]
-        if (process := column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect))
+        if (
+            process := column.type.dialect_impl(connection.dialect).bind_processor(
+                connection.dialect
+            )
+        )
     }
     if not to_stored:
         return rows
-    return [{**row, **{name: process(row[name]) for name, process in to_stored.items()}} for row in rows]
+    return [
+        {**row, **{name: process(row[name]) for name, process in to_stored.items()}} for row in rows
+    ]
 
 
 def _values(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[Any, ...]]:
@@ -64,6 +77,73 @@ def _values(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[Any, ...]]:
 
 def _copy(connection: Connection, table: str, names: Sequence[str], rows: Sequence[Row]) -> None:
     driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN") as copy:
+    with (
+        driver.cursor() as cursor,
+        cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN") as copy,
+    ):
         for row in _values(names, rows):
             copy.write_row(row)
+
+
+BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table of a model, typed as one."""
+    return model.__table__  # type: ignore[return-value]
+
+
+def insert_for(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT of the database's own kind, which may say what to do about keys that exist."""
+    return (
+        postgresql.insert(table)
+        if connection.dialect.name == "postgresql"
+        else sqlite.insert(table)
+    )
+
+
+def upsert(
+    connection: Connection,
+    model: type[Base],
+    rows: Iterable[Row],
+    keys: Sequence[str] | None = None,
+) -> None:
+    """Insert rows, or update those whose key exists already; columns that the rows lack keep their values.
+
+    Args:
+        rows: all with the same columns.
+        keys: columns of a unique constraint; by default the primary key.
+    """
+    table = table_of(model)
+    keys = keys or [column.name for column in table.primary_key]
+    rows = [dict(row) for row in rows]
+    if not rows:
+        return
+    statement = insert_for(connection, table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    if changed:
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=keys)
+    connection.execute(statement, rows)
+
+
+def replace_rows(
+    connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]
+) -> None:
+    """Put rows in place of all that a table holds for some images."""
+    table = table_of(model)
+    for start in range(0, len(image_ids), BATCH):
+        connection.execute(
+            delete(table).where(table.c.image_id.in_(image_ids[start : start + BATCH]))
+        )
+    insert_rows(connection, table, rows)
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by the database server's clock: those of several workers need not agree."""
+    return (
+        connection.execute(select(func.now())).scalar_one()
+        if connection.dialect.name == "postgresql"
+        else now()
+    )

@@ -4,16 +4,15 @@ The views `dataset_summary`, `dataset_coverage`, `dataset_coverage_by_source` an
 every query; these tables hold the same figures as of the end of the stage that ran last.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, delete, text
+from sqlalchemy import Connection, Engine, RowMapping, delete, text
 
-from db.bulk import insert_rows
+from db.bulk import insert_rows, table_of, upsert
 from db.models import CooccurrenceCount, DatasetCount, LabelCount, now
-from db.queries import sql
-from db.retry import persistent
-from db.store import table_of, upsert
+from db.sql import Rows, persistent, sql
 
 COMBINED = "combined"
 DATASET_COUNTS = """
@@ -22,9 +21,7 @@ DATASET_COUNTS = """
            COUNT(CASE WHEN w.state = 'failed' THEN 1 END) AS failed,
            COUNT(i.mask_path) AS with_mask, COUNT(i.rule_version) AS labelled, COALESCE(SUM(i.bytes), 0) AS bytes
     FROM image i LEFT JOIN download w ON w.image_id = i.id WHERE i.dataset = :dataset GROUP BY i.dataset, i.split"""
-CHILDREN = (
-    "SELECT i.split, COUNT(*) AS n FROM {0} c JOIN image i ON i.id = c.image_id WHERE i.dataset = :dataset GROUP BY 1"
-)
+CHILDREN = "SELECT i.split, COUNT(*) AS n FROM {0} c JOIN image i ON i.id = c.image_id WHERE i.dataset = :dataset GROUP BY 1"
 # A label vector in three numbers: bit k is of attribute k. They come in a fraction of the time that the labels take.
 LABELS = """
     SELECT i.split,
@@ -49,7 +46,8 @@ def refresh_counts(engine: Engine, dataset: str) -> None:
         vectors = connection.execute(text(LABELS), {"dataset": dataset}).all()
         labels, together = _label_counts(dataset, ids, vectors)
         labels += [
-            {"dataset": dataset, **row, "unknown": 0, "conflicts": 0} for row in _rows(connection, EVIDENCE, dataset)
+            {"dataset": dataset, **row, "unknown": 0, "conflicts": 0}
+            for row in _rows(connection, EVIDENCE, dataset)
         ]
         for model in (DatasetCount, LabelCount, CooccurrenceCount):
             connection.execute(delete(model).where(model.dataset == dataset))
@@ -63,7 +61,10 @@ def refresh_counts(engine: Engine, dataset: str) -> None:
 
 def refresh_all(engine: Engine) -> None:
     """`refresh_counts` of every dataset that has images."""
-    for row in sql(engine, "SELECT name FROM dataset d WHERE EXISTS (SELECT 1 FROM image WHERE dataset = d.name)"):
+    for row in sql(
+        engine,
+        "SELECT name FROM dataset d WHERE EXISTS (SELECT 1 FROM image WHERE dataset = d.name)",
+    ):
         refresh_counts(engine, row["name"])
 
 
@@ -75,7 +76,9 @@ def _children(connection: Connection, table: str, dataset: str) -> dict[str, int
     return {row["split"]: row["n"] for row in _rows(connection, CHILDREN.format(table), dataset)}
 
 
-def _label_counts(dataset: str, ids: list[int], vectors: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _label_counts(
+    dataset: str, ids: list[int], vectors: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of `label_count` and of `cooccurrence_count`."""
     if not vectors:
         return [], []
@@ -88,7 +91,12 @@ def _label_counts(dataset: str, ids: list[int], vectors: Any) -> tuple[list[dict
         return (numbers[:, None] >> bits & 1).astype(bool)
 
     present, unknown = cells("present"), cells("unknown")
-    tables = {"present": present, "absent": ~present & ~unknown, "unknown": unknown, "conflicts": cells("conflicts")}
+    tables = {
+        "present": present,
+        "absent": ~present & ~unknown,
+        "unknown": unknown,
+        "conflicts": cells("conflicts"),
+    }
     labels = []
     for split in np.unique(splits):
         counts = {name: table[splits == split].sum(0) for name, table in tables.items()}
@@ -108,3 +116,97 @@ def _label_counts(dataset: str, ids: list[int], vectors: Any) -> tuple[list[dict
         if k != j and known[k, j]
     ]  # fmt: skip
     return labels, together
+
+
+def table_counts(engine: Engine) -> RowMapping:
+    """What changes when there is something new to show; asked for often, so nothing large is counted for it."""
+    return sql(
+        engine,
+        "SELECT (SELECT MAX(counted_at) FROM dataset_count) AS counted, (SELECT MAX(id) FROM image) AS images,"
+        " (SELECT COUNT(*) FROM epoch_metric) AS epochs, (SELECT COUNT(*) FROM run_metric) AS scores,"
+        " (SELECT COUNT(*) FROM run) AS runs, (SELECT COUNT(*) FROM run WHERE status = 'running') AS running,"
+        " (SELECT COUNT(*) FROM finding) AS findings",
+    )[0]
+
+
+COUNTED = (
+    "images",
+    "downloaded",
+    "failed",
+    "with_mask",
+    "labelled",
+    "bytes",
+    "segments",
+    "captions",
+)
+_SUMS = ", ".join(f"COALESCE(SUM(c.{name}), 0) AS {name}" for name in COUNTED)
+
+
+def dataset_summaries(engine: Engine) -> Rows:
+    """`dataset_summary` as it was last counted; datasets with most images first, stand-ins for COCONut last."""
+    return sql(
+        engine,
+        f"SELECT d.name AS dataset, d.title, d.is_coconut, d.expected_images, d.expected_segments, {_SUMS},"  # noqa: S608
+        " MAX(c.counted_at) AS counted_at, COALESCE((SELECT SUM(l.present + l.absent) FROM label_count l"
+        " WHERE l.dataset = d.name AND l.source = 'combined'), 0) AS known"
+        " FROM dataset d LEFT JOIN dataset_count c ON c.dataset = d.name"
+        " GROUP BY d.name, d.title, d.is_coconut, d.expected_images, d.expected_segments"
+        " ORDER BY d.is_coconut DESC, images DESC, d.name",
+    )
+
+
+def coverage(engine: Engine, dataset: str) -> Rows:
+    """`dataset_coverage` of each split, by all sources (`combined`) and by each, as it was last counted."""
+    return sql(
+        engine,
+        "SELECT c.split, c.source, a.name AS attribute, a.group_name, c.present, c.absent, c.unknown, c.conflicts"
+        " FROM label_count c JOIN attribute a ON a.id = c.attribute_id WHERE c.dataset = :dataset",
+        dataset=dataset,
+    )
+
+
+def cooccurrence(engine: Engine, dataset: str) -> Rows:
+    """`attribute_cooccurrence` of a dataset, as it was last counted."""
+    return sql(
+        engine,
+        "SELECT a.name AS attribute, b.name AS other, c.both_present, c.n, 1.0 * c.both_present / c.n AS share"
+        " FROM cooccurrence_count c JOIN attribute a ON a.id = c.attribute_id JOIN attribute b ON b.id = c.other_id"
+        " WHERE c.dataset = :dataset",
+        dataset=dataset,
+    )
+
+
+def split_sizes(engine: Engine, dataset: str) -> Rows:
+    """How many images of each split are known, downloaded, labelled."""
+    return sql(
+        engine,
+        "SELECT split, COUNT(*) AS images, COUNT(path) AS downloaded, COUNT(rule_version) AS labelled"
+        " FROM image WHERE dataset = :dataset GROUP BY split",
+        dataset=dataset,
+    )
+
+
+def counted_splits(engine: Engine, dataset: str) -> Rows:
+    """`dataset_count` of a dataset: its splits as they were last counted."""
+    return sql(engine, "SELECT * FROM dataset_count WHERE dataset = :dataset", dataset=dataset)
+
+
+def label_counts(engine: Engine, dataset: str) -> Rows:
+    """Present and absent cells of each attribute in each split, as they were last counted."""
+    return sql(
+        engine,
+        "SELECT c.split, a.name AS attribute, c.present, c.absent FROM label_count c"
+        " JOIN attribute a ON a.id = c.attribute_id WHERE c.dataset = :dataset AND c.source = 'combined'",
+        dataset=dataset,
+    )
+
+
+def datasets_holding(engine: Engine, coco_ids: Sequence[int]) -> Rows:
+    """How many of some images each dataset holds, known and labelled; datasets with none are left out."""
+    return sql(
+        engine,
+        "SELECT i.dataset, d.title, d.is_coconut, COUNT(*) AS images, COUNT(i.rule_version) AS labelled"
+        " FROM image i JOIN dataset d ON d.name = i.dataset WHERE i.coco_id IN :ids"
+        " GROUP BY i.dataset, d.title, d.is_coconut ORDER BY d.is_coconut DESC, labelled DESC, i.dataset",
+        ids=list(coco_ids),
+    )

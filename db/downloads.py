@@ -18,23 +18,26 @@ from typing import Any, Literal, cast
 
 from sqlalchemy import Engine, Select, delete, func, or_, select, text, update
 
-from coconut_attr.download import Outcome, Wanted, download
+from coconut_attr.datasets import Dataset
+from coconut_attr.download.download import download
+from coconut_attr.download.queue import Outcome, Wanted
 from coconut_attr.errors import UserError
-from coconut_attr.files import clear_leftovers, sync_folders
-from coconut_attr.image_store import image_store
-from coconut_attr.registry import Dataset
+from coconut_attr.files.atomic import clear_leftovers, sync_folders
+from coconut_attr.files.object_store import object_store
 from coconut_attr.settings import Settings
+from db.annotations import mask_paths, set_rule_version
+from db.bulk import BATCH, Row, clock, table_of, update_rows, upsert
 from db.models import Download, DownloadClaim, Image, now
 from db.periodic import every
-from db.queries import Rows, mask_paths
-from db.retry import persistent
-from db.store import clock, forget_downloads, record_downloads, upsert
+from db.sql import Rows, persistent, sql
 
 #: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
 Mode = Literal["new", "failed", "verify"]
 FLUSH_SECONDS = 2.0
 GONE = -1  # length of a file that is not there
-_CLAIMS = 0x636C61696D  # key of the lock under which PostgreSQL's workers claim, one after the other
+_CLAIMS = (
+    0x636C61696D  # key of the lock under which PostgreSQL's workers claim, one after the other
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Work:
 
 
 @persistent
-def plan(engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", limit: int | None = None) -> Work:
+def plan(
+    engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", limit: int | None = None
+) -> Work:
     """The work that there is now; images whose files have gone or changed their length are new again.
 
     Where there is an image store, the files are those in it.
@@ -62,36 +67,52 @@ def plan(engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", l
 
     Raises:
         UserError: the data folder has none of the files.
-        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`.
+        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `ObjectStore`.
     """
     if mode == "new":
         _forget_lost_files(engine, dataset, settings)
-    query = select(Image.id).where(Image.dataset == dataset).order_by(Image.id).offset((limit or 1) - 1).limit(1)
+    query = (
+        select(Image.id)
+        .where(Image.dataset == dataset)
+        .order_by(Image.id)
+        .offset((limit or 1) - 1)
+        .limit(1)
+    )
     with engine.connect() as connection:
-        return Work(dataset, mode, clock(connection), connection.execute(query).scalar() if limit else None)
+        return Work(
+            dataset, mode, clock(connection), connection.execute(query).scalar() if limit else None
+        )
 
 
 @persistent
 def pending(engine: Engine, work: Work) -> int:
     """How many images are still to be fetched, by whichever worker."""
     with engine.connect() as connection:
-        return connection.execute(select(func.count()).select_from(_pending(work).subquery())).scalar_one()
+        return connection.execute(
+            select(func.count()).select_from(_pending(work).subquery())
+        ).scalar_one()
 
 
 def _pending(work: Work) -> Select:
     wanted = {
-        "new": or_(Download.state.is_(None), (Download.state == "failed") & Download.permanent.is_not(True)),
+        "new": or_(
+            Download.state.is_(None), (Download.state == "failed") & Download.permanent.is_not(True)
+        ),
         "failed": Download.state == "failed",
         "verify": Download.state == "done",
     }
-    query = select(Image.id, Image.url, Image.width, Image.height, Image.sha256, Download.etag).outerjoin(Download)
+    query = select(
+        Image.id, Image.url, Image.width, Image.height, Image.sha256, Download.etag
+    ).outerjoin(Download)
     earlier = or_(Download.updated_at.is_(None), Download.updated_at < work.since)
     query = query.where(Image.dataset == work.dataset, wanted[work.mode], earlier)
     return query if work.last_id is None else query.where(Image.id <= work.last_id)
 
 
 @persistent
-def claim(engine: Engine, work: Work, worker: str, images: int, lease: float, after: int = 0) -> Rows:
+def claim(
+    engine: Engine, work: Work, worker: str, images: int, lease: float, after: int = 0
+) -> Rows:
     """Claim images for a worker for `lease` seconds: the first pending ones that no other holds, by id after `after`.
 
     Of its own claims only those are after `after` of which a lost connection has kept the answer.
@@ -123,7 +144,9 @@ def renew(engine: Engine, worker: str, lease: float) -> None:
     """Let the leases of a worker run for `lease` seconds from now."""
     with engine.begin() as connection:
         until = clock(connection) + timedelta(seconds=lease)
-        connection.execute(update(DownloadClaim).where(DownloadClaim.worker == worker).values(expires_at=until))
+        connection.execute(
+            update(DownloadClaim).where(DownloadClaim.worker == worker).values(expires_at=until)
+        )
 
 
 @persistent
@@ -160,10 +183,12 @@ def _runs(process: int) -> bool:
 
 
 def _forget_lost_files(engine: Engine, dataset: str, settings: Settings) -> None:
-    query = select(Image.id, Image.path, Image.bytes).where(Image.dataset == dataset, Image.path.is_not(None))
+    query = select(Image.id, Image.path, Image.bytes).where(
+        Image.dataset == dataset, Image.path.is_not(None)
+    )
     with engine.connect() as connection:
         rows = connection.execute(query).tuples().all()
-    if store := image_store(settings):
+    if store := object_store(settings):
         sizes = store.sizes_of(cast(str, path) for _, path, _ in rows)
         lost = [key for key, path, size in rows if sizes.get(cast(str, path)) != size]
     else:
@@ -192,18 +217,28 @@ def upload_masks(engine: Engine, dataset: Dataset, settings: Settings) -> int:
         How many there were; photos are put there when they are fetched.
 
     Raises:
-        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`.
+        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `ObjectStore`.
     """
-    store = image_store(settings)
+    store = object_store(settings)
     if store is None:
         return 0
     lacking = mask_paths(engine, dataset.name) - store.sizes(dataset.mask_folder).keys()
     here = [path for path in lacking if (settings.data_dir / path).is_file()]
-    return len(list(store.each(lambda path: store.write(path, (settings.data_dir / path).read_bytes()), here)))
+    return len(
+        list(
+            store.each(
+                lambda path: store.write(path, (settings.data_dir / path).read_bytes()), here
+            )
+        )
+    )
 
 
 def fetch_claimed(
-    engine: Engine, entry: Dataset, work: Work, settings: Settings, on_done: Callable[[Outcome], None] | None = None
+    engine: Engine,
+    entry: Dataset,
+    work: Work,
+    settings: Settings,
+    on_done: Callable[[Outcome], None] | None = None,
 ) -> Counter[str]:
     """Be one of the workers that fetch a dataset's images, until none is left that nobody has fetched.
 
@@ -217,7 +252,7 @@ def fetch_claimed(
         image store lacked) and `failed`, and how many of the files `replaced` others.
 
     Raises:
-        coconut_attr.image_store.ImageStoreError, UnreachableError: as `ImageStore`; what was done before is recorded.
+        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `ObjectStore`; what was done before is recorded.
     """
     clear_leftovers(settings.data_dir)
     release_dead(engine)
@@ -298,3 +333,76 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "etag": outcome.etag or None,
         "verified_at": now() if outcome.decoded else None,
     }
+
+
+def download_failures(engine: Engine, dataset: str) -> Rows:
+    """Images that could not be fetched, by cause, with one message as an example; `permanent`: not tried again."""
+    return sql(
+        engine,
+        "SELECT w.error_class, COUNT(*) AS images, MAX(w.attempts) AS attempts, MIN(w.error) AS example,"
+        " SUM(CASE WHEN w.permanent THEN 1 ELSE 0 END) AS permanent"
+        " FROM download w JOIN image i ON i.id = w.image_id WHERE i.dataset = :dataset AND w.state = 'failed'"
+        " GROUP BY w.error_class ORDER BY images DESC, w.error_class",
+        dataset=dataset,
+    )
+
+
+_FILE = ("path", "sha256", "bytes")  # columns of an image that tell of its file
+
+
+@persistent
+def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
+    """Store what came of some downloads, and give back their claims; returns how many files replaced other ones.
+
+    An image whose file has changed will be labelled again. One that has failed has no file.
+
+    Args:
+        outcomes: columns of `download`, and for those that are done `path` and `sha256`. `attempts`, `seconds`,
+            `error_class` and `error` must be there, the other columns may be missing.
+    """
+    optional = ("permanent", "url", "etag", "bytes", "verified_at")
+    columns = ("image_id", "state", "attempts", "seconds", "error_class", "error")
+    rows = [
+        {**{c: row[c] for c in columns}, **{c: row.get(c) for c in optional}} for row in outcomes
+    ]
+    files = [
+        {"id": row["image_id"], **{c: row[c] for c in _FILE}}
+        for row in outcomes
+        if row["state"] == "done"
+    ]
+    lost = [
+        {"id": row["image_id"], "path": None, "bytes": None}
+        for row in outcomes
+        if row["state"] != "done"
+    ]
+    keys = [row["image_id"] for row in outcomes]
+    with engine.begin() as connection:
+        time_now = clock(connection)
+        upsert(connection, Download, [{**row, "updated_at": time_now} for row in rows])
+        before: dict[int, str | None] = {}
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            query = select(Image.id, Image.sha256).where(
+                Image.id.in_(batch), Image.sha256.is_not(None)
+            )
+            before.update(connection.execute(query).tuples().all())
+            connection.execute(delete(DownloadClaim).where(DownloadClaim.image_id.in_(batch)))
+        replaced = [
+            row["id"] for row in files if before.get(row["id"], row["sha256"]) != row["sha256"]
+        ]
+        set_rule_version(connection, replaced, None)
+        update_rows(connection, table_of(Image), files)
+        update_rows(connection, table_of(Image), lost)
+    return len(replaced)
+
+
+@persistent
+def forget_downloads(engine: Engine, image_ids: Sequence[int]) -> None:
+    """Take images for not downloaded, as their files are gone."""
+    with engine.begin() as connection:
+        for start in range(0, len(image_ids), BATCH):
+            batch = image_ids[start : start + BATCH]
+            connection.execute(delete(Download).where(Download.image_id.in_(batch)))
+            connection.execute(
+                update(Image).where(Image.id.in_(batch)).values(path=None, bytes=None)
+            )

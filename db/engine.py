@@ -15,7 +15,7 @@ LOG_BYTES = 2**25
 AWAY_SECONDS = 120.0  # what a database server may take to come back
 
 
-class StoreError(UserError):
+class DatabaseUnavailable(UserError):
     """The store cannot be opened; the message says why and what to do."""
 
 
@@ -30,22 +30,28 @@ def connect(url: str, *, read_only: bool = False, patient: bool = False) -> Engi
         patient: wait for a server that is away at the first connection, too, be it that the address is wrong.
 
     Raises:
-        StoreError: the URL is no database URL, or of another kind of database, or (read-only) the SQLite file does not
+        DatabaseUnavailable: the URL is no database URL, or of another kind of database, or (read-only) the SQLite file does not
             exist.
     """
     try:
         parsed = make_url(url)
     except Exception:  # neither it nor the URL is told: where the password stands cannot be known
-        raise StoreError(
+        raise DatabaseUnavailable(
             "COCONUT_ATTR_DATABASE_URL (or --to) is not a database URL, such as postgresql://user@host/coconut_attr"
         ) from None
     if "@" in (parsed.host or ""):  # else what follows the first one would be shown
-        raise StoreError("the user name or password in the database URL has an @: write %40 in its place")
-    if "password" in parsed.query:  # which the driver takes too; in its own place it is hidden where the URL is shown
+        raise DatabaseUnavailable(
+            "the user name or password in the database URL has an @: write %40 in its place"
+        )
+    if (
+        "password" in parsed.query
+    ):  # which the driver takes too; in its own place it is hidden where the URL is shown
         password = parsed.normalized_query["password"][-1]
         parsed = parsed.set(password=password).difference_update_query(["password"])
     if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
-        raise StoreError(f"{parsed.drivername}:// is no store of this program; give sqlite:///FILE or postgresql://...")
+        raise DatabaseUnavailable(
+            f"{parsed.drivername}:// is no store of this program; give sqlite:///FILE or postgresql://..."
+        )
     if parsed.get_backend_name() != "sqlite":
         options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
         engine = create_engine(parsed, pool_pre_ping=True, connect_args=options)
@@ -56,8 +62,10 @@ def connect(url: str, *, read_only: bool = False, patient: bool = False) -> Engi
     path = Path(parsed.database or "")
     if read_only:
         if not path.is_file():
-            raise StoreError(f"there is no database at {path} yet; run: make run")
-        parsed = parsed.set(database=f"file:{path.absolute()}").update_query_dict({"mode": "ro", "uri": "true"})
+            raise DatabaseUnavailable(f"there is no database at {path} yet; run: make run")
+        parsed = parsed.set(database=f"file:{path.absolute()}").update_query_dict(
+            {"mode": "ro", "uri": "true"}
+        )
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": BUSY_MS / 1000})
@@ -100,7 +108,7 @@ def _wait_while_away(engine: Engine, patient: bool) -> None:
         return attempts(dialect.connect, *arguments, **options)
 
 
-def shown(engine: Engine) -> str:
+def display_url(engine: Engine) -> str:
     """The URL of a store without its password."""
     if engine.dialect.name == "sqlite":
         return f"sqlite:///{sqlite_file(engine)}"

@@ -32,7 +32,11 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar = {datetime: DateTime(timezone=True), dict[str, Any]: JSON, float: Double}
+    type_annotation_map: ClassVar = {
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSON,
+        float: Double,
+    }
 
 
 def _image_key() -> Mapped[int]:
@@ -83,7 +87,9 @@ class AnnotationFile(Base):
 
     dataset: Mapped[str] = mapped_column(ForeignKey("dataset.name"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    origin: Mapped[str] = mapped_column(comment="where it was read: the hub, a mirror, or a Kaggle-layout folder")
+    origin: Mapped[str] = mapped_column(
+        comment="where it was read: the hub, a mirror, or a Kaggle-layout folder"
+    )
     rows_done: Mapped[int] = mapped_column(default=0)
     complete: Mapped[bool] = mapped_column(default=False)
     size: Mapped[int | None] = mapped_column(BigInteger)
@@ -114,8 +120,12 @@ class Image(Base):
     sha256: Mapped[str | None]
     bytes: Mapped[int | None]
     mask_path: Mapped[str | None]
-    annotation_file: Mapped[str | None] = mapped_column(comment="name of the file that its mask and segments are of")
-    rule_version: Mapped[str | None] = mapped_column(comment="rules its labels were made with; NULL: not labelled yet")
+    annotation_file: Mapped[str | None] = mapped_column(
+        comment="name of the file that its mask and segments are of"
+    )
+    rule_version: Mapped[str | None] = mapped_column(
+        comment="rules its labels were made with; NULL: not labelled yet"
+    )
 
 
 class Download(Base):
@@ -144,7 +154,9 @@ class Download(Base):
     error_class: Mapped[str | None]
     error: Mapped[str | None]
     updated_at: Mapped[datetime] = mapped_column(default=now)
-    permanent: Mapped[bool | None] = mapped_column(comment="of a failure: there is no use in another attempt")
+    permanent: Mapped[bool | None] = mapped_column(
+        comment="of a failure: there is no use in another attempt"
+    )
     url: Mapped[str | None]
     etag: Mapped[str | None]
     bytes: Mapped[int | None]
@@ -161,7 +173,7 @@ class DownloadClaim(Base):
     expires_at: Mapped[datetime]
 
 
-class Finding(Base):
+class FindingRow(Base):
     """Something in a dataset that could not be used or does not fit; of one image, or (NULL) of the dataset.
 
     `stage` found it, and replaces its own findings when it looks again: the reading of annotations or of captions, the
@@ -283,15 +295,21 @@ class Run(Base):
     val_images: Mapped[int | None]
     seed: Mapped[int | None]
     config: Mapped[dict[str, Any]]
-    environment: Mapped[dict[str, Any]] = mapped_column(comment="git revision, package versions, hardware")
+    environment: Mapped[dict[str, Any]] = mapped_column(
+        comment="git revision, package versions, hardware"
+    )
     rule_version: Mapped[str | None]
-    data_fingerprint: Mapped[str | None] = mapped_column(comment="SHA-256 of image hashes, splits and labels")
+    data_fingerprint: Mapped[str | None] = mapped_column(
+        comment="SHA-256 of image hashes, splits and labels"
+    )
     checkpoint: Mapped[str | None] = mapped_column(comment="relative to the data folder")
     best_epoch: Mapped[int | None]
     flow_run_id: Mapped[str | None]
     note: Mapped[str | None]
     heartbeat_at: Mapped[datetime | None]
-    process: Mapped[str | None] = mapped_column(comment="that has the run, or had it last: host/process id/random")
+    process: Mapped[str | None] = mapped_column(
+        comment="that has the run, or had it last: host/process id/random"
+    )
 
 
 class EpochMetric(Base):
@@ -365,14 +383,18 @@ class AttributeMetric(Base):
     ece: Mapped[float | None] = mapped_column(comment="expected calibration error")
     ece_low: Mapped[float | None]
     ece_high: Mapped[float | None]
-    probe_ap: Mapped[float | None] = mapped_column(comment="of the linear probe on the same backbone")
+    probe_ap: Mapped[float | None] = mapped_column(
+        comment="of the linear probe on the same backbone"
+    )
 
 
 class Prediction(Base):
     """The probability that a run gives to one attribute of one image of the split that it was evaluated on."""
 
     __tablename__ = "prediction"
-    __table_args__ = (Index("ix_prediction_browse", "run_id", "attribute_id", "probability", "image_id"),)
+    __table_args__ = (
+        Index("ix_prediction_browse", "run_id", "attribute_id", "probability", "image_id"),
+    )
 
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[int] = _image_key()

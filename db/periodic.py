@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from db.queries import DatabaseError
+from db.sql import DatabaseError
 
 
 @contextmanager

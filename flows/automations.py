@@ -20,7 +20,12 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
+from prefect.events.schemas.automations import (
+    AutomationCore,
+    EventTrigger,
+    Posture,
+    ResourceSpecification,
+)
 from prefect.states import Scheduled
 
 #: Of every deployment, so that the automations leave alone what others run on the same server.
@@ -32,7 +37,9 @@ ATTEMPTS: Final = 3
 SETTLED: Final = timedelta(seconds=60)
 #: In which the process of a run has begun: it imports torch first, from a slow disk perhaps.
 BEGUN: Final = timedelta(minutes=10)
-OVERDUE: Final = timedelta(minutes=5)  #: after which the automation will not queue a crashed run any more
+OVERDUE: Final = timedelta(
+    minutes=5
+)  #: after which the automation will not queue a crashed run any more
 STALE: Final = timedelta(days=2)  #: after which a crashed run is not worth queueing
 _GOES_ON: Final = "its process died: it goes on"
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
@@ -49,7 +56,9 @@ def register(client: SyncPrefectClient) -> None:
         found = present.get(automation.name)
         if found is None:
             client.create_automation(automation)
-        elif AutomationCore(**found.model_dump(exclude={"id"})) != automation:  # an update forgets what it waits for
+        elif (
+            AutomationCore(**found.model_dump(exclude={"id"})) != automation
+        ):  # an update forgets what it waits for
             client.update_automation(found.id, automation)
     see_to_forgotten(client)
 
@@ -64,7 +73,9 @@ def see_to_forgotten(client: SyncPrefectClient) -> list[UUID]:
     return _queue_again(client)
 
 
-def _runs(client: SyncPrefectClient, state: StateType, ended: FlowRunFilterEndTime | None = None) -> list[FlowRun]:
+def _runs(
+    client: SyncPrefectClient, state: StateType, ended: FlowRunFilterEndTime | None = None
+) -> list[FlowRun]:
     """Our flow runs in a state, without those that are part of another."""
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -81,7 +92,10 @@ def _watch_running(client: SyncPrefectClient) -> None:
     for run in _runs(client, StateType.RUNNING):
         emit_event(
             _HEARTBEAT,
-            resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
+            resource={
+                "prefect.resource.id": f"prefect.flow-run.{run.id}",
+                "prefect.resource.name": run.name,
+            },
             related=[{"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}],
         )
 
@@ -90,7 +104,9 @@ def _queue_again(client: SyncPrefectClient) -> list[UUID]:
     """Queue the runs that the automations did not, by their rules; returns their ids."""
     now = datetime.now(UTC)
     pending = _runs(client, StateType.PENDING)
-    crashed = _runs(client, StateType.CRASHED, FlowRunFilterEndTime(after_=now - STALE, before_=now - OVERDUE))
+    crashed = _runs(
+        client, StateType.CRASHED, FlowRunFilterEndTime(after_=now - STALE, before_=now - OVERDUE)
+    )
     found = [run.id for run in crashed if 0 < run.run_count < ATTEMPTS]
     found += [run.id for run in pending if run.state and run.state.timestamp < now - BEGUN]
     for flow_run in found:
@@ -105,7 +121,9 @@ def _notice_dead_runs() -> AutomationCore:
         after={_HEARTBEAT},
         expect={_HEARTBEAT, *_states("Completed", "Failed", "Cancelled", "Crashed")},
         within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
-        action=ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process has died"),
+        action=ChangeFlowRunState(
+            state=StateType.CRASHED, message="no heartbeat: its process has died"
+        ),
     )
 
 
@@ -126,9 +144,13 @@ def _begin_again() -> AutomationCore:
     return _automation(
         "begin runs again",
         after=_states("Pending"),
-        expect=_states("Running", "Scheduled", "Completed", "Failed", "Cancelling", "Cancelled", "Crashed"),
+        expect=_states(
+            "Running", "Scheduled", "Completed", "Failed", "Cancelling", "Cancelled", "Crashed"
+        ),
         within=BEGUN,
-        action=ChangeFlowRunState(state=StateType.SCHEDULED, message="its process did not begin: another will"),
+        action=ChangeFlowRunState(
+            state=StateType.SCHEDULED, message="its process did not begin: another will"
+        ),
     )
 
 

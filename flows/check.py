@@ -6,15 +6,14 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
-from coconut_attr.registry import Dataset
-from coconut_attr.registry import dataset as registered
-from db import check as checks
-from db import queries
+from coconut_attr.datasets import Dataset, get_dataset
+from db import annotations
+from db.work import check as checks
+from flows.database import engine
 from flows.parameters import DatasetName
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
-from flows.store import store
 
 
 @flow
@@ -24,15 +23,17 @@ def check(dataset: DatasetName = "val5k") -> dict[str, int]:
     Returns:
         How many findings there are of each kind.
     """
-    entry = registered(dataset)
-    image_ids = queries.image_ids(store(), dataset)
+    entry = get_dataset(dataset)
+    image_ids = annotations.image_ids(engine(), dataset)
     with Progress(f"{dataset} check", len(image_ids)) as progress:
         over_shards(check_images, image_ids, progress, entry=entry)
-    checks.check_whole(store(), entry)
-    report = checks.check_report(store(), dataset)
+    checks.check_whole(engine(), entry)
+    report = checks.check_report(engine(), dataset)
     for row in report:
         get_run_logger().warning("%s x %s, e.g. %s", row["findings"], row["kind"], row["example"])
-    create_table_artifact(report, key=f"check-{dataset}", description=f"What does not fit together in {dataset}")
+    create_table_artifact(
+        report, key=f"check-{dataset}", description=f"What does not fit together in {dataset}"
+    )
     kinds: Counter[str] = Counter()
     for row in report:
         kinds[row["kind"]] += row["findings"]
@@ -42,4 +43,4 @@ def check(dataset: DatasetName = "val5k") -> dict[str, int]:
 @task(task_run_name="check from {image_ids[0]}", **RETRY)
 def check_images(entry: Dataset, image_ids: list[int]) -> int:
     """Check one shard of images; returns how many findings there are."""
-    return checks.check_images(store(), entry, image_ids)
+    return checks.check_images(engine(), entry, image_ids)

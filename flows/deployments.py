@@ -16,7 +16,7 @@ from prefect.flows import Flow
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
-from coconut_attr.registry import DATASETS
+from coconut_attr.datasets import DATASETS
 from flows import automations
 from flows.check import check
 from flows.download import download
@@ -44,13 +44,20 @@ def register() -> list[str]:
         for pool, limit in POOLS.items():
             with suppress(ObjectAlreadyExists):
                 client.create_work_pool(
-                    WorkPoolCreate(name=pool, type="process", concurrency_limit=limit, base_job_template=template)
+                    WorkPoolCreate(
+                        name=pool,
+                        type="process",
+                        concurrency_limit=limit,
+                        base_job_template=template,
+                    )
                 )
         names = []
         for flow in (download, check, extract, train, evaluate, pipeline):
             options = {dataset: {"parameters": {"dataset": dataset}} for dataset in DATASETS}
             names += deploy(client, flow, options)
-        nightly = DeploymentScheduleCreate(schedule=CronSchedule(cron=NIGHTLY, timezone="UTC"), active=True)
+        nightly = DeploymentScheduleCreate(
+            schedule=CronSchedule(cron=NIGHTLY, timezone="UTC"), active=True
+        )
         # Nights that a server slept through are due at once when it is back: one run is enough.
         single = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
         once = {"schedules": [nightly], "concurrency_limit": 1, "concurrency_options": single}
@@ -59,7 +66,9 @@ def register() -> list[str]:
     return names
 
 
-def deploy(client: SyncPrefectClient, flow: Flow, options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def deploy(
+    client: SyncPrefectClient, flow: Flow, options: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     """Create or update a flow's deployments, whose options are given by name; returns FLOW/NAME of each."""
     flow_id = client.create_flow(flow)
     for name, own in options.items():
@@ -71,11 +80,16 @@ def deploy(client: SyncPrefectClient, flow: Flow, options: Mapping[str, Mapping[
             work_pool_name=POOL_OF[flow.name],
             entrypoint=f"flows/{flow.name}.py:{flow.name}",
             pull_steps=[{f"{own_folder.__module__}.{own_folder.__name__}": {}}],
-            parameter_openapi_schema={**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False},
+            parameter_openapi_schema={
+                **parameter_schema(flow).model_dump_for_openapi(),
+                "additionalProperties": False,
+            },
             enforce_parameter_schema=True,
             tags=[automations.TAG],
             # Given to the process, as a worker may have been started where no prefect.toml says so.
-            job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_SECONDS)}},
+            job_variables={
+                "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_SECONDS)}
+            },
             **own,
         )
     return [f"{flow.name}/{name}" for name in options]

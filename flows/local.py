@@ -70,7 +70,9 @@ class Stack:
         """
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise LocalError(f"{name} ended with code {process.returncode}; see {self.log_dir / name}.log")
+                raise LocalError(
+                    f"{name} ended with code {process.returncode}; see {self.log_dir / name}.log"
+                )
 
     def stop(self, grace: float = 10) -> None:
         """Stop all processes and what they have started."""
@@ -113,7 +115,9 @@ def launch_server(stack: Stack, data_dir: Path) -> bool:
     parts = urlsplit(url)
     host, port = parts.hostname or HOST, parts.port or 80
     if host not in {HOST, "localhost"}:
-        raise LocalError(f"no Prefect server answers at {url} (PREFECT_API_URL); start it, or unset PREFECT_API_URL")
+        raise LocalError(
+            f"no Prefect server answers at {url} (PREFECT_API_URL); start it, or unset PREFECT_API_URL"
+        )
     require_free(port, f"set PREFECT_API_URL=http://{HOST}:PORT/api")
     data_dir.mkdir(parents=True, exist_ok=True)
     stack.start(
@@ -168,7 +172,9 @@ def stack(log_dir: Path) -> Iterator[Stack]:
     def interrupt(_number, _frame):
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield processes
     finally:

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from coconut_attr.backbones import BACKBONES
-from coconut_attr.registry import DATASETS
-from coconut_attr.train import AUTO, PROFILES
+from coconut_attr.datasets import DATASETS
+from coconut_attr.model.backbones.catalogue import BACKBONES
+from coconut_attr.training.config import AUTO, PROFILES
 
 
 def one_of(*names: str) -> Any:

@@ -28,6 +28,16 @@ def pipeline(
     """
     download(dataset, limit=limit)
     extract(dataset)
-    run_id = train(dataset, profile=profile, backbone=backbone, epochs=epochs, seed=seed, prepare=False, reuse=reuse)
-    create_markdown_artifact(markdown(dataset, run_id), key=f"summary-{dataset}", description="What the run came to")
+    run_id = train(
+        dataset,
+        profile=profile,
+        backbone=backbone,
+        epochs=epochs,
+        seed=seed,
+        prepare=False,
+        reuse=reuse,
+    )
+    create_markdown_artifact(
+        markdown(dataset, run_id), key=f"summary-{dataset}", description="What the run came to"
+    )
     return run_id

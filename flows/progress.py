@@ -13,13 +13,19 @@ import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
-from db import store as writes
+from db import progress as writes
 from db.models import now
-from db.queries import DatabaseError
-from flows.store import store
+from db.sql import DatabaseError
+from flows.database import engine
 
 UPDATE_SECONDS = 5.0
 
@@ -52,7 +58,9 @@ class Progress:
         key = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
         self._artifact: UUID | None = None
         with _at_once():
-            self._artifact = cast(UUID, create_progress_artifact(progress=0.0, key=key, description=self.what))
+            self._artifact = cast(
+                UUID, create_progress_artifact(progress=0.0, key=key, description=self.what)
+            )
         self._started = now()
         self._record("running")
         self._task = self._bar.add_task(self.what, total=self.total)
@@ -66,7 +74,9 @@ class Progress:
     def reach(self, done: int, note: str = "") -> None:
         """Report so many units as done in all."""
         self.done = done
-        self._bar.update(self._task, completed=self.done, description=f"{self.what} {note}".rstrip())
+        self._bar.update(
+            self._task, completed=self.done, description=f"{self.what} {note}".rstrip()
+        )
         if time.monotonic() >= self._next:
             self._publish(note)
 
@@ -75,13 +85,20 @@ class Progress:
         share = min(100.0, 100 * self.done / self.total)
         if self._artifact:
             with _at_once():
-                update_progress_artifact(self._artifact, progress=share, description=f"{self.what} {note}".rstrip())
+                update_progress_artifact(
+                    self._artifact, progress=share, description=f"{self.what} {note}".rstrip()
+                )
         self._record("running", note)
         if self._bar.disable:
-            get_run_logger().info("%s: %s of %s (%.0f %%) %s", self.what, self.done, self.total, share, note)
+            get_run_logger().info(
+                "%s: %s of %s (%.0f %%) %s", self.what, self.done, self.total, share, note
+            )
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
         if kind is None:
@@ -94,5 +111,11 @@ class Progress:
     def _record(self, state: str, note: str = "") -> None:
         """Leave a row for readers of the store; of one piece of work there is one row."""
         writes.record_progress(
-            store(), what=self.what, state=state, done=self.done, total=self.total, note=note, started_at=self._started
+            engine(),
+            what=self.what,
+            state=state,
+            done=self.done,
+            total=self.total,
+            note=note,
+            started_at=self._started,
         )

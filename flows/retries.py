@@ -7,8 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import TaskRun
 from prefect.states import State
 
-from coconut_attr.errors import UserError
-from coconut_attr.sources.records import UnreachableError
+from coconut_attr.errors import UnreachableError, UserError
 
 
 def may_pass(_task: Task, _run: TaskRun, state: State) -> bool:

@@ -5,20 +5,20 @@ import hashlib
 import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.data import Samples
-from coconut_attr.image_store import bring, not_here
+from coconut_attr.files.object_store import bring, missing_locally
 from coconut_attr.settings import settings
-from db import queries
+from coconut_attr.training.data import Samples
+from db.labels import labelled_images
+from flows.database import engine
 from flows.progress import Progress
-from flows.store import store
 
 
 def load_samples(dataset: str, split: str) -> tuple[list[int], Samples]:
     """Image ids, and files with labels, of the labelled images of a split."""
-    found = queries.labelled_images(store(), dataset, split)
+    found = labelled_images(engine(), dataset, split)
     labels = np.array([image.states for image in found], dtype=np.int8).reshape(-1, len(ATTRIBUTES))
     files = [(image.path, image.bytes) for image in found]
-    if missing := not_here(settings(), files):
+    if missing := missing_locally(settings(), files):
         with Progress(f"{dataset} {split} photos", len(missing)) as progress:
             for _ in bring(settings(), missing):
                 progress.advance()
@@ -30,6 +30,6 @@ def fingerprint(dataset: str) -> str:
     """SHA-256 over the content, split and labels of a dataset's images: equal data, equal fingerprint."""
     digest = hashlib.sha256()
     for split in ("train", "val", "test"):
-        for image in queries.labelled_images(store(), dataset, split):
+        for image in labelled_images(engine(), dataset, split):
             digest.update(f"{split} {image.sha256} {image.states}\n".encode())
     return digest.hexdigest()

@@ -16,8 +16,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from coconut_attr.errors import UserError
 from coconut_attr.settings import settings
+from flows.database import engine
 from flows.progress import Progress
-from flows.store import store
 
 THREADS = 2  # few writers: SQLite has one at a time
 CONNECT_SECONDS = 10
@@ -27,7 +27,9 @@ class DaskError(UserError):
     """Shards cannot be given to Dask, or were lost there; the message says why and what to do."""
 
 
-def over_shards(task: Task[..., int], image_ids: Sequence[int], progress: Progress, **parameters: Any) -> int:
+def over_shards(
+    task: Task[..., int], image_ids: Sequence[int], progress: Progress, **parameters: Any
+) -> int:
     """Run a task on every shard of some images, as its parameter `image_ids`; returns the sum of what it returns.
 
     A shard whose Dask worker has died is given to another, so a task must leave the same behind when it is run again.
@@ -63,7 +65,7 @@ def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
     address = settings().dask
     if not address:
         return ThreadPoolTaskRunner(max_workers=THREADS)
-    if store().dialect.name == "sqlite":
+    if engine().dialect.name == "sqlite":
         raise DaskError(
             "Dask's workers cannot write to a SQLite file, which one machine has: set COCONUT_ATTR_DATABASE_URL to a "
             "PostgreSQL here and there (coconut-attr db copy carries a store along), or unset COCONUT_ATTR_DASK"
@@ -72,8 +74,12 @@ def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
         from cloudpickle import register_pickle_by_value
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
-        raise DaskError("COCONUT_ATTR_DASK needs prefect-dask: pip install -c constraints.txt -e '.[dask]'") from error
-    if "." not in task.fn.__module__:  # a deployment loads the flow's file by its path, as a module that is only here
+        raise DaskError(
+            "COCONUT_ATTR_DASK needs prefect-dask: pip install -c constraints.txt -e '.[dask]'"
+        ) from error
+    if (
+        "." not in task.fn.__module__
+    ):  # a deployment loads the flow's file by its path, as a module that is only here
         register_pickle_by_value(sys.modules[task.fn.__module__])
     runner = DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})
     try:
@@ -84,5 +90,7 @@ def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
             "with: dask scheduler"
         ) from error
     if not workers:
-        get_run_logger().warning("no worker has joined %s yet; start some: dask worker %s", address, address)
+        get_run_logger().warning(
+            "no worker has joined %s yet; start some: dask worker %s", address, address
+        )
     return runner

@@ -5,18 +5,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.download import hint
-from coconut_attr.registry import dataset as registered
+from coconut_attr.datasets import get_dataset
+from coconut_attr.download.failures import hint
 from coconut_attr.settings import settings
-from db.queries import download_failures, sql
-from flows.store import store
+from db.downloads import download_failures
+from db.sql import sql
+from flows.database import engine
 
 Line = tuple[str, ...]
 
 
 def scores(run_id: int) -> list[Line]:
     """Name, value, 95 % interval, trivial baselines and n of a run's overall test scores."""
-    rows = sql(store(), "SELECT * FROM run_summary WHERE run_id = :run AND split = 'test'", run=run_id)
+    rows = sql(
+        engine(), "SELECT * FROM run_summary WHERE run_id = :run AND split = 'test'", run=run_id
+    )
     lines = []
     for row in rows:
         n = f"{row['decisions']:,} cells, {row['images']:,} images"
@@ -31,43 +34,71 @@ def scores(run_id: int) -> list[Line]:
 
 def _over_probe(run_id: int, n: str) -> list[Line]:
     query = "SELECT name, value, low, high FROM run_metric WHERE run_id = :run AND split = 'test' AND name IN :names"
-    rows = sql(store(), query, run=run_id, names=["map_over_probe", "probe_map"])
+    rows = sql(engine(), query, run=run_id, names=["map_over_probe", "probe_map"])
     found = {row["name"]: row for row in rows}
     gain = found.get("map_over_probe")
     if gain is None or gain["value"] is None:  # undefined where no attribute has both states
         return []
     interval = f"{gain['low']:+.3f} to {gain['high']:+.3f}"
-    return [("mAP gain", f"{gain['value']:+.3f}", interval, f"linear probe {_number(found['probe_map']['value'])}", n)]
+    return [
+        (
+            "mAP gain",
+            f"{gain['value']:+.3f}",
+            interval,
+            f"linear probe {_number(found['probe_map']['value'])}",
+            n,
+        )
+    ]
 
 
 def epochs(run_id: int) -> list[Line]:
     """Epoch, loss, val accuracy and val mAP of each epoch of a run."""
-    rows = sql(store(), "SELECT * FROM epoch_curve WHERE run_id = :run ORDER BY epoch", run=run_id)
+    rows = sql(engine(), "SELECT * FROM epoch_curve WHERE run_id = :run ORDER BY epoch", run=run_id)
     return [
-        (str(row["epoch"]), *(_number(row[key]) for key in ("loss", "val_loss", "accuracy", "map"))) for row in rows
+        (str(row["epoch"]), *(_number(row[key]) for key in ("loss", "val_loss", "accuracy", "map")))
+        for row in rows
     ]
 
 
 def facts(dataset: str, run_id: int) -> list[Line]:
     """What a run was made from, and where things are."""
-    data = sql(store(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[0]
+    data = sql(engine(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[
+        0
+    ]
     states = sql(
-        store(),
+        engine(),
         "SELECT SUM(present) AS present, SUM(absent) AS absent, SUM(unknown) AS unknown FROM dataset_coverage"
         " WHERE dataset = :dataset",
         dataset=dataset,
     )[0]
-    origins = sql(store(), "SELECT DISTINCT origin FROM annotation_file WHERE dataset = :dataset", dataset=dataset)
-    run = sql(store(), "SELECT * FROM run WHERE id = :run", run=run_id)[0]
+    origins = sql(
+        engine(),
+        "SELECT DISTINCT origin FROM annotation_file WHERE dataset = :dataset",
+        dataset=dataset,
+    )
+    run = sql(engine(), "SELECT * FROM run WHERE id = :run", run=run_id)[0]
     frozen = run["total_parameters"] - run["trainable_parameters"]
     return [
-        ("dataset", registered(dataset).title),
-        ("masks from", "; ".join(_named(row["origin"]) for row in origins) or "nowhere: captions and pixels only"),
-        ("images", f"{data['downloaded']:,} downloaded, {data['failed']:,} failed, {data['with_mask']:,} with a mask"),
-        ("labels", f"{states['present']:,} present, {states['absent']:,} absent, {states['unknown']:,} unknown"),
-        ("model", f"{run['backbone']}: {run['total_parameters']:,} parameters, {frozen:,} of them frozen"),
+        ("dataset", get_dataset(dataset).title),
+        (
+            "masks from",
+            "; ".join(_named(row["origin"]) for row in origins)
+            or "nowhere: captions and pixels only",
+        ),
+        (
+            "images",
+            f"{data['downloaded']:,} downloaded, {data['failed']:,} failed, {data['with_mask']:,} with a mask",
+        ),
+        (
+            "labels",
+            f"{states['present']:,} present, {states['absent']:,} absent, {states['unknown']:,} unknown",
+        ),
+        (
+            "model",
+            f"{run['backbone']}: {run['total_parameters']:,} parameters, {frozen:,} of them frozen",
+        ),
         ("run", f"{run_id}, best epoch {run['best_epoch']}"),
-        ("database", store().url.render_as_string(hide_password=True)),
+        ("database", engine().url.render_as_string(hide_password=True)),
         ("checkpoint", str(settings().data_dir / run["checkpoint"])),
     ]
 
@@ -79,31 +110,55 @@ def show(dataset: str, run_id: int) -> None:
     for line in epochs(run_id):
         table.add_row(*line)
     console.print(table)
-    table = Table("test split", "value", "95 % interval", "trivial baselines", "n", title="Scores on the test split")
+    table = Table(
+        "test split",
+        "value",
+        "95 % interval",
+        "trivial baselines",
+        "n",
+        title="Scores on the test split",
+    )
     for line in scores(run_id):
         table.add_row(*line)
     console.print(table)
     for name, value in facts(dataset, run_id):
         console.print(f"[bold]{name:<12}[/]{value}", soft_wrap=True, highlight=False)
-    if not registered(dataset).is_coconut:
+    if not get_dataset(dataset).is_coconut:
         console.print(NOT_COCONUT, style="bold red")
 
 
 def show_downloads(dataset: str) -> None:
     """Print how much of a dataset is there, and why images failed."""
     console = Console()
-    data = sql(store(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[0]
+    data = sql(engine(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[
+        0
+    ]
     console.print(
         f"{dataset}: {data['downloaded']:,} of {data['images']:,} images are there, {data['failed']:,} failed"
     )
-    failures = download_failures(store(), dataset)
+    failures = download_failures(engine(), dataset)
     if failures:
-        table = Table("cause", "images", "of them permanent", "what to do", "example", title="Failed downloads")
+        table = Table(
+            "cause",
+            "images",
+            "of them permanent",
+            "what to do",
+            "example",
+            title="Failed downloads",
+        )
         for row in failures:
-            cells = (row["error_class"], f"{row['images']:,}", f"{row['permanent']:,}", hint(row["error_class"]))
+            cells = (
+                row["error_class"],
+                f"{row['images']:,}",
+                f"{row['permanent']:,}",
+                hint(row["error_class"]),
+            )
             table.add_row(*cells, row["example"])
         console.print(table)
-        console.print(f"to try all of them again: coconut-attr download {dataset} --retry-failed", highlight=False)
+        console.print(
+            f"to try all of them again: coconut-attr download {dataset} --retry-failed",
+            highlight=False,
+        )
 
 
 NOT_COCONUT = (
@@ -114,9 +169,11 @@ NOT_COCONUT = (
 
 def markdown(dataset: str, run_id: int) -> str:
     """The summary of a run as Markdown."""
-    parts = [] if registered(dataset).is_coconut else [f"**{NOT_COCONUT}**"]
+    parts = [] if get_dataset(dataset).is_coconut else [f"**{NOT_COCONUT}**"]
     parts += [
-        _markdown_table(("test split", "value", "95 % interval", "trivial baselines", "n"), scores(run_id)),
+        _markdown_table(
+            ("test split", "value", "95 % interval", "trivial baselines", "n"), scores(run_id)
+        ),
         _markdown_table(("epoch", "loss", "val loss", "val accuracy", "val mAP"), epochs(run_id)),
         "\n".join(f"- {name}: {value}" for name, value in facts(dataset, run_id)),
     ]
@@ -128,7 +185,11 @@ def _markdown_table(header: Line, lines: list[Line]) -> str:
 
 
 def _named(origin: str) -> str:
-    return f"{origin} (COCONut's own only if the mirror's are)" if origin.startswith("mirror") else origin
+    return (
+        f"{origin} (COCONut's own only if the mirror's are)"
+        if origin.startswith("mirror")
+        else origin
+    )
 
 
 def _interval(row: Any, name: str) -> Line:

@@ -5,12 +5,12 @@ from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 
 from coconut_attr.errors import UserError
-from db import queries, runs
-from db.integrity import store_problems
+from db import counts, runs
+from db.admin.integrity import database_problems
 from flows.automations import see_to_forgotten
 from flows.check import check
+from flows.database import engine
 from flows.download import download
-from flows.store import store
 
 
 @flow
@@ -23,13 +23,15 @@ def upkeep() -> dict[str, int]:
     Raises:
         UserError: the store is damaged, or a dataset could not be seen to; the others were.
     """
-    runs.end_silent(store())
+    runs.end_silent(engine())
     with get_client(sync_client=True) as client:
         for flow_run in see_to_forgotten(client):
-            get_run_logger().warning("flow run %s had died and was not queued again: it is now", flow_run)
-    faults = store_problems(store())
+            get_run_logger().warning(
+                "flow run %s had died and was not queued again: it is now", flow_run
+            )
+    faults = database_problems(engine())
     found = {}
-    for row in queries.dataset_summaries(store()):
+    for row in counts.dataset_summaries(engine()):
         if not row["images"]:
             continue
         try:

@@ -10,10 +10,10 @@ from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import Engine
 
 from coconut_attr import settings as settings_module
-from db.schema import open_store
-from flows import store as flow_store
-from tests.cluster import Cluster
-from tests.tiny_mirror import write_mirror
+from db.schema import open_database
+from flows import database as flow_database
+from tests.support.cluster import Cluster
+from tests.support.tiny_mirror import write_mirror
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def _own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def forget_settings() -> None:
     """Read the settings and open the store anew at their next use."""
     settings_module.settings.cache_clear()
-    flow_store.store.cache_clear()
+    flow_database.engine.cache_clear()
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ REAL_MIRROR = os.environ.get("COCONUT_ATTR_MIRROR", "")
 def real_mirror() -> Path:
     """The mirror of real COCO images that COCONUT_ATTR_MIRROR names."""
     if not REAL_MIRROR or not Path(REAL_MIRROR).is_dir():
-        pytest.skip("COCONUT_ATTR_MIRROR names no folder: the tests on real COCO images are skipped")
+        pytest.skip(
+            "COCONUT_ATTR_MIRROR names no folder: the tests on real COCO images are skipped"
+        )
     return Path(REAL_MIRROR).absolute()
 
 
@@ -78,7 +80,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
     cluster = Cluster(tmp_path_factory.mktemp("postgres"))
     cluster.start()
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
-        connection.execute("CREATE ROLE owner LOGIN")  # no superuser, as a store's owner should be none
+        connection.execute(
+            "CREATE ROLE owner LOGIN"
+        )  # no superuser, as a store's owner should be none
     yield cluster
     cluster.stop()
 
@@ -104,7 +108,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(store_url: str) -> Iterator[Engine]:
     """An open, migrated store on each kind of database."""
-    engine = open_store(store_url)
+    engine = open_database(store_url)
     yield engine
     engine.dispose()
 
@@ -114,13 +118,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests/test_faults.py injected, and what became of it."""
-    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []) if r.when == "call"]
+    """What tests/flows/test_faults.py injected, and what became of it."""
+    reports = [
+        r
+        for kind in ("passed", "failed")
+        for r in terminalreporter.stats.get(kind, [])
+        if r.when == "call"
+    ]
     faults = [(r, value) for r in reports for name, value in r.user_properties if name == "faults"]
     if faults:
         terminalreporter.section("faults")
         for r, (injected, lost, doubled) in faults:
-            terminalreporter.line(f"{injected:3} injected, {lost} rows lost, {doubled} doubled: {r.location[2]}")
+            terminalreporter.line(
+                f"{injected:3} injected, {lost} rows lost, {doubled} doubled: {r.location[2]}"
+            )
         injected, lost, doubled = (sum(value[k] for _, value in faults) for k in range(3))
         survived = sum(value[0] for r, value in faults if r.passed)
-        terminalreporter.line(f"{injected} faults, {survived} survived, {lost} rows lost, {doubled} rows doubled")
+        terminalreporter.line(
+            f"{injected} faults, {survived} survived, {lost} rows lost, {doubled} rows doubled"
+        )

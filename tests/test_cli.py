@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from coconut_attr.backbones import BACKBONES
+from coconut_attr.model.backbones.catalogue import BACKBONES
 from coconut_attr.settings import SETTLED
-from db.engine import StoreError
-from db.queries import sql
+from db.engine import DatabaseUnavailable
 from db.schema import open_for_reading
-from tests.tiny_mirror import jpeg, write_mirror
+from db.sql import sql
+from tests.support.tiny_mirror import jpeg, write_mirror
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "coconut-attr"
@@ -45,8 +45,12 @@ def env(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def call(env: dict[str, str], *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROGRAM, *arguments], env=env, cwd=cwd, capture_output=True, text=True, check=False)
+def call(
+    env: dict[str, str], *arguments: str, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments], env=env, cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
 def test_attributes_are_listed(env) -> None:
@@ -58,7 +62,11 @@ def test_attributes_are_listed(env) -> None:
 
 def test_model_info_prints_the_reported_counts(env) -> None:
     info = json.loads(call(env, "model-info", "--backbone", "resnet50", "--json").stdout)
-    assert (info["total"], info["trainable"], info["frozen"]) == (27_078_498, 12_495_650, 14_582_848)
+    assert (info["total"], info["trainable"], info["frozen"]) == (
+        27_078_498,
+        12_495_650,
+        14_582_848,
+    )
     every = call(env, "model-info").stdout
     assert "14,582,848" in every
     assert all(name in every for name in BACKBONES)
@@ -76,13 +84,23 @@ def test_model_info_prints_the_reported_counts(env) -> None:
         (["status"], {"COCONUT_ATTR_RETRIES": "many"}, "COCONUT_ATTR_RETRIES: "),
         (["status"], {"COCONUT_ATTR_MIRROR": "http://me:secret@host"}, "COCONUT_ATTR_MIRROR: "),
         (["db", "upgrade"], {"COCONUT_ATTR_DATA_DIR": "/dev/null/x"}, "/dev/null"),
-        (["db", "backup", "/dev/null/x"], {"COCONUT_ATTR_DATABASE_URL": "sqlite:////dev/null/x"}, "/dev/null"),
+        (
+            ["db", "backup", "/dev/null/x"],
+            {"COCONUT_ATTR_DATABASE_URL": "sqlite:////dev/null/x"},
+            "/dev/null",
+        ),
         (["run", "--dataset", "x"], {}, "unknown dataset 'x'; choose one of"),
         (["run"], {"COCONUT_ATTR_MIRROR": "/none"}, "COCONUT_ATTR_MIRROR=/none is not a folder"),
-        (["run", "--dataset", "val5k"], {"PREFECT_API_URL": "http://192.0.2.1:4200/api"}, "no Prefect server answers"),
+        (
+            ["run", "--dataset", "val5k"],
+            {"PREFECT_API_URL": "http://192.0.2.1:4200/api"},
+            "no Prefect server answers",
+        ),
     ],
 )
-def test_a_mistake_is_told_in_a_line(env, arguments: list[str], variables: dict[str, str], message: str) -> None:
+def test_a_mistake_is_told_in_a_line(
+    env, arguments: list[str], variables: dict[str, str], message: str
+) -> None:
     result = call({**env, **variables}, *arguments)
     assert result.returncode == 1
     assert message in result.stderr
@@ -147,7 +165,9 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     assert "Traceback" not in mixed.stderr
     port = re.search(r":(\d+)/api", env["PREFECT_API_URL"]).group(1)
     with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", int(port))) != 0  # the server that it started is stopped
+        assert (
+            probe.connect_ex(("127.0.0.1", int(port))) != 0
+        )  # the server that it started is stopped
 
 
 def wait_for_file(path: Path, seconds: float = 60) -> str:
@@ -157,7 +177,7 @@ def wait_for_file(path: Path, seconds: float = 60) -> str:
         try:
             open_for_reading(f"sqlite:///{path}").dispose()
             return f"sqlite:///{path}"
-        except StoreError:
+        except DatabaseUnavailable:
             assert time.monotonic() < deadline
             time.sleep(0.5)
 
@@ -179,10 +199,14 @@ def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
     """Given in another folder, whose .env the workers and the dashboard go by too."""
     log = tmp_path / "up.log"
-    (tmp_path / ".env").write_text("COCONUT_ATTR_DATA_DIR=data\nCOCONUT_ATTR_DATABASE_URL=sqlite+pysqlite:///mine.db\n")
+    (tmp_path / ".env").write_text(
+        "COCONUT_ATTR_DATA_DIR=data\nCOCONUT_ATTR_DATABASE_URL=sqlite+pysqlite:///mine.db\n"
+    )
     del env["COCONUT_ATTR_DATA_DIR"]
     with log.open("w") as output:
-        up = subprocess.Popen([PROGRAM, "up"], env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
+        up = subprocess.Popen(
+            [PROGRAM, "up"], env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         deadline = time.monotonic() + 120
         while "Ctrl-C stops everything" not in log.read_text():
@@ -193,10 +217,17 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         assert requests.get(dashboard, timeout=5).ok
         assert requests.get(env["PREFECT_API_URL"].removesuffix("/api"), timeout=5).ok
         for address in (dashboard, env["PREFECT_API_URL"]):
-            with socket.socket() as probe:  # another address of this machine: nobody but itself is answered
+            with (
+                socket.socket() as probe
+            ):  # another address of this machine: nobody but itself is answered
                 assert probe.connect_ex(("127.0.0.2", urlsplit(address).port)) != 0
         names = subprocess.run(
-            [*PREFECT, "deployment", "ls"], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+            [*PREFECT, "deployment", "ls"],
+            env=env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         for flow in ("download", "extract", "train", "evaluate", "pipeline"):
             for dataset in ("val5k", "coconut-s", "coconut-b", "sample"):
@@ -204,11 +235,19 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
 
         def prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [*PREFECT, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+                [*PREFECT, *arguments],
+                env=env,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
             )
 
         order = ("deployment", "run", "train/sample", "-p", "backbone=efficientnet_lite0")
-        for parameter, words in (("epochs=0", "less than the minimum"), ("profile=fast", "'fast' is not one of")):
+        for parameter, words in (
+            ("epochs=0", "less than the minimum"),
+            ("profile=fast", "'fast' is not one of"),
+        ):
             refused = prefect(*order, "-p", parameter)
             assert refused.returncode == 1
             assert words in refused.stdout + refused.stderr
@@ -220,11 +259,20 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
             assert time.monotonic() < deadline + 120
             time.sleep(0.5)
         queued = subprocess.Popen(
-            [*PREFECT, *order, "-p", "epochs=1", "--watch"], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [*PREFECT, *order, "-p", "epochs=1", "--watch"],
+            env=env,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         time.sleep(5)  # long enough for a worker that did not keep to the pool's limit to begin it
         assert len(sql(engine, "SELECT id FROM run WHERE kind = 'trained'")) == 1
-        assert prefect("flow-run", "cancel", re.search(r"UUID: (\S+)", long.stdout).group(1)).returncode == 0
+        assert (
+            prefect(
+                "flow-run", "cancel", re.search(r"UUID: (\S+)", long.stdout).group(1)
+            ).returncode
+            == 0
+        )
         logs = tmp_path / "data" / "logs"
         output, _ = queued.communicate(timeout=180)
         assert queued.returncode == 0, output + (logs / "worker-gpu.log").read_text()
@@ -232,7 +280,9 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         assert (cancelled["status"], cancelled["finished_at"] is None) == ("cancelled", False)
         assert cancelled["note"] == f"go on with: coconut-attr train --resume {done['run']}"
         assert (tmp_path / "data" / cancelled["checkpoint"]).is_file()
-        run = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained' ORDER BY run_id DESC")[0]
+        run = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained' ORDER BY run_id DESC")[
+            0
+        ]
         assert (run["status"], run["trained_on"]) == ("finished", "sample")
         assert run["accuracy"] is not None
         # Prefect's server on SQLite says now and then that its database is locked. Whoever asked asks again, so what
@@ -241,7 +291,9 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         address = f"{env['PREFECT_API_URL']}/flow_runs/filter"
         runs = requests.post(address, json={"flow_runs": begun}, timeout=30).json()
         assert sorted(run["state_type"] for run in runs) == ["CANCELLED", "COMPLETED"]
-        assert "dead letter queue" not in (logs / "prefect-server.log").read_text(), "an event was given up"
+        assert "dead letter queue" not in (logs / "prefect-server.log").read_text(), (
+            "an event was given up"
+        )
 
         taken = call(env, "up", cwd=tmp_path)
         assert taken.returncode == 1

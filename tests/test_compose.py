@@ -17,10 +17,10 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from coconut_attr.settings import sqlalchemy_form
-from db.engine import StoreError
-from db.schema import open_store
+from db.engine import DatabaseUnavailable
+from db.schema import open_database
 from flows.local import ROOT, Stack, wait_for
-from tests.cluster import Cluster, program
+from tests.support.cluster import Cluster, program
 from tests.test_cli import free_port
 
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -35,7 +35,9 @@ def test_the_files_are_what_docker_takes() -> None:
         ("hadolint", "Dockerfile"),
     ):
         name = str(Path(sys.executable).with_name(command[0]))
-        result = subprocess.run([name, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [name, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -61,7 +63,9 @@ def test_nothing_is_open_to_others_and_nothing_runs_with_rights_that_it_does_not
     for name, service in SERVICES.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         assert "no-new-privileges:true" in service["security_opt"]
-        assert service["restart"] == ("no" if name in {"migrate", "deployments"} else "unless-stopped")
+        assert service["restart"] == (
+            "no" if name in {"migrate", "deployments"} else "unless-stopped"
+        )
         assert "healthcheck" in service or service["restart"] == "no"
         assert re.search(r":\d+\.\d+", service["image"]), "a tag that names a release"
         assert_no_secret(service["environment"])
@@ -72,7 +76,11 @@ def test_nothing_is_open_to_others_and_nothing_runs_with_rights_that_it_does_not
         assert "\nUSER 1000" in stage
     other = {name for name in APP if SERVICES[name].get("networks", ["default"]) != ["dashboard"]}
     assert other == set(APP) - {"dashboard"}, "the dashboard reaches PostgreSQL alone"
-    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
+    mounted = [
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+    ]
     assert {name for name in mounted if not name.startswith(".")} == set(FILE["volumes"])
     assert all((ROOT / name).is_file() for name in mounted if name.startswith("."))
 
@@ -84,7 +92,11 @@ def dot_env() -> dict[str, str]:
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert used == set(names)
     values = {name: secrets.token_hex(12) for name in names}
-    own = {"COCONUT_ATTR_MIRROR": "", "COCONUT_ATTR_IMAGE_STORE": "", "COCONUT_ATTR_DASK": "tcp://dask-scheduler:8786"}
+    own = {
+        "COCONUT_ATTR_MIRROR": "",
+        "COCONUT_ATTR_IMAGE_STORE": "",
+        "COCONUT_ATTR_DASK": "tcp://dask-scheduler:8786",
+    }
     return values | own | {"PREFECT_AUTH_STRING": "team:" + secrets.token_hex(12)}
 
 
@@ -92,12 +104,19 @@ class ByHand:
     """Services of the file as processes of this machine: other ports, and folders, but nothing else of their own."""
 
     def __init__(self, dot_env: dict[str, str], data: Path) -> None:
-        self.ports = {port: str(free_port()) for port in ("5432", "4200", "8501", "8080", "8786", "8787", "8788")}
+        self.ports = {
+            port: str(free_port())
+            for port in ("5432", "4200", "8501", "8080", "8786", "8787", "8788")
+        }
         self.dot_env, self.data = dot_env, data
 
     def here(self, text: str) -> str:
         text = re.sub(r"\$\{(\w+)[^}]*\}", lambda found: self.dot_env[found[1]], text)
-        text = re.sub(r"(?<=[@/])(postgres|prefect-server|dask-scheduler)(?=:)|^0\.0\.0\.0$", "127.0.0.1", text)
+        text = re.sub(
+            r"(?<=[@/])(postgres|prefect-server|dask-scheduler)(?=:)|^0\.0\.0\.0$",
+            "127.0.0.1",
+            text,
+        )
         for port, other in self.ports.items():
             text = re.sub(rf"\b{port}\b", other, text)
         return str(self.data) if text == "/data" else text
@@ -142,7 +161,11 @@ def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
     cluster = Cluster(folder, int(by_hand.ports["5432"]), options, env["POSTGRES_USER"])
     cluster.start()
     try:
-        (script,) = [volume.split(":")[0] for volume in SERVICES["postgres"]["volumes"] if "/docker-entry" in volume]
+        (script,) = [
+            volume.split(":")[0]
+            for volume in SERVICES["postgres"]["volumes"]
+            if "/docker-entry" in volume
+        ]
         subprocess.run(
             [program("psql") or "psql", "-v", "ON_ERROR_STOP=1", "-h", str(folder), "-p", by_hand.ports["5432"],
              "-U", env["POSTGRES_USER"], "-d", env["POSTGRES_DB"], "-f", str(ROOT / script)],
@@ -166,8 +189,13 @@ def test_the_processes_of_the_file_do_a_job_together(
         try:
             assert by_hand.healthy("postgres")
             start("prefect-server")
-            with pytest.raises(StoreError, match="this account may not change it; run with the account that owns"):
-                open_store(sqlalchemy_form(by_hand.environment("worker-cpu")["COCONUT_ATTR_DATABASE_URL"]))
+            with pytest.raises(
+                DatabaseUnavailable,
+                match="this account may not change it; run with the account that owns",
+            ):
+                open_database(
+                    sqlalchemy_form(by_hand.environment("worker-cpu")["COCONUT_ATTR_DATABASE_URL"])
+                )
             by_hand.run("migrate")
             start("dashboard")
             wait_for(stack, lambda: by_hand.healthy("prefect-server"), 120, "Prefect")
@@ -190,17 +218,33 @@ def test_the_processes_of_the_file_do_a_job_together(
             stack.stop()
 
         with by_hand.as_role("dashboard") as reader:
-            (done,) = reader.execute("SELECT COUNT(*) FROM download WHERE state = 'done'").fetchone()
+            (done,) = reader.execute(
+                "SELECT COUNT(*) FROM download WHERE state = 'done'"
+            ).fetchone()
             assert done == 13
-            assert reader.execute("SELECT COUNT(*) FROM image WHERE rule_version IS NOT NULL").fetchone() == (13,)
+            assert reader.execute(
+                "SELECT COUNT(*) FROM image WHERE rule_version IS NOT NULL"
+            ).fetchone() == (13,)
             for words in ("INSERT INTO category VALUES (999, 'x', true)", "DELETE FROM run", "CREATE TABLE x ()",
                           "CREATE TEMPORARY TABLE x ()", "TRUNCATE image CASCADE"):  # fmt: skip
-                for mode in ("on", "off"):  # the setting of the role is a second lock, not the only one
+                for mode in (
+                    "on",
+                    "off",
+                ):  # the setting of the role is a second lock, not the only one
                     reader.execute(f"SET default_transaction_read_only = {mode}")
-                    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+                    with pytest.raises(
+                        (
+                            psycopg.errors.InsufficientPrivilege,
+                            psycopg.errors.ReadOnlySqlTransaction,
+                        )
+                    ):
                         reader.execute(words)
         with by_hand.as_role("worker-cpu") as writer:
-            for words in ("DROP TABLE image CASCADE", "ALTER TABLE run ADD COLUMN x INTEGER", "CREATE TABLE x ()"):
+            for words in (
+                "DROP TABLE image CASCADE",
+                "ALTER TABLE run ADD COLUMN x INTEGER",
+                "CREATE TABLE x ()",
+            ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     writer.execute(words)
         url = by_hand.environment("dashboard")["COCONUT_ATTR_DATABASE_URL"]
@@ -215,16 +259,24 @@ def test_the_processes_of_the_file_do_a_job_together(
         assert "sample" in shown.lower() and "13" in shown
         by_hand.run("migrate", "coconut-attr", "db", "backup", str(tmp_path / "backup"))
         with by_hand.as_role("migrate") as owner:
-            owner.execute("CREATE TABLE later (id SERIAL PRIMARY KEY)")  # as a migration to come may
+            owner.execute(
+                "CREATE TABLE later (id SERIAL PRIMARY KEY)"
+            )  # as a migration to come may
         with by_hand.as_role("worker-cpu") as writer:
             writer.execute("INSERT INTO later DEFAULT VALUES")
         with by_hand.as_role("dashboard") as reader:
             assert reader.execute("SELECT id FROM later").fetchone() == (1,)
         with by_hand.as_role("migrate") as owner:
             owner.execute("DROP TABLE later")
-        by_hand.run("migrate", "coconut-attr", "db", "restore", str(tmp_path / "backup"), "--replace")
-        with by_hand.as_role("dashboard") as reader:  # the tables are new ones, and the rights to them the same
-            assert reader.execute("SELECT COUNT(*) FROM download WHERE state = 'done'").fetchone() == (done,)
+        by_hand.run(
+            "migrate", "coconut-attr", "db", "restore", str(tmp_path / "backup"), "--replace"
+        )
+        with by_hand.as_role(
+            "dashboard"
+        ) as reader:  # the tables are new ones, and the rights to them the same
+            assert reader.execute(
+                "SELECT COUNT(*) FROM download WHERE state = 'done'"
+            ).fetchone() == (done,)
             assert reader.execute("SELECT COUNT(*) FROM dataset_summary").fetchone() != (0,)
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 reader.execute("DELETE FROM run")

@@ -17,23 +17,27 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
+from coconut_attr.annotations import kaggle
+from coconut_attr.annotations.caption_zip import fetch_member, read_member
+from coconut_attr.annotations.hub import list_shards, read_shard
+from coconut_attr.annotations.records import local_path
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.checkpoint import FORMAT, load_checkpoint
+from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
-from coconut_attr.images import checked_size
-from coconut_attr.panoptic import decode_mask
-from coconut_attr.photos import upright
-from coconut_attr.registry import dataset
+from coconut_attr.files.images import checked_size
+from coconut_attr.files.photos import upright
+from coconut_attr.labels.panoptic import decode_mask
+from coconut_attr.model.checkpoint import FORMAT, load_checkpoint
 from coconut_attr.settings import Settings
-from coconut_attr.sources import kaggle
-from coconut_attr.sources.captions import fetch_member, read_member
-from coconut_attr.sources.hub import list_shards, read_shard
-from coconut_attr.sources.records import local_path
-from tests import tiny_mirror as tiny
+from tests.support import tiny_mirror as tiny
 
 #: The same examples in every run: what fails once can be mended.
 FUZZ = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 
@@ -46,7 +50,9 @@ def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
             content[place : place + length] = put
         return bytes(content)
 
-    places = st.integers(0, len(whole)) | st.integers(0, min(len(whole), 100))  # the header is where meaning is dense
+    places = st.integers(0, len(whole)) | st.integers(
+        0, min(len(whole), 100)
+    )  # the header is where meaning is dense
     edit = st.tuples(places, st.integers(0, 4) | st.just(len(whole)), st.binary(max_size=6))
     return st.lists(edit, min_size=1, max_size=4).map(change) | st.binary(max_size=40)
 
@@ -59,7 +65,9 @@ JSON = st.recursive(
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from(["..", "a/b", "http://["]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 
@@ -112,7 +120,11 @@ def turned_jpeg() -> bytes:
 
 
 @FUZZ
-@given(st.sampled_from([tiny.jpeg(1), turned_jpeg(), png("RGB"), png("P"), png("I;16"), png("LA")]).flatmap(damaged))
+@given(
+    st.sampled_from(
+        [tiny.jpeg(1), turned_jpeg(), png("RGB"), png("P"), png("I;16"), png("LA")]
+    ).flatmap(damaged)
+)
 def test_photos(content: bytes) -> None:
     photo = attempt(upright, content)
     assert photo is None or photo.mode == "RGB"
@@ -121,7 +133,11 @@ def test_photos(content: bytes) -> None:
 
 
 @FUZZ
-@given(st.sampled_from([tiny.mask_png(np.full((4, 5), 70_000)), png("RGBA"), png("P")]).flatmap(damaged))
+@given(
+    st.sampled_from([tiny.mask_png(np.full((4, 5), 70_000)), png("RGBA"), png("P")]).flatmap(
+        damaged
+    )
+)
 def test_masks(content: bytes) -> None:
     ids = attempt(decode_mask, content)
     assert ids is None or (ids.ndim == 2 and ids.max(initial=0) < 2**24)
@@ -133,7 +149,8 @@ ENTRY = {"images": [tiny.image_entry(1)], "annotations": [{"id": 1, "image_id": 
 
 @FUZZ
 @given(
-    with_a_part_replaced(ENTRY).map(lambda content: json.dumps(content).encode()) | damaged(json.dumps(ENTRY).encode())
+    with_a_part_replaced(ENTRY).map(lambda content: json.dumps(content).encode())
+    | damaged(json.dumps(ENTRY).encode())
 )
 def test_captions(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "captions.json"
@@ -154,7 +171,7 @@ PANOPTIC = {
 @given(with_a_part_replaced(PANOPTIC).map(json.dumps))
 def test_kaggle_annotations(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "kaggle"
-    entry = dataset("val5k")
+    entry = get_dataset("val5k")
     path = folder / "annotations" / "annotations" / f"{entry.kaggle_name}_panoptic.json"
     mask = folder / entry.kaggle_name / "panoptic" / "1.png"
     for parent in (path.parent, mask.parent):
@@ -181,7 +198,7 @@ def test_zips(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     archive.write_bytes(content)
     (folder / "data" / "annotations" / Path(tiny.CAPTIONS).name).unlink(missing_ok=True)
     configured = Settings(mirror=str(folder), data_dir=folder / "data")
-    attempt(fetch_member, dataset("val5k"), tiny.CAPTIONS, configured)
+    attempt(fetch_member, get_dataset("val5k"), tiny.CAPTIONS, configured)
 
 
 def parquet(rows: list[Any]) -> bytes:
@@ -205,7 +222,7 @@ def test_parquet_shards(tmp_path_factory: pytest.TempPathFactory, content: bytes
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     configured = Settings(mirror=str(folder))
-    for shard in list_shards(dataset("val5k"), configured):
+    for shard in list_shards(get_dataset("val5k"), configured):
         for batch in attempt(lambda shard=shard: list(read_shard(shard, configured))) or ():
             for annotation in batch:
                 assert "/" not in annotation.image.file_name

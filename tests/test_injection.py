@@ -16,15 +16,15 @@ from coconut_attr import cli
 from coconut_attr.errors import UserError
 from db.adhoc import QueryError, ask
 from db.models import Base
-from db.schema import open_for_reading, open_store
+from db.schema import open_database, open_for_reading
 from flows.check import check
+from flows.database import write_reference
 from flows.download import download
 from flows.evaluate import evaluate
 from flows.extract import extract
-from flows.store import write_reference
 from flows.train import train
-from tests import tiny_mirror as tiny
-from tests.test_dashboard import add_run, fill_gold, fill_images, fill_reference, score
+from tests.dashboard.test_dashboard import add_run, fill_gold, fill_images, fill_reference, score
+from tests.support import tiny_mirror as tiny
 
 TEXTS = [
     "' OR 1=1 --",
@@ -43,7 +43,9 @@ def digest(engine: Engine) -> str:
     found = hashlib.sha256()
     with engine.connect() as connection:
         for table in Base.metadata.sorted_tables:
-            found.update(f"{table.name} {sorted(map(str, connection.execute(select(table))))}".encode())
+            found.update(
+                f"{table.name} {sorted(map(str, connection.execute(select(table))))}".encode()
+            )
     return found.hexdigest()
 
 
@@ -51,7 +53,7 @@ def digest(engine: Engine) -> str:
 def filled(store_url: str, configure) -> Iterator[Engine]:
     """A store with images, labels, gold and a scored run, which nothing of a test may change."""
     configure(database_url=store_url)
-    engine = open_store(store_url)
+    engine = open_database(store_url)
     fill_reference(engine)
     fill_images(engine, "val5k")
     fill_gold(engine)
@@ -90,14 +92,18 @@ def test_the_dashboard_takes_a_text_of_an_address_for_no_more_than_a_text(filled
             test = AppTest.from_string(SCRIPT.format(page=page), default_timeout=60)
             for name in names:
                 test.query_params[name] = text
-                test.session_state[f"choice of {name}"] = text  # as a browser may send what is no option
+                test.session_state[f"choice of {name}"] = (
+                    text  # as a browser may send what is no option
+                )
             for name, value in given.items():
                 test.query_params[name] = value
             test.run()
             assert not test.exception, (page, text[:50], test.exception[0].message)
             refused = [error.value for error in test.error]
             assert bool(refused) == (names == ["sql"]), (page, text[:50], refused)
-            assert all("The database refuses" in message and len(message) < 2_000 for message in refused)
+            assert all(
+                "The database refuses" in message and len(message) < 2_000 for message in refused
+            )
 
 
 HOSTILE_SQL = [
@@ -144,25 +150,38 @@ HOSTILE_SQL = [
 ]
 
 
-def test_the_query_box_refuses_all_but_one_query_that_reads(filled: Engine, tmp_path: Path, monkeypatch) -> None:
+def test_the_query_box_refuses_all_but_one_query_that_reads(
+    filled: Engine, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     reader = open_for_reading(filled.url.render_as_string(hide_password=False))
     for query in HOSTILE_SQL:
         with pytest.raises(QueryError):
             ask(reader, query, seconds=0.3)
-        assert ask(reader, "SELECT COUNT(*) FROM run").rows == [(2,)]  # and no connection is left in a bad state
+        assert ask(reader, "SELECT COUNT(*) FROM run").rows == [
+            (2,)
+        ]  # and no connection is left in a bad state
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("x")]
     reader.dispose()
     if filled.dialect.name == "postgresql":
-        ask(reader, "SELECT lo_creat(-1)")  # PostgreSQL 15 lets readers do it, so it is undone with the transaction
+        ask(
+            reader, "SELECT lo_creat(-1)"
+        )  # PostgreSQL 15 lets readers do it, so it is undone with the transaction
         with filled.connect() as connection:
-            assert connection.exec_driver_sql("SELECT COUNT(*) FROM pg_largeobject_metadata").scalar_one() == 0
+            assert (
+                connection.exec_driver_sql(
+                    "SELECT COUNT(*) FROM pg_largeobject_metadata"
+                ).scalar_one()
+                == 0
+            )
 
 
 def test_the_query_box_is_not_for_superusers(filled: Engine) -> None:
     if filled.dialect.name == "sqlite":
         pytest.skip("SQLite has no accounts")
-    reader = open_for_reading(filled.url.set(username="tests").render_as_string(hide_password=False))
+    reader = open_for_reading(
+        filled.url.set(username="tests").render_as_string(hide_password=False)
+    )
     with pytest.raises(QueryError, match="give the dashboard one that may only SELECT"):
         ask(reader, "SELECT pg_read_file('/etc/passwd')")
     reader.dispose()
@@ -170,7 +189,13 @@ def test_the_query_box_is_not_for_superusers(filled: Engine) -> None:
 
 def test_flows_look_names_up_and_store_nothing_for_others(filled: Engine) -> None:
     for text in TEXTS:
-        for flow in (download, check, extract, evaluate, train):  # and `pipeline`, which begins with `download`
+        for flow in (
+            download,
+            check,
+            extract,
+            evaluate,
+            train,
+        ):  # and `pipeline`, which begins with `download`
             with pytest.raises(UserError, match="^unknown dataset .*; choose one of: val5k"):
                 flow.fn(text)  # what Prefect calls
         for name in ("profile", "backbone"):
@@ -204,20 +229,32 @@ COMMANDS = [
 ]
 
 
-def test_commands_tell_what_is_wrong_with_a_text(filled: Engine, tmp_path: Path, monkeypatch) -> None:
+def test_commands_tell_what_is_wrong_with_a_text(
+    filled: Engine, tmp_path: Path, monkeypatch
+) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path("photo.jpg").write_bytes(tiny.jpeg(1))
     app = typer.Typer()
-    app.registered_commands, app.registered_groups = [*cli.app.registered_commands], [*cli.app.registered_groups]
+    app.registered_commands, app.registered_groups = (
+        [*cli.app.registered_commands],
+        [*cli.app.registered_groups],
+    )
     for entry in entry_points(group="coconut_attr.commands"):
         entry.load()(app)
     wrong = []
     for command in COMMANDS:
-        for text in (*TEXTS[:4], *TEXTS[5:7]):  # no program can be given a NUL, or words of 100,000 letters
-            result = CliRunner().invoke(app, [word.replace("TEXT", text) for word in command.split()])
+        for text in (
+            *TEXTS[:4],
+            *TEXTS[5:7],
+        ):  # no program can be given a NUL, or words of 100,000 letters
+            result = CliRunner().invoke(
+                app, [word.replace("TEXT", text) for word in command.split()]
+            )
             error = result.exception
-            told = isinstance(error, UserError) or (isinstance(error, SystemExit) and error.code in (1, 2))
+            told = isinstance(error, UserError) or (
+                isinstance(error, SystemExit) and error.code in (1, 2)
+            )
             if not (told and (str(error) or result.output)):
                 wrong.append((command, text[:30], repr(error)[:200]))
     assert not wrong

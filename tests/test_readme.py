@@ -5,10 +5,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from coconut_attr.registry import DATASETS
+from coconut_attr.datasets import DATASETS
 from coconut_attr.settings import Settings
-from db.queries import sql
-from db.schema import open_store
+from db.schema import open_database
+from db.sql import sql
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -20,7 +20,10 @@ def test_every_setting_dataset_and_view_is_documented(tmp_path: Path) -> None:
         assert variable in README or f"..._{name.upper()}" in README, variable
     for name in DATASETS:
         assert f"`{name}`" in README
-    views = sql(open_store(f"sqlite:///{tmp_path / 'x.db'}"), "SELECT name FROM sqlite_master WHERE type = 'view'")
+    views = sql(
+        open_database(f"sqlite:///{tmp_path / 'x.db'}"),
+        "SELECT name FROM sqlite_master WHERE type = 'view'",
+    )
     assert views
     for view in views:
         assert f"`{view['name']}`" in README

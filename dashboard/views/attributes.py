@@ -6,11 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
-from dashboard import charts, score_chart, ui
-from dashboard.attribute_detail import detail
+from dashboard import formats
+from dashboard.charts import common
+from dashboard.charts import scores as score_chart
 from dashboard.data import Row, by, read
 from dashboard.i18n import N_, _
-from db import queries
+from dashboard.parts import layout, notices, pickers
+from dashboard.parts.attribute_detail import detail
+from db.runs import attribute_scores, run_scores, run_summaries
 
 REFRESH = 10
 NONE = "none"
@@ -25,100 +28,131 @@ ORDERS = {
 
 def page() -> None:
     """The page."""
-    run_picker, split_picker, other_picker = ui.header(_("Scores by attribute"), 3, 2, 2)
-    runs = read(queries.run_summaries)
+    run_picker, split_picker, other_picker = layout.header(_("Scores by attribute"), 3, 2, 2)
+    runs = read(run_summaries)
     scored = runs[(runs["kind"] == "trained") & runs["split"].notna()] if len(runs) else runs
     if not len(scored):
-        ui.empty(_("No scores yet"), _("No run of this project has been evaluated. To train and evaluate one:"))
-        ui.watch(REFRESH / 2)
+        notices.empty(
+            _("No scores yet"),
+            _("No run of this project has been evaluated. To train and evaluate one:"),
+        )
+        layout.watch(REFRESH / 2)
         return
-    scored = scored.assign(key=scored["run_id"].astype(str), on=scored["evaluated_on"] + "/" + scored["split"])
+    scored = scored.assign(
+        key=scored["run_id"].astype(str), on=scored["evaluated_on"] + "/" + scored["split"]
+    )
     by_run = by(scored, "key")
     with run_picker:
-        key = ui.choose(_("Run"), list(by_run), "run", lambda k: ui.run_name(by_run[k]))
+        key = pickers.choose(_("Run"), list(by_run), "run", lambda k: layout.run_name(by_run[k]))
     splits = by(scored[scored["key"] == key].sort_values("split"), "on")
     with split_picker:
-        on = ui.choose(_("Evaluated on"), list(splits), "on", lambda o: o.replace("/", " · "))
+        on = pickers.choose(_("Evaluated on"), list(splits), "on", lambda o: o.replace("/", " · "))
     run = splits[on]
     others = by(scored[(scored["on"] == on) & (scored["key"] != key)], "key")
     with other_picker:
-        other = ui.choose(
+        other = pickers.choose(
             _("Compare with"),
             [NONE, *others],
             "with",
-            lambda k: _("no other run") if k == NONE else ui.run_name(others[k]),
+            lambda k: _("no other run") if k == NONE else layout.run_name(others[k]),
         )
-    for dataset, real in {(run["trained_on"], run["is_coconut"]), (run["evaluated_on"], run["evaluated_on_coconut"])}:
+    for dataset, real in {
+        (run["trained_on"], run["is_coconut"]),
+        (run["evaluated_on"], run["evaluated_on_coconut"]),
+    }:
         if not pd.isna(real) and not real:
-            ui.not_coconut(dataset)
+            notices.not_coconut(dataset)
     _overall(run)
-    scores = read(queries.attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
+    scores = read(attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
     if len(scores):
         _by_attribute(run, scores, others.get(other))
     else:
-        ui.empty(_("No scores by attribute"), _("This run has overall scores only."), None)
-    ui.watch(REFRESH)
+        notices.empty(_("No scores by attribute"), _("This run has overall scores only."), None)
+    layout.watch(REFRESH)
 
 
 def _overall(run: Row) -> None:
-    images = ui.count(run["images"])
-    scores = by(read(queries.run_scores, run["run_id"], run["evaluated_on"], run["split"]), "name")
+    images = formats.count(run["images"])
+    scores = by(read(run_scores, run["run_id"], run["evaluated_on"], run["split"]), "name")
     probe, gain = scores.get("probe_map"), scores.get("map_over_probe")
-    notes = [_("baseline: prior {prior}", prior=ui.number(run["prior_map"]))]
+    notes = [_("baseline: prior {prior}", prior=formats.number(run["prior_map"]))]
     if probe and gain and pd.notna(gain["value"]):
         notes.append(
             _(
                 "linear probe {probe}; gain {gain} ({low} to {high})",
-                probe=ui.number(probe["value"]),
+                probe=formats.number(probe["value"]),
                 gain=f"{gain['value']:+.3f}",
                 low=f"{gain['low']:+.3f}",
                 high=f"{gain['high']:+.3f}",
             )
         )
-    ui.cards(
+    layout.cards(
         (
             _("mAP"),
-            ui.number(run["map"]),
-            _("95 % interval {interval}", interval=ui.interval(run["map_low"], run["map_high"])),
+            formats.number(run["map"]),
+            _(
+                "95 % interval {interval}",
+                interval=formats.interval(run["map_low"], run["map_high"]),
+            ),
             *notes,
         ),
         (
             _("Accuracy"),
-            ui.percent(run["accuracy"]),
+            formats.percent(run["accuracy"]),
             _(
                 "95 % interval {interval}",
-                interval=ui.interval(run["accuracy_low"], run["accuracy_high"], ui.percent),
+                interval=formats.interval(
+                    run["accuracy_low"], run["accuracy_high"], formats.percent
+                ),
             ),
             _(
                 "baselines: prior {prior}, all absent {absent}",
-                prior=ui.percent(run["prior_accuracy"]),
-                absent=ui.percent(run["all_absent_accuracy"]),
+                prior=formats.percent(run["prior_accuracy"]),
+                absent=formats.percent(run["all_absent_accuracy"]),
             ),
         ),
         (
             _("Known cells"),
-            ui.count(run["decisions"]),
-            _("of {n} in the {split} split", n=ui.count(run["images"] * len(ATTRIBUTES)), split=_(run["split"])),
+            formats.count(run["decisions"]),
+            _(
+                "of {n} in the {split} split",
+                n=formats.count(run["images"] * len(ATTRIBUTES)),
+                split=_(run["split"]),
+            ),
             _("unknown cells are skipped"),
         ),
         (
             _("Images"),
             images,
             _("{split} split of {dataset}", split=_(run["split"]), dataset=run["evaluated_on"]),
-            _("trained on {n}", n=ui.count(run["train_images"])),
+            _("trained on {n}", n=formats.count(run["train_images"])),
         ),
     )
     verdicts = [
-        _verdict(_("mAP"), run["map"], run["map_low"], run["map_high"], run["prior_map"], ui.number),
-        _verdict(_("Accuracy"), run["accuracy"], run["accuracy_low"], run["accuracy_high"], run["prior_accuracy"]),
+        _verdict(
+            _("mAP"), run["map"], run["map_low"], run["map_high"], run["prior_map"], formats.number
+        ),
+        _verdict(
+            _("Accuracy"),
+            run["accuracy"],
+            run["accuracy_low"],
+            run["accuracy_high"],
+            run["prior_accuracy"],
+        ),
     ]
-    basis = _("Both on n = {cells} cells, {images} images.", cells=ui.count(run["decisions"]), images=images)
+    basis = _(
+        "Both on n = {cells} cells, {images} images.",
+        cells=formats.count(run["decisions"]),
+        images=images,
+    )
     st.write(" ".join([*filter(None, verdicts), basis]))
-    if masks := ui.masks_from(run["evaluated_on"]):
+    if masks := notices.masks_from(run["evaluated_on"]):
         st.caption(masks)
 
 
-def _verdict(name: str, value: float, low: float, high: float, baseline: float, show=ui.percent) -> str:
+def _verdict(
+    name: str, value: float, low: float, high: float, baseline: float, show=formats.percent
+) -> str:
     """One sentence that sets a score beside the baseline that is hardest to beat."""
     if any(pd.isna(x) for x in (value, low, high, baseline)):
         return ""
@@ -138,38 +172,46 @@ def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
     st.subheader(_("By attribute"), anchor=False)
     pills, sort_picker = st.columns([4, 1], vertical_alignment="bottom")
     with pills:
-        groups = ui.choose_groups()
+        groups = pickers.choose_groups()
     with sort_picker:
-        order = ui.choose(_("Sorted by"), list(ORDERS), "sort", lambda name: _(ORDERS[name]))
-    table = ui.in_label_order(scores.assign(gain=scores["ap"] - scores["prior_ap"]), groups)
+        order = pickers.choose(_("Sorted by"), list(ORDERS), "sort", lambda name: _(ORDERS[name]))
+    table = layout.in_label_order(scores.assign(gain=scores["ap"] - scores["prior_ap"]), groups)
     if other:
-        beside = read(queries.attribute_scores, other["run_id"], other["evaluated_on"], other["split"])
-        columns = beside.set_index("attribute")[["accuracy", "ap", "ap_low", "ap_high", "f1", "f1_low", "f1_high"]]
+        beside = read(attribute_scores, other["run_id"], other["evaluated_on"], other["split"])
+        columns = beside.set_index("attribute")[
+            ["accuracy", "ap", "ap_low", "ap_high", "f1", "f1_low", "f1_high"]
+        ]
         table = table.join(columns, on="attribute", rsuffix=" of other")
     if order != "label":
         table = table.sort_values(order, ascending=False, na_position="last").reset_index(drop=True)
-    _charts(table, ui.run_name(other) if other else "", grouped=order == "label")
-    picked = _table(table, bool(other), f"scores of {run['run_id']} {run['split']} {order} {groups}")
+    _charts(table, layout.run_name(other) if other else "", grouped=order == "label")
+    picked = _table(
+        table, bool(other), f"scores of {run['run_id']} {run['split']} {order} {groups}"
+    )
     _one(run, scores, picked)
 
 
 def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
     names = table["attribute"].tolist()
-    height = charts.height(charts.grouped(names) if grouped else ["", *names])
+    height = common.height(common.grouped(names) if grouped else ["", *names])
     score_chart.legend(other)
     accuracy, precision = st.columns(2, gap="medium")
     with accuracy:
-        charts.show(
+        common.show(
             score_chart.score_chart(table, score_chart.ACCURACY, grouped=grouped),
             height,
-            _("Accuracy of each attribute with its 95 % interval, beside the prior and all-absent baselines"),
+            _(
+                "Accuracy of each attribute with its 95 % interval, beside the prior and all-absent baselines"
+            ),
             "accuracy chart",
         )
     with precision:
-        charts.show(
+        common.show(
             score_chart.score_chart(table, score_chart.PRECISION, grouped=grouped),
             height,
-            _("Average precision of each attribute with its 95 % interval, beside the prior and the linear probe"),
+            _(
+                "Average precision of each attribute with its 95 % interval, beside the prior and the linear probe"
+            ),
             "precision chart",
         )
     st.caption(
@@ -190,7 +232,7 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
     number, words = st.column_config.NumberColumn, st.column_config.TextColumn
     share: dict[str, Any] = {"format": "%.1f %%", "width": 88}
     score: dict[str, Any] = {"format": "%.3f", "width": 88}
-    few = charts.named(table)["attribute"]
+    few = common.named(table)["attribute"]
     shown = pd.DataFrame(
         {
             "attribute": few.where(table["n"] >= score_chart.FEW, few + score_chart.FEW_MARK),
@@ -198,17 +240,20 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
             "n": table["n"],
             "positives": table["positives"],
             "accuracy": 100 * table["accuracy"],
-            "accuracy_interval": ui.intervals(table, "accuracy", ui.percent),
+            "accuracy_interval": formats.intervals(table, "accuracy", formats.percent),
             "prior_accuracy": 100 * table["prior_accuracy"],
             "all_absent_accuracy": 100 * table["all_absent_accuracy"],
             "ap": table["ap"],
-            "ap_interval": ui.intervals(table, "ap", ui.number),
+            "ap_interval": formats.intervals(table, "ap", formats.number),
             **{name: table[name] for name in SCORES},
             "threshold": table["threshold"],
             **{
                 column: values
                 for name in INTERVALS
-                for column, values in ((name, table[name]), (f"{name}_interval", ui.intervals(table, name, ui.number)))
+                for column, values in (
+                    (name, table[name]),
+                    (f"{name}_interval", formats.intervals(table, name, formats.number)),
+                )
             },
         }
     )
@@ -239,7 +284,7 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
         for name, title in (("ap", _("AP of other run")), ("f1", _("F1 of other run"))):
             shown[f"{name} other"] = of_other[name]
             config[f"{name} other"] = number(title, **score)
-            shown[f"{name}_interval other"] = ui.intervals(of_other, name, ui.number)
+            shown[f"{name}_interval other"] = formats.intervals(of_other, name, formats.number)
             config[f"{name}_interval other"] = words(_("95 % interval"))
     event = st.dataframe(
         shown,
@@ -259,11 +304,13 @@ def _table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
 def _one(run: Row, scores: pd.DataFrame, picked: str | None) -> None:
     """One attribute: the one that was clicked in the table or chosen in the box, whichever came last."""
     st.subheader(_("One attribute"), anchor=False)
-    names = ui.in_label_order(scores, list(scores["group_name"].unique()))["attribute"].tolist()
+    names = layout.in_label_order(scores, list(scores["group_name"].unique()))["attribute"].tolist()
     if picked and picked != st.session_state.get("picked attribute"):
         st.session_state["choice of attribute"] = picked
     st.session_state["picked attribute"] = picked
     which, _rest = st.columns([1, 3])
     with which:
-        attribute = ui.choose(_("Attribute (or click a row of the table)"), names, "attribute", _)
+        attribute = pickers.choose(
+            _("Attribute (or click a row of the table)"), names, "attribute", _
+        )
     detail(run, by(scores, "attribute")[attribute])

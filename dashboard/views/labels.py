@@ -8,19 +8,26 @@ import pandas as pd
 import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.gold import Part, load_gold
-from dashboard import agreement, charts, photos, score_chart, ui
-from dashboard.agreement import Summary, Wrong
+from coconut_attr.labels.gold.agreement import Part, load_gold
+from dashboard import formats
+from dashboard.charts import common, scores
 from dashboard.data import Row, by, read
+from dashboard.figures import gold as agreement
+from dashboard.figures.gold import Summary, Wrong
 from dashboard.i18n import N_, _
-from db import queries
+from dashboard.parts import layout, notices, photos
+from dashboard.parts.pickers import choose, choose_groups
+from db.counts import datasets_holding
+from db.labels import captions_of, evidence_of
 
 REFRESH = 30
 SHOWN = 6  # wrong cells on one page
 PHOTO = 400  # pixels of a photo's longer side
 ALL = "all"
 PARTS: dict[Part, str] = {
-    "dev": N_("**Figures of dev are optimistic: the rules were set on it.** The final figure is that of test."),
+    "dev": N_(
+        "**Figures of dev are optimistic: the rules were set on it.** The final figure is that of test."
+    ),
     "test": N_("**Test is kept for the final figure:** no rule was set on it."),
 }
 
@@ -30,7 +37,7 @@ def _no_label(state: str, row: Row) -> str:
 
 
 PRESENT, ABSENT = (
-    score_chart.Scored(
+    scores.Scored(
         title,
         f"{state}_precision",
         {baseline: baseline.replace(" ", "_")},
@@ -39,19 +46,19 @@ PRESENT, ABSENT = (
         why=partial(_no_label, state),
     )
     for state, title, labels, baseline in (
-        ("present", N_("present labels that are right"), N_("present labels"), score_chart.ALL_PRESENT),
-        ("absent", N_("absent labels that are right"), N_("absent labels"), score_chart.ALL_ABSENT),
+        ("present", N_("present labels that are right"), N_("present labels"), scores.ALL_PRESENT),
+        ("absent", N_("absent labels that are right"), N_("absent labels"), scores.ALL_ABSENT),
     )
 )
 
 
 def page() -> None:
     """The page."""
-    pickers = ui.header(_("How right the labels are"), 3, 2, 2)
+    pickers = layout.header(_("How right the labels are"), 3, 2, 2)
     every = tuple(sorted(coco_id for name in PARTS for coco_id in load_gold(name)))
-    held = by(read(queries.datasets_holding, every), "dataset")
+    held = by(read(datasets_holding, every), "dataset")
     if not held:
-        ui.empty(
+        notices.empty(
             _("No gold images yet"),
             _(
                 "No dataset in the store holds one of the {n} images of the gold set; they are images of val5k. "
@@ -59,22 +66,22 @@ def page() -> None:
                 n=len(every),
             ),
         )
-        ui.watch(REFRESH / 6)
+        layout.watch(REFRESH / 6)
         return
     with pickers[0]:
-        dataset = ui.choose(_("Dataset"), list(held), "dataset", lambda d: f"{d} · {held[d]['title']}")
+        dataset = choose(_("Dataset"), list(held), "dataset", lambda d: f"{d} · {held[d]['title']}")
     with pickers[1]:
-        chosen = ui.choose(_("Part of gold"), list(PARTS), "part", _part_name)
+        chosen = choose(_("Part of gold"), list(PARTS), "part", _part_name)
     part: Part = "test" if chosen == "test" else "dev"
     with pickers[2]:
-        source = ui.choose(_("Labels of"), agreement.CHOICES, "source", _source_name)
+        source = choose(_("Labels of"), agreement.CHOICES, "source", _source_name)
     if not held[dataset]["is_coconut"]:
-        ui.not_coconut(dataset, held[dataset]["title"])
+        notices.not_coconut(dataset, held[dataset]["title"])
     gold = load_gold(part)
     labelled = agreement.labels(dataset, list(gold), agreement.COMBINED)
     there = {coco_id: states for coco_id, states in gold.items() if coco_id in labelled}
     if not there:
-        ui.empty(
+        notices.empty(
             _("No labelled image of this part"),
             _(
                 "{dataset} holds no labelled image of the {n} of the gold set's {part} part. To label it:",
@@ -84,7 +91,7 @@ def page() -> None:
             ),
             f"prefect deployment run extract/{dataset}",
         )
-        ui.watch(REFRESH / 6)
+        layout.watch(REFRESH / 6)
         return
     told = _(PARTS[part])
     if missing := len(gold) - len(there):
@@ -94,18 +101,22 @@ def page() -> None:
             n=len(gold),
         )
     st.info(told, icon=":material/info:")
-    found = labelled if source == agreement.COMBINED else agreement.labels(dataset, list(there), source)
+    found = (
+        labelled if source == agreement.COMBINED else agreement.labels(dataset, list(there), source)
+    )
     table, summary = agreement.compare(found, there)
     _cards(summary)
-    if masks := ui.masks_from(dataset):
+    if masks := notices.masks_from(dataset):
         st.caption(masks)
     _by_attribute(table)
     _confusions(dataset, part, agreement.wrong_cells(found, there))
-    ui.watch(REFRESH)
+    layout.watch(REFRESH)
 
 
 def _part_name(part: str) -> str:
-    return _("{part} · {n} images", part=part, n=len(load_gold("test" if part == "test" else "dev")))
+    return _(
+        "{part} · {n} images", part=part, n=len(load_gold("test" if part == "test" else "dev"))
+    )
 
 
 def _source_name(source: str) -> str:
@@ -116,30 +127,43 @@ def _cards(summary: Summary) -> None:
     total, baselines = summary.overall, summary.baselines
 
     def n(cells: int) -> str:
-        return _("n = {cells} cells, {images} images", cells=ui.count(cells), images=ui.count(summary.images))
+        return _(
+            "n = {cells} cells, {images} images",
+            cells=formats.count(cells),
+            images=formats.count(summary.images),
+        )
 
     def macro(name: str, baseline: float) -> str:
         return _(
-            "macro over {n} attributes; baseline {baseline}", n=summary.defined[name], baseline=ui.percent(baseline)
+            "macro over {n} attributes; baseline {baseline}",
+            n=summary.defined[name],
+            baseline=formats.percent(baseline),
         )
 
     def interval(name: str) -> str:
-        return _("95 % interval {interval}", interval=ui.interval(*summary.intervals[name], ui.percent))
+        return _(
+            "95 % interval {interval}",
+            interval=formats.interval(*summary.intervals[name], formats.percent),
+        )
 
     def micro(value: float, baseline: float) -> str:
-        return _("micro {value}; baseline {baseline}", value=ui.percent(value), baseline=ui.percent(baseline))
+        return _(
+            "micro {value}; baseline {baseline}",
+            value=formats.percent(value),
+            baseline=formats.percent(baseline),
+        )
 
     cards = [
         (
             _("Labels known"),
-            ui.percent(total.coverage),
+            formats.percent(total.coverage),
             n(summary.images * len(ATTRIBUTES)),
-            _("gold knows {n} of them", n=ui.count(summary.gold_cells)),
-            _("and calls {n} present", n=ui.count(summary.gold_present)),
+            _("gold knows {n} of them", n=formats.count(summary.gold_cells)),
+            _("and calls {n} present", n=formats.count(summary.gold_present)),
         ),
         (
             _("Present labels right"),
-            ui.percent(total.present_macro),
+            formats.percent(total.present_macro),
             interval("present_macro"),
             n(total.present),
             macro("present_precision", baselines["present_macro"]),
@@ -147,7 +171,7 @@ def _cards(summary: Summary) -> None:
         ),
         (
             _("Absent labels right"),
-            ui.percent(total.absent_macro),
+            formats.percent(total.absent_macro),
             interval("absent_macro"),
             n(total.absent),
             macro("absent_precision", baselines["absent_macro"]),
@@ -155,14 +179,14 @@ def _cards(summary: Summary) -> None:
         ),
         (
             _("Present cells found"),
-            ui.percent(total.recall_macro),
+            formats.percent(total.recall_macro),
             interval("recall_macro"),
             n(summary.gold_present),
             macro("recall", 1.0),  # calling every cell present finds them all
-            _("micro {value}", value=ui.percent(summary.recall_micro)),
+            _("micro {value}", value=formats.percent(summary.recall_micro)),
         ),
     ]
-    ui.cards(*cards)
+    layout.cards(*cards)
     st.caption(
         _(
             "**Macro**: mean over the attributes for which a figure is defined; **micro**: over all cells. **Right** "
@@ -175,13 +199,17 @@ def _cards(summary: Summary) -> None:
 
 def _by_attribute(table: pd.DataFrame) -> None:
     st.subheader(_("By attribute"), anchor=False)
-    table = ui.in_label_order(table, ui.choose_groups())
-    height = charts.height(charts.grouped(table["attribute"].tolist()))
-    charts.legend(
+    table = layout.in_label_order(table, choose_groups())
+    height = common.height(common.grouped(table["attribute"].tolist()))
+    common.legend(
         [
-            charts.Entry("interval", charts.ACCENT, _("labels, 95 % interval")),
-            charts.Entry("diamond", charts.AMBER, _("baseline of present"), _("calling every cell present")),
-            charts.Entry("triangle", charts.GREY, _("baseline of absent"), _("calling every cell absent")),
+            common.Entry("interval", common.ACCENT, _("labels, 95 % interval")),
+            common.Entry(
+                "diamond", common.AMBER, _("baseline of present"), _("calling every cell present")
+            ),
+            common.Entry(
+                "triangle", common.GREY, _("baseline of absent"), _("calling every cell absent")
+            ),
         ]
     )
     drawn = (
@@ -192,20 +220,20 @@ def _by_attribute(table: pd.DataFrame) -> None:
     )  # fmt: skip
     for column, (state, score, description) in zip(st.columns(2, gap="medium"), drawn, strict=True):
         with column:
-            chart = score_chart.score_chart(table.assign(n=table[state]), score)
-            charts.show(chart, height, description, f"{state} labels chart")
+            chart = scores.score_chart(table.assign(n=table[state]), score)
+            common.show(chart, height, description, f"{state} labels chart")
     st.caption(
         _(
             "n: labels of that state in cells that gold knows. Wilson 95 % intervals. Pale, †: fewer than {few} "
             "labels.",
-            few=score_chart.FEW,
+            few=scores.FEW,
         )
     )
     _table(table)
 
 
 def _table(table: pd.DataFrame) -> None:
-    shown = charts.named(table)[["attribute", "group_name"]].assign(
+    shown = common.named(table)[["attribute", "group_name"]].assign(
         group_name=table["group_name"].map(_), known=100 * table["known"]
     )
     for state in ("present", "absent"):
@@ -241,33 +269,50 @@ def _confusions(dataset: str, part: str, wrong: Sequence[Wrong]) -> None:
     if not wrong:
         st.write(_("None: where gold and labels both know a cell, they agree."))
         return
-    if part == "test" and not st.toggle(_("Show the {n} wrong labels of the test part", n=len(wrong))):
-        st.caption(_("A rule that is changed after a look at them makes the test part's figure optimistic too."))
+    if part == "test" and not st.toggle(
+        _("Show the {n} wrong labels of the test part", n=len(wrong))
+    ):
+        st.caption(
+            _(
+                "A rule that is changed after a look at them makes the test part's figure optimistic too."
+            )
+        )
         return
     counts = {ALL: len(wrong)}
     for cell in wrong:
         counts[cell.attribute] = counts.get(cell.attribute, 0) + 1
     which, where, _rest = st.columns([2, 1, 2], vertical_alignment="bottom")
     with which:
-        attribute = ui.choose(
+        attribute = choose(
             _("Attribute"),
             list(counts),
             "attribute",
-            lambda name: _("{name} · {n} wrong", name=_("all attributes") if name == ALL else _(name), n=counts[name]),
+            lambda name: _(
+                "{name} · {n} wrong",
+                name=_("all attributes") if name == ALL else _(name),
+                n=counts[name],
+            ),
         )
     chosen = [cell for cell in wrong if attribute in (ALL, cell.attribute)]
     with where:
         starts = range(0, len(chosen), SHOWN)
-        start = st.selectbox(_("Shown"), starts, format_func=lambda at: _span(at, len(chosen)), key=f"from {attribute}")
+        start = st.selectbox(
+            _("Shown"),
+            starts,
+            format_func=lambda at: _span(at, len(chosen)),
+            key=f"from {attribute}",
+        )
     cells = chosen[start : start + SHOWN]
     ids = tuple(sorted({cell.coco_id for cell in cells}))
-    pictures, evidence = read(queries.captions_of, dataset, ids), read(queries.evidence_of, dataset, ids)
+    pictures, evidence = read(captions_of, dataset, ids), read(evidence_of, dataset, ids)
     for pair in (cells[k : k + 2] for k in range(0, len(cells), 2)):
         for column, cell in zip(st.columns(2, gap="medium"), pair, strict=False):
             with column:
                 rows = evidence
                 if len(rows):
-                    rows = rows[(rows["coco_id"] == cell.coco_id) & (rows["attribute"] == cell.attribute)]
+                    rows = rows[
+                        (rows["coco_id"] == cell.coco_id) & (rows["attribute"] == cell.attribute)
+                    ]
                 _confusion(cell, pictures[pictures["coco_id"] == cell.coco_id], rows)
 
 

@@ -11,15 +11,18 @@ from PIL import Image
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
 from coconut_attr.errors import UserError
-from coconut_attr.images import ImageError
-from coconut_attr.photos import upright
-from coconut_attr.public_http import fetch
-from coconut_attr.run_files import newest
+from coconut_attr.files.images import ImageError
+from coconut_attr.files.photos import upright
+from coconut_attr.files.public_http import fetch
+from coconut_attr.files.run_files import newest
 from coconut_attr.settings import settings
-from dashboard import charts, photos, ui
+from dashboard.charts import common
 from dashboard.data import Row, by, read, read_counts
 from dashboard.i18n import _
-from db import browse, queries
+from dashboard.parts import layout, notices, photos, pickers
+from db import browse
+from db.counts import label_counts
+from db.runs import attribute_scores
 
 MEGABYTES = 20
 NEAREST = 6
@@ -28,19 +31,21 @@ FETCHED, RESULT = "fetched photo", "predicted"  # of this session
 
 def page() -> None:
     """The page."""
-    (picker,) = ui.header(_("Predict the attributes of a photo"), 3)
+    (picker,) = layout.header(_("Predict the attributes of a photo"), 3)
     runs = read(browse.predicting_runs)
     here = [row for row in by(runs, "run_id").values() if _may_load(row)] if len(runs) else []
     if not here:
-        ui.empty(
+        notices.empty(
             _("No model yet"),
             _("No run of the store has its checkpoint here. To train and evaluate one:"),
         )
-        ui.watch(5)
+        layout.watch(5)
         return
     rows = {str(row["run_id"]): row for row in here}
     with picker:
-        run = rows[ui.choose(_("Run"), list(rows), "run", lambda key: ui.run_name(rows[key]))]
+        run = rows[
+            pickers.choose(_("Run"), list(rows), "run", lambda key: layout.run_name(rows[key]))
+        ]
     content = _photo()
     if content is None:
         st.caption(
@@ -54,16 +59,21 @@ def page() -> None:
         try:
             _show(run, content)
         except ImageError as error:
-            st.error(_("The photo cannot be used: {error}", error=str(error)), icon=":material/broken_image:")
+            st.error(
+                _("The photo cannot be used: {error}", error=str(error)),
+                icon=":material/broken_image:",
+            )
         except UserError as error:
             st.error(str(error), icon=":material/error:")
-    ui.write_address()
+    pickers.write_address()
 
 
 def _may_load(run: Row) -> bool:
     """Whether a run has a checkpoint; that the image store has one shows when it is read."""
     name = run["checkpoint"]
-    return isinstance(name, str) and (bool(settings().image_store) or (settings().data_dir / name).is_file())
+    return isinstance(name, str) and (
+        bool(settings().image_store) or (settings().data_dir / name).is_file()
+    )
 
 
 def _version(run: Row) -> str:
@@ -98,8 +108,12 @@ def _photo() -> bytes | None:
 
 @st.cache_resource(max_entries=1, show_spinner=False)
 def _load(checkpoint: str, of: str) -> Any:
-    from coconut_attr.checkpoint import CheckpointError, epoch_of, read_checkpoint  # imports torch, which takes seconds
-    from coconut_attr.predict import choose_device
+    from coconut_attr.model.checkpoint import (  # imports torch, which takes seconds
+        CheckpointError,
+        epoch_of,
+        read_checkpoint,
+    )
+    from coconut_attr.model.predict import choose_device
 
     device = choose_device(settings().device)
     path = settings().data_dir / checkpoint
@@ -107,7 +121,7 @@ def _load(checkpoint: str, of: str) -> Any:
     if content is None:
         raise CheckpointError(f"{path} is neither there nor in the image store")
     loaded = read_checkpoint(content, path, device)
-    ui.keep_modules()
+    layout.keep_modules()
     return loaded, device
 
 
@@ -115,7 +129,7 @@ def _predict(run: Row, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndar
     """The photo, its probabilities and the model's thresholds, both float [34]; the last answer is kept."""
     key = (run["checkpoint"], _version(run), hashlib.sha256(content).hexdigest())
     if st.session_state.get(RESULT, (None,))[0] != key:
-        from coconut_attr.predict import predict_images
+        from coconut_attr.model.predict import predict_images
 
         image = upright(content)
         with st.spinner(_("The model looks at it")):
@@ -129,9 +143,11 @@ def _predict(run: Row, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndar
 def _show(run: Row, content: bytes) -> None:
     image, probabilities, thresholds = _predict(run, content)
     left, right = st.columns([2, 3], gap="medium")
-    table = pd.DataFrame({"attribute": ATTRIBUTES, "probability": probabilities, "threshold": thresholds})
+    table = pd.DataFrame(
+        {"attribute": ATTRIBUTES, "probability": probabilities, "threshold": thresholds}
+    )
     table["group_name"] = table["attribute"].map(GROUP_OF)
-    scores = read(queries.attribute_scores, run["run_id"], run["dataset"], run["split"])
+    scores = read(attribute_scores, run["run_id"], run["dataset"], run["split"])
     table = table.join(scores.set_index("attribute")[["ap", "n"]], on="attribute").join(
         _priors(run["trained_on"]), on="attribute"
     )
@@ -140,7 +156,9 @@ def _show(run: Row, content: bytes) -> None:
         st.image(image, width="stretch", alt=_("The photo"))
         st.markdown("**" + _("Called present") + "**")
         called = table[table["called"]].sort_values("probability", ascending=False)
-        named = [f"{_(row['attribute'])} ({row['probability']:.2f})" for row in called.to_dict("records")]
+        named = [
+            f"{_(row['attribute'])} ({row['probability']:.2f})" for row in called.to_dict("records")
+        ]
         st.write(", ".join(named) or _("Nothing."))
     with right:
         _chart(table, run["split"])
@@ -149,7 +167,7 @@ def _show(run: Row, content: bytes) -> None:
 
 def _priors(dataset: str) -> pd.Series:
     """Share of present among the known cells of each attribute in the training split."""
-    counts = read_counts(queries.label_counts, dataset)
+    counts = read_counts(label_counts, dataset)
     if not len(counts):
         return pd.Series(dtype=float, name="prior")
     counts = counts[counts["split"] == "train"].set_index("attribute")
@@ -157,22 +175,24 @@ def _priors(dataset: str) -> pd.Series:
 
 
 def _chart(table: pd.DataFrame, split: str) -> None:
-    charts.legend(
+    common.legend(
         [
-            charts.Entry("square", charts.ACCENT, _("called present")),
-            charts.Entry("pale", charts.GREY, _("called absent")),
-            charts.Entry("tick", charts.SERIES[1], _("threshold"), _("chosen on val")),
-            charts.Entry("diamond", charts.AMBER, _("prior"), _("share present in training")),
+            common.Entry("square", common.ACCENT, _("called present")),
+            common.Entry("pale", common.GREY, _("called absent")),
+            common.Entry("tick", common.SERIES[1], _("threshold"), _("chosen on val")),
+            common.Entry("diamond", common.AMBER, _("prior"), _("share present in training")),
         ]
     )
-    rows = charts.grouped(table["attribute"].tolist())
-    y = charts.attribute_axis(rows)
-    drawn = charts.named(table.assign(figure=table["probability"].map("{:.2f}".format)))
-    scale = alt.Scale(domain=[0, charts.RIGHT], nice=False)
+    rows = common.grouped(table["attribute"].tolist())
+    y = common.attribute_axis(rows)
+    drawn = common.named(table.assign(figure=table["probability"].map("{:.2f}".format)))
+    scale = alt.Scale(domain=[0, common.RIGHT], nice=False)
     x = alt.X(
         "probability:Q",
         scale=scale,
-        axis=alt.Axis(title=_("probability"), values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False),
+        axis=alt.Axis(
+            title=_("probability"), values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False
+        ),
     )
     base = alt.Chart(drawn).encode(
         y=y,
@@ -186,20 +206,25 @@ def _chart(table: pd.DataFrame, split: str) -> None:
         ],
     )
     layers = [
-        base.mark_bar(height=charts.ROW - 8).encode(
+        base.mark_bar(height=common.ROW - 8).encode(
             x=x,
-            color=alt.condition("datum.called", alt.value(charts.ACCENT), alt.value(charts.GREY)),
-            opacity=alt.condition("datum.called", alt.value(1), alt.value(charts.PALE)),
+            color=alt.condition("datum.called", alt.value(common.ACCENT), alt.value(common.GREY)),
+            opacity=alt.condition("datum.called", alt.value(1), alt.value(common.PALE)),
         ),
-        base.mark_tick(color=charts.SERIES[1], thickness=2, size=charts.ROW - 4).encode(
+        base.mark_tick(color=common.SERIES[1], thickness=2, size=common.ROW - 4).encode(
             x=alt.X("threshold:Q", scale=scale)
         ),
-        base.mark_point(color=charts.AMBER, shape="diamond", size=60, filled=False).encode(
+        base.mark_point(color=common.AMBER, shape="diamond", size=60, filled=False).encode(
             x=alt.X("prior:Q", scale=scale)
         ),
-        charts.figures(drawn, "figure", "p", rows, charts.RIGHT),
+        common.figures(drawn, "figure", "p", rows, common.RIGHT),
     ]
-    charts.show(alt.layer(*layers), charts.height(rows), _("Probability of each attribute"), "probability chart")
+    common.show(
+        alt.layer(*layers),
+        common.height(rows),
+        _("Probability of each attribute"),
+        "probability chart",
+    )
     st.caption(
         _(
             "n = 1 photo. How far to trust each figure: the tooltip has the average precision of its attribute on the "

@@ -4,12 +4,16 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, data, ui
+from dashboard import data, formats
+from dashboard.charts import common
 from dashboard.i18n import N_, _
+from dashboard.parts import layout, pickers
 from db.adhoc import ROWS, SECONDS, Answer, QueryError, ask
 
 SHOWN_VIEWS = {
-    "attribute_accuracy": N_("an attribute in a run: accuracy, AP, precision, recall, F1, intervals, baselines, n"),
+    "attribute_accuracy": N_(
+        "an attribute in a run: accuracy, AP, precision, recall, F1, intervals, baselines, n"
+    ),
     "dataset_coverage": N_("an attribute of a dataset: images present, absent, unknown"),
     "dataset_coverage_by_source": N_("the same, of each source"),
     "epoch_curve": N_("an epoch of a run, the reported run's too (kind = 'reported')"),
@@ -50,12 +54,12 @@ NO_CHART = "none"
 
 def page() -> None:
     """The page."""
-    ui.header(_("SQL"))
+    layout.header(_("SQL"))
     st.write(
         _(
             "Any query; nothing can be written from here. At most {rows} rows and {seconds} seconds.",
-            rows=ui.count(ROWS),
-            seconds=ui.count(SECONDS),
+            rows=formats.count(ROWS),
+            seconds=formats.count(SECONDS),
         )
     )
     box, help_column = st.columns([3, 2], gap="medium")
@@ -67,8 +71,8 @@ def page() -> None:
         query = _box()
     if query and (answer := _answer(query)):
         _table(answer)
-    ui.remember("sql", query)
-    ui.write_address()
+    pickers.remember("sql", query)
+    pickers.write_address()
 
 
 def _tables() -> list[str]:
@@ -95,7 +99,7 @@ def _box() -> str:
         on_change=fill,
         placeholder=_("Choose a question"),
     )
-    asked = ui.asked("sql") or ""
+    asked = pickers.asked("sql") or ""
     if TEXT not in st.session_state:
         st.session_state[TEXT] = asked or EXAMPLES[names[0]]
     with st.form("sql form", border=False):
@@ -131,13 +135,19 @@ def _table(answer: Answer) -> None:
         numbers = pd.to_numeric(table[name], errors="coerce")
         if table[name].dtype == object and numbers.notna().sum() == table[name].notna().sum():
             table[name] = numbers
-    told = _("{n} rows in {seconds} s.", n=ui.count(len(table)), seconds=f"{answer.seconds:.2f}")
+    told = _(
+        "{n} rows in {seconds} s.", n=formats.count(len(table)), seconds=f"{answer.seconds:.2f}"
+    )
     if answer.truncated:
-        told += " " + _("**There are more: only the first {n} are shown.**", n=ui.count(ROWS))
+        told += " " + _("**There are more: only the first {n} are shown.**", n=formats.count(ROWS))
     st.caption(told)
     st.dataframe(table, hide_index=True, placeholder="NULL", alt=_("Answer"))
     st.download_button(
-        _("Download (CSV)"), table.to_csv(index=False), "answer.csv", "text/csv", icon=":material/download:"
+        _("Download (CSV)"),
+        table.to_csv(index=False),
+        "answer.csv",
+        "text/csv",
+        icon=":material/download:",
     )
     _chart(table)
 
@@ -148,30 +158,41 @@ def _chart(table: pd.DataFrame) -> None:
         return
     x_box, y_box, color_box, _rest = st.columns([1, 1, 1, 2])
     with x_box:
-        x = ui.choose(_("Horizontal"), list(table.columns), "x")
+        x = pickers.choose(_("Horizontal"), list(table.columns), "x")
     with y_box:
         values = [name for name in numbers if name != x] or numbers
-        y = ui.choose(_("Vertical"), values, "y")
+        y = pickers.choose(_("Vertical"), values, "y")
     with color_box:
         colors = [NO_CHART, *(name for name in table.columns if name not in (x, y))]
-        color = ui.choose(_("Colour"), colors, "color", lambda c: _("no colour") if c == NO_CHART else c)
+        color = pickers.choose(
+            _("Colour"), colors, "color", lambda c: _("no colour") if c == NO_CHART else c
+        )
     drawn = table[[*dict.fromkeys([x, y, *([color] if color != NO_CHART else [])])]].head(1000)
     # Columns are given neutral names: those of the answer may have any sign that Vega reads as a path.
     drawn = drawn.set_axis([f"c{place}" for place in range(len(drawn.columns))], axis="columns")
     ordered = x in numbers
-    ticks = {"tickMinStep": 1, "format": ",d"} if ordered and pd.api.types.is_integer_dtype(table[x]) else {}
+    ticks = (
+        {"tickMinStep": 1, "format": ",d"}
+        if ordered and pd.api.types.is_integer_dtype(table[x])
+        else {}
+    )
     base = alt.Chart(drawn)
     mark = base.mark_line(point=True) if ordered else base.mark_bar()
     encoding = {
         "x": alt.X(
-            f"c0:{'Q' if ordered else 'N'}", title=x, sort=None, axis=alt.Axis(labelLimit=140, grid=False, **ticks)
+            f"c0:{'Q' if ordered else 'N'}",
+            title=x,
+            sort=None,
+            axis=alt.Axis(labelLimit=140, grid=False, **ticks),
         ),
         "y": alt.Y(f"c{0 if y == x else 1}:Q", title=y),
     }
     if color != NO_CHART:
-        kind = alt.Color(f"c{len(drawn.columns) - 1}:N", title=color, scale=alt.Scale(range=list(charts.SERIES)))
+        kind = alt.Color(
+            f"c{len(drawn.columns) - 1}:N", title=color, scale=alt.Scale(range=list(common.SERIES))
+        )
         chart = mark.encode(**encoding, color=kind)
     else:
-        chart = mark.encode(**encoding, color=alt.value(charts.ACCENT))
-    charts.show(alt.layer(chart), 320, _("{y} by {x}", y=y, x=x), "sql chart")
-    st.caption(_("n = {n} rows.", n=ui.count(len(drawn))))
+        chart = mark.encode(**encoding, color=alt.value(common.ACCENT))
+    common.show(alt.layer(chart), 320, _("{y} by {x}", y=y, x=x), "sql chart")
+    st.caption(_("n = {n} rows.", n=formats.count(len(drawn))))

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from db.engine import StoreError
+from db.engine import DatabaseUnavailable
 from db.models import Base
 
 LOCK = 0x0C0C0  # any fixed number: PostgreSQL's advisory lock for migrations of this store
@@ -21,4 +21,6 @@ with context.config.attributes["engine"].connect() as connection:
         context.configure(connection=connection, target_metadata=Base.metadata)
         context.run_migrations()
         if sqlite and (orphan := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
-            raise StoreError(f"a row of {orphan[0]} names a row of {orphan[2]} that is not there; nothing is migrated")
+            raise DatabaseUnavailable(
+                f"a row of {orphan[0]} names a row of {orphan[2]} that is not there; nothing is migrated"
+            )

@@ -113,15 +113,27 @@ def upgrade() -> None:
         sa.Column("val_images", sa.Integer(), nullable=True),
         sa.Column("seed", sa.Integer(), nullable=True),
         sa.Column("config", sa.JSON(), nullable=False),
-        sa.Column("environment", sa.JSON(), nullable=False, comment="git revision, package versions, hardware"),
+        sa.Column(
+            "environment",
+            sa.JSON(),
+            nullable=False,
+            comment="git revision, package versions, hardware",
+        ),
         sa.Column("rule_version", sa.String(), nullable=True),
-        sa.Column("data_fingerprint", sa.String(), nullable=True, comment="SHA-256 of image hashes, splits and labels"),
+        sa.Column(
+            "data_fingerprint",
+            sa.String(),
+            nullable=True,
+            comment="SHA-256 of image hashes, splits and labels",
+        ),
         sa.Column("checkpoint", sa.String(), nullable=True, comment="relative to the data folder"),
         sa.Column("best_epoch", sa.Integer(), nullable=True),
         sa.Column("flow_run_id", sa.String(), nullable=True),
         sa.Column("note", sa.String(), nullable=True),
         sa.CheckConstraint("kind IN ('trained', 'reported')", name=op.f("ck_run_kind")),
-        sa.CheckConstraint("status IN ('running', 'finished', 'failed')", name=op.f("ck_run_status")),
+        sa.CheckConstraint(
+            "status IN ('running', 'finished', 'failed')", name=op.f("ck_run_status")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
     )
     op.create_table(
@@ -137,7 +149,9 @@ def upgrade() -> None:
         sa.Column("rows_done", sa.Integer(), nullable=False),
         sa.Column("complete", sa.Boolean(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["dataset"], ["dataset.name"], name=op.f("fk_annotation_file_dataset")),
+        sa.ForeignKeyConstraint(
+            ["dataset"], ["dataset.name"], name=op.f("fk_annotation_file_dataset")
+        ),
         sa.PrimaryKeyConstraint("dataset", "name", name=op.f("pk_annotation_file")),
     )
     op.create_table(
@@ -160,9 +174,15 @@ def upgrade() -> None:
         sa.Column("precision", sa.Double(), nullable=True),
         sa.Column("recall", sa.Double(), nullable=True),
         sa.Column("f1", sa.Double(), nullable=True),
-        sa.ForeignKeyConstraint(["attribute_id"], ["attribute.id"], name=op.f("fk_attribute_metric_attribute_id")),
-        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_attribute_metric_run_id"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("run_id", "dataset", "split", "attribute_id", name=op.f("pk_attribute_metric")),
+        sa.ForeignKeyConstraint(
+            ["attribute_id"], ["attribute.id"], name=op.f("fk_attribute_metric_attribute_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name=op.f("fk_attribute_metric_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(
+            "run_id", "dataset", "split", "attribute_id", name=op.f("pk_attribute_metric")
+        ),
     )
     op.create_table(
         "epoch_metric",
@@ -176,7 +196,9 @@ def upgrade() -> None:
         sa.Column("learning_rate", sa.Double(), nullable=True),
         sa.Column("images_per_second", sa.Double(), nullable=True),
         sa.Column("seconds", sa.Double(), nullable=True),
-        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_epoch_metric_run_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name=op.f("fk_epoch_metric_run_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("run_id", "epoch", name=op.f("pk_epoch_metric")),
     )
     op.create_table(
@@ -216,7 +238,9 @@ def upgrade() -> None:
         sa.Column("high", sa.Double(), nullable=True),
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("images", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_run_metric_run_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name=op.f("fk_run_metric_run_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("run_id", "dataset", "split", "name", name=op.f("pk_run_metric")),
     )
     op.create_table(
@@ -229,20 +253,33 @@ def upgrade() -> None:
         sa.Column("detail", sa.String(), nullable=False),
         sa.Column("segment_id", sa.Integer(), nullable=True),
         sa.Column("caption_id", sa.Integer(), nullable=True),
-        sa.CheckConstraint("source IN ('panoptic', 'pixels', 'caption')", name=op.f("ck_attribute_evidence_source")),
-        sa.CheckConstraint("state IN ('present', 'absent')", name=op.f("ck_attribute_evidence_state")),
-        sa.ForeignKeyConstraint(["attribute_id"], ["attribute.id"], name=op.f("fk_attribute_evidence_attribute_id")),
-        sa.ForeignKeyConstraint(
-            ["image_id"], ["image.id"], name=op.f("fk_attribute_evidence_image_id"), ondelete="CASCADE"
+        sa.CheckConstraint(
+            "source IN ('panoptic', 'pixels', 'caption')", name=op.f("ck_attribute_evidence_source")
         ),
-        sa.PrimaryKeyConstraint("image_id", "attribute_id", "source", "state", name=op.f("pk_attribute_evidence")),
+        sa.CheckConstraint(
+            "state IN ('present', 'absent')", name=op.f("ck_attribute_evidence_state")
+        ),
+        sa.ForeignKeyConstraint(
+            ["attribute_id"], ["attribute.id"], name=op.f("fk_attribute_evidence_attribute_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["image_id"],
+            ["image.id"],
+            name=op.f("fk_attribute_evidence_image_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint(
+            "image_id", "attribute_id", "source", "state", name=op.f("pk_attribute_evidence")
+        ),
     )
     op.create_table(
         "caption",
         sa.Column("image_id", sa.Integer(), nullable=False),
         sa.Column("caption_id", sa.Integer(), nullable=False),
         sa.Column("text", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_caption_image_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["image.id"], name=op.f("fk_caption_image_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("image_id", "caption_id", name=op.f("pk_caption")),
     )
     op.create_table(
@@ -255,7 +292,9 @@ def upgrade() -> None:
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("state IN ('done', 'failed')", name=op.f("ck_download_state")),
-        sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_download_image_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["image.id"], name=op.f("fk_download_image_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("image_id", name=op.f("pk_download")),
     )
     op.create_table(
@@ -265,23 +304,38 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("confidence", sa.Double(), nullable=False),
         sa.Column("conflict", sa.Boolean(), nullable=False),
-        sa.CheckConstraint("state IN ('present', 'absent', 'unknown')", name=op.f("ck_image_attribute_state")),
-        sa.ForeignKeyConstraint(["attribute_id"], ["attribute.id"], name=op.f("fk_image_attribute_attribute_id")),
+        sa.CheckConstraint(
+            "state IN ('present', 'absent', 'unknown')", name=op.f("ck_image_attribute_state")
+        ),
+        sa.ForeignKeyConstraint(
+            ["attribute_id"], ["attribute.id"], name=op.f("fk_image_attribute_attribute_id")
+        ),
         sa.ForeignKeyConstraint(
             ["image_id"], ["image.id"], name=op.f("fk_image_attribute_image_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("image_id", "attribute_id", name=op.f("pk_image_attribute")),
     )
-    op.create_index("ix_image_attribute_attribute_id_state", "image_attribute", ["attribute_id", "state"], unique=False)
+    op.create_index(
+        "ix_image_attribute_attribute_id_state",
+        "image_attribute",
+        ["attribute_id", "state"],
+        unique=False,
+    )
     op.create_table(
         "prediction",
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("image_id", sa.Integer(), nullable=False),
         sa.Column("attribute_id", sa.Integer(), nullable=False),
         sa.Column("probability", sa.Double(), nullable=False),
-        sa.ForeignKeyConstraint(["attribute_id"], ["attribute.id"], name=op.f("fk_prediction_attribute_id")),
-        sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_prediction_image_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_prediction_run_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["attribute_id"], ["attribute.id"], name=op.f("fk_prediction_attribute_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["image.id"], name=op.f("fk_prediction_image_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name=op.f("fk_prediction_run_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("run_id", "image_id", "attribute_id", name=op.f("pk_prediction")),
     )
     op.create_table(
@@ -301,7 +355,9 @@ def upgrade() -> None:
         sa.Column("mean_b", sa.Double(), nullable=True),
         sa.Column("color", sa.String(), nullable=True),
         sa.Column("rle", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(["image_id"], ["image.id"], name=op.f("fk_segment_image_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["image.id"], name=op.f("fk_segment_image_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("image_id", "segment_id", name=op.f("pk_segment")),
     )
     op.create_index("ix_segment_category_id", "segment", ["category_id"], unique=False)

@@ -45,7 +45,12 @@ def upgrade() -> None:
             "total_parameters": 27_078_498,
             "trainable_parameters": 12_495_650,
             "val_images": 5,
-            "config": {"epochs": 10, "schedule": "cosine", "gradient_clipping": True, "weight_decay": True},
+            "config": {
+                "epochs": 10,
+                "schedule": "cosine",
+                "gradient_clipping": True,
+                "weight_decay": True,
+            },
             "environment": {},
             "note": NOTE,
         },
@@ -55,12 +60,20 @@ def upgrade() -> None:
     op.bulk_insert(
         epoch_metric,
         [
-            {"run_id": run_id, "epoch": epoch, "loss": loss, "accuracy": accuracy, "decisions": DECISIONS}
+            {
+                "run_id": run_id,
+                "epoch": epoch,
+                "loss": loss,
+                "accuracy": accuracy,
+                "decisions": DECISIONS,
+            }
             for epoch, (loss, accuracy) in curve
         ],
     )
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM epoch_metric WHERE run_id IN (SELECT id FROM run WHERE kind = 'reported')")
+    op.execute(
+        "DELETE FROM epoch_metric WHERE run_id IN (SELECT id FROM run WHERE kind = 'reported')"
+    )
     op.execute("DELETE FROM run WHERE kind = 'reported'")

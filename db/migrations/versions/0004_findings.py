@@ -17,8 +17,17 @@ def upgrade() -> None:
     op.create_table(
         "finding",
         sa.Column("id", sa.Integer(), primary_key=True),
-        sa.Column("dataset", sa.String(), sa.ForeignKey("dataset.name", name="fk_finding_dataset"), nullable=False),
-        sa.Column("image_id", sa.Integer(), sa.ForeignKey("image.id", name="fk_finding_image_id", ondelete="CASCADE")),
+        sa.Column(
+            "dataset",
+            sa.String(),
+            sa.ForeignKey("dataset.name", name="fk_finding_dataset"),
+            nullable=False,
+        ),
+        sa.Column(
+            "image_id",
+            sa.Integer(),
+            sa.ForeignKey("image.id", name="fk_finding_image_id", ondelete="CASCADE"),
+        ),
         sa.Column("stage", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("detail", sa.String(), nullable=False),

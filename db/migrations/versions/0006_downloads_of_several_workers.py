@@ -15,7 +15,9 @@ branch_labels = None
 depends_on = None
 
 COLUMNS: tuple[sa.Column[Any], ...] = (
-    sa.Column("permanent", sa.Boolean(), comment="of a failure: there is no use in another attempt"),
+    sa.Column(
+        "permanent", sa.Boolean(), comment="of a failure: there is no use in another attempt"
+    ),
     sa.Column("url", sa.String()),
     sa.Column("etag", sa.String()),
     sa.Column("bytes", sa.Integer()),

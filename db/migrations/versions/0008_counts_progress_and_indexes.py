@@ -12,7 +12,16 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-COUNTS = ("images", "downloaded", "failed", "with_mask", "labelled", "bytes", "segments", "captions")
+COUNTS = (
+    "images",
+    "downloaded",
+    "failed",
+    "with_mask",
+    "labelled",
+    "bytes",
+    "segments",
+    "captions",
+)
 
 
 def _dataset(table: str) -> sa.Column:
@@ -21,7 +30,12 @@ def _dataset(table: str) -> sa.Column:
 
 
 def _attribute(table: str, name: str = "attribute_id") -> sa.Column:
-    return sa.Column(name, sa.Integer(), sa.ForeignKey("attribute.id", name=f"fk_{table}_{name}"), primary_key=True)
+    return sa.Column(
+        name,
+        sa.Integer(),
+        sa.ForeignKey("attribute.id", name=f"fk_{table}_{name}"),
+        primary_key=True,
+    )
 
 
 def upgrade() -> None:
@@ -49,7 +63,10 @@ def upgrade() -> None:
         sa.Column("split", sa.String(), primary_key=True),
         _attribute("label_count"),
         sa.Column("source", sa.String(), primary_key=True),
-        *(sa.Column(name, sa.Integer(), nullable=False) for name in ("present", "absent", "unknown", "conflicts")),
+        *(
+            sa.Column(name, sa.Integer(), nullable=False)
+            for name in ("present", "absent", "unknown", "conflicts")
+        ),
     )
     op.create_table(
         "cooccurrence_count",
@@ -60,16 +77,28 @@ def upgrade() -> None:
         sa.Column("n", sa.Integer(), nullable=False),
     )
     op.drop_index("ix_image_attribute_attribute_id_state", "image_attribute")
-    op.create_index("ix_image_attribute_browse", "image_attribute", ["attribute_id", "state", "image_id"])
-    op.create_index("ix_prediction_browse", "prediction", ["run_id", "attribute_id", "probability", "image_id"])
+    op.create_index(
+        "ix_image_attribute_browse", "image_attribute", ["attribute_id", "state", "image_id"]
+    )
+    op.create_index(
+        "ix_prediction_browse", "prediction", ["run_id", "attribute_id", "probability", "image_id"]
+    )
     failed = sa.text("state = 'failed'")
-    op.create_index("ix_download_failed", "download", ["error_class"], sqlite_where=failed, postgresql_where=failed)
+    op.create_index(
+        "ix_download_failed",
+        "download",
+        ["error_class"],
+        sqlite_where=failed,
+        postgresql_where=failed,
+    )
 
 
 def downgrade() -> None:
     op.drop_index("ix_download_failed", "download")
     op.drop_index("ix_prediction_browse", "prediction")
     op.drop_index("ix_image_attribute_browse", "image_attribute")
-    op.create_index("ix_image_attribute_attribute_id_state", "image_attribute", ["attribute_id", "state"])
+    op.create_index(
+        "ix_image_attribute_attribute_id_state", "image_attribute", ["attribute_id", "state"]
+    )
     for table in ("cooccurrence_count", "label_count", "dataset_count", "progress"):
         op.drop_table(table)

@@ -1,0 +1,102 @@
+"""The datasets that the product knows, each declared once."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from coconut_attr.errors import UserError
+
+COCO_IMAGES: Final = "http://images.cocodataset.org/"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where one dataset comes from and how much of it there should be.
+
+    Attributes:
+        name: name used by deployments, the command line and SQL.
+        title: name for people.
+        repos: Hugging Face dataset repositories of the panoptic masks (parquet), each with the URL folder of
+            those of its images for which the annotation names no URL.
+        image_hosts: hosts that image URLs may point to; others are refused.
+        caption_zip, caption_members: zip of COCO's annotations, and the caption files in it.
+        kaggle_name: name of the dataset's folder and file in COCONut's Kaggle layout.
+        expected_images, expected_segments: counts that upstream states (None: not stated).
+        is_coconut: False for the offline photographs that stand in for the dataset.
+        licence: of the annotations; each image carries its own.
+    """
+
+    name: str
+    title: str
+    repos: tuple[tuple[str, str], ...] = ()
+    image_hosts: tuple[str, ...] = ("images.cocodataset.org",)
+    caption_zip: str = COCO_IMAGES + "annotations/annotations_trainval2017.zip"
+    caption_members: tuple[str, ...] = ()
+    kaggle_name: str = ""
+    expected_images: int | None = None
+    expected_segments: int | None = None
+    is_coconut: bool = True
+    licence: str = "COCONut annotations: non-commercial research; COCO captions: CC BY 4.0"
+
+    @property
+    def mask_folder(self) -> str:
+        """Where its panoptic PNGs lie, relative to the data folder."""
+        return f"annotations/{self.name}/panoptic"
+
+
+_ENTRIES = (
+    Dataset(
+        name="val5k",
+        title="COCONut relabelled COCO-val",
+        repos=(("xdeng77/relabeled_coco_val", COCO_IMAGES + "val2017/"),),
+        caption_members=("annotations/captions_val2017.json",),
+        kaggle_name="relabeled_coco_val",
+        expected_images=5_000,
+        expected_segments=67_000,
+    ),
+    Dataset(
+        name="coconut-s",
+        title="COCONut-S",
+        repos=(("xdeng77/coconut_s", COCO_IMAGES + "train2017/"),),
+        caption_members=("annotations/captions_train2017.json",),
+        kaggle_name="coconut_s",
+        expected_images=118_000,
+        expected_segments=1_540_000,
+    ),
+    Dataset(
+        name="coconut-b",
+        title="COCONut-B",
+        # On the hub, B holds the half that S lacks (COCO's unlabelled images); the two together are COCONut-B.
+        repos=(
+            ("xdeng77/coconut_s", COCO_IMAGES + "train2017/"),
+            ("xdeng77/coconut_b", COCO_IMAGES + "unlabeled2017/"),
+        ),
+        caption_members=("annotations/captions_train2017.json",),
+        kaggle_name="coconut_b",
+        expected_images=242_000,
+        expected_segments=2_780_000,
+    ),
+    Dataset(
+        name="sample",
+        title="Photographs of the scikit-image wheel (NOT COCONut)",
+        image_hosts=(),
+        is_coconut=False,
+        licence="see https://github.com/scikit-image/scikit-image/blob/main/LICENSE.txt",
+    ),
+)
+
+DATASETS: Final[dict[str, Dataset]] = {entry.name: entry for entry in _ENTRIES}
+
+
+class UnknownDatasetError(UserError):
+    """There is no dataset of that name."""
+
+
+def get_dataset(name: str) -> Dataset:
+    """The entry of that name.
+
+    Raises:
+        UnknownDatasetError: there is none; the message lists those that there are.
+    """
+    if name not in DATASETS:
+        raise UnknownDatasetError(f"unknown dataset {name!r}; choose one of: {', '.join(DATASETS)}")
+    return DATASETS[name]

@@ -1,0 +1,195 @@
+"""The labelling rules: read from rules.toml, and checked before anything uses them."""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from coconut_attr.attributes import GROUPS, INDEX
+from coconut_attr.errors import UserError
+from coconut_attr.settings import settings
+
+Share = Field(ge=0, le=1)
+
+
+class RulesError(UserError):
+    """The rules file is not valid; the message says where and why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _known(names: list[str]) -> list[str]:
+    unknown = [name for name in names if name not in INDEX]
+    if unknown:
+        raise ValueError(f"not among the 34 attributes: {', '.join(unknown)}")
+    return names
+
+
+class Category(_Strict):
+    """What a segment of one COCO panoptic category says of its image."""
+
+    id: int
+    thing: bool
+    present: list[str]
+    maybe: list[str] = []
+
+    _check = field_validator("present", "maybe")(_known)
+
+
+class PanopticRules(_Strict):
+    """Thresholds of the panoptic source; areas are shares of the image."""
+
+    present_confidence: float = Share
+    absent_confidence: float = Share
+    min_area: float = Share
+    min_area_attributes: list[str]
+    exhaustive: list[str]
+    max_unlabelled: float = Share
+    exclusive: list[list[str]]
+    absent_implies: dict[str, str]
+    large_present: float = Share
+    large_absent: float = Share
+    small_present: float = Share
+    small_absent: float = Share
+
+    _check = field_validator("min_area_attributes", "exhaustive")(_known)
+
+
+class Lightness(_Strict):
+    """Thresholds on the mean CIELAB L* of an image."""
+
+    bright_present: float
+    bright_absent: float
+    dark_present: float
+    dark_absent: float
+
+
+class Colorfulness(_Strict):
+    """Thresholds on Hasler and Suesstrunk's colourfulness."""
+
+    present: float
+    absent: float
+
+
+class Color(_Strict):
+    """One colour of the attributes; `present` and `absent` are shares of the image, prototypes `#rrggbb`."""
+
+    present: float = Share
+    absent: float = Share
+    prototypes: list[str]
+
+
+class PixelRules(_Strict):
+    """Colours and thresholds of the pixel source."""
+
+    confidence: float = Share
+    segment_share: float = Share
+    segment_area: float = Share
+    segment_confidence: float = Share
+    colors: dict[str, Color]
+    other_colors: dict[str, list[str]]
+    lightness: Lightness
+    colorfulness: Colorfulness
+
+    @field_validator("colors")
+    @classmethod
+    def _all_colors(cls, colors: dict[str, Color]) -> dict[str, Color]:
+        if set(colors) != set(GROUPS["color"]):
+            raise ValueError(f"must be the colours of the attributes: {', '.join(GROUPS['color'])}")
+        return colors
+
+
+class Silence(_Strict):
+    """Attributes that are absent where so many captions name them in no way."""
+
+    attributes: list[str]
+    min_captions: int = Field(ge=1)
+    confidence: float = Share
+
+    _check = field_validator("attributes")(_known)
+
+
+class CaptionRules(_Strict):
+    """Words and phrases of the caption source."""
+
+    max_length: int = Field(ge=1)
+    min_english: float = Share
+    confidence: float = Share
+    negated_confidence: float = Share
+    agreement: float = Share
+    negations: list[str]
+    negation_scope: int = Field(ge=0)
+    negation_ends: list[str]
+    exclusive: list[list[str]]
+    silence: Silence
+    categories: dict[str, list[str]]
+    phrases: dict[str, list[str]]
+    lexicon: dict[str, list[str]]
+
+    @model_validator(mode="after")
+    def _attributes(self) -> "CaptionRules":
+        _known(list(self.lexicon))
+        for names in self.phrases.values():
+            _known(names)
+        return self
+
+
+class Rules(_Strict):
+    """All rules of one version."""
+
+    version: str
+    panoptic: PanopticRules
+    category: dict[str, Category]
+    pixels: PixelRules
+    caption: CaptionRules
+
+    @model_validator(mode="after")
+    def _categories(self) -> "Rules":
+        if len({category.id for category in self.category.values()}) != len(self.category):
+            raise ValueError("two categories share an id")
+        unknown = [name for name in self.caption.categories if name not in self.category]
+        if unknown:
+            raise ValueError(f"caption.categories names no category: {', '.join(unknown)}")
+        return self
+
+
+@dataclass(frozen=True)
+class LoadedRules:
+    """Rules, and `version`: the file's own version with the first 8 hex digits of its SHA-256."""
+
+    rules: Rules
+    version: str
+
+
+def load_rules(path: Path | None = None) -> LoadedRules:
+    """Read and check a rules file; by default the one that the settings name, or else the one of the package.
+
+    Raises:
+        RulesError: not TOML, or a field is missing, unknown or out of range.
+    """
+    return _load(
+        path
+        or settings().rules_file
+        or Path(str(resources.files("coconut_attr.labels") / "rules.toml"))
+    )
+
+
+@cache
+def _load(source: Path) -> LoadedRules:
+    try:
+        content = source.read_bytes()
+        rules = Rules.model_validate(tomllib.loads(content.decode()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RulesError(f"{source}: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
+        )
+        raise RulesError(f"{source}: {problems}") from error
+    return LoadedRules(rules, f"{rules.version}-{hashlib.sha256(content).hexdigest()[:8]}")

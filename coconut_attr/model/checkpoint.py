@@ -1,0 +1,143 @@
+"""Checkpoints: safetensors, so that loading one runs no code from it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr.errors import UserError
+from coconut_attr.files.atomic import write_atomically
+from coconut_attr.files.object_store import object_store
+from coconut_attr.files.run_files import RUNS, sync
+from coconut_attr.model.backbones.registry import BackboneError
+from coconut_attr.model.network import AttributeModel
+from coconut_attr.settings import Settings
+
+FORMAT = "coconut-attr 1"
+FILE_NAME = "best.safetensors"
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing or is not one of ours; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, and where it came from: `run` in the database, its dataset, and the epoch.
+
+    `thresholds`: float [34], chosen on val, above which an attribute is called present.
+    """
+
+    model: AttributeModel
+    run: int
+    dataset: str
+    epoch: int
+    thresholds: np.ndarray
+
+
+def save_checkpoint(
+    path: Path, model: AttributeModel, *, run: int, dataset: str, epoch: int, thresholds: np.ndarray
+) -> None:
+    """Write a checkpoint whole or not at all."""
+    metadata = {
+        "format": FORMAT,
+        "backbone": model.backbone_name,
+        "attributes": json.dumps(ATTRIBUTES),
+        "run": str(run),
+        "dataset": dataset,
+        "epoch": str(epoch),
+        "thresholds": json.dumps(thresholds.tolist()),
+    }
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    write_atomically(path, save(state, metadata))
+
+
+def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoint:
+    """Read a checkpoint, ready to predict; errors as `read_checkpoint`, and if there is no such file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint at {path}; train first: make run") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error
+    return read_checkpoint(content, path, device)
+
+
+def read_checkpoint(content: bytes, path: Path, device: torch.device | None = None) -> Checkpoint:
+    """What the content of a checkpoint is, ready to predict.
+
+    Args:
+        path: the file that it is of, for messages.
+
+    Raises:
+        CheckpointError: it is not of this format, or for other attributes than this version's.
+    """
+    try:
+        tensors = load(content)
+        metadata = _metadata(content)
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this program (format {metadata.get('format')!r})"
+            )
+        if tuple(json.loads(metadata["attributes"])) != ATTRIBUTES:
+            raise CheckpointError(
+                f"{path} was trained for other attributes than this version's; train again"
+            )
+        # Checkpoints of the first version have none.
+        thresholds = np.array(
+            json.loads(metadata.get("thresholds", str([0.5] * len(ATTRIBUTES)))), float
+        )
+        if thresholds.shape != (len(ATTRIBUTES),):
+            raise CheckpointError(
+                f"{path} is not a usable checkpoint: thresholds of shape {thresholds.shape}"
+            )
+        run, dataset, epoch = int(metadata["run"]), metadata["dataset"], int(metadata["epoch"])
+        model = AttributeModel(metadata["backbone"], pretrained=False)
+        model.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, BackboneError) as error:
+        raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error
+    model.to(device or torch.device("cpu")).eval()
+    return Checkpoint(model, run, dataset, epoch, thresholds)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The texts that a safetensors file carries: https://huggingface.co/docs/safetensors, "Format"."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+
+
+def epoch_of(content: bytes) -> int:
+    """The epoch of a checkpoint's content; 0 if it is none of ours."""
+    try:
+        return int(_metadata(content)["epoch"])
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return 0
+
+
+def newest_checkpoint(settings: Settings) -> Path:
+    """The checkpoint written last: in the image store, from which it is brought, or else in the data folder.
+
+    Raises:
+        CheckpointError: there is none.
+        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `ObjectStore`.
+    """
+    if store := object_store(settings):
+        names = [name for name in store.sizes(RUNS) if name.endswith(f"/{FILE_NAME}")]
+        if names:
+            _, newest = max(zip(store.each(store.modified, names), names, strict=True))
+            sync(settings, settings.data_dir / newest, epoch_of)
+            return settings.data_dir / newest
+    folder = settings.data_dir / RUNS
+    found = sorted(folder.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(
+            f"no checkpoint under {folder}; train first (make run), or give --checkpoint"
+        )
+    return found[-1]

@@ -1,0 +1,101 @@
+"""Probabilities of the 34 attributes, for batches and for image files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from coconut_attr.errors import UserError
+from coconut_attr.files.images import decode
+from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.network import AttributeModel
+from coconut_attr.model.preprocessing import transform
+
+
+class DeviceError(UserError):
+    """A device is asked for that the machine lacks."""
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """The device of that name; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        wanted = next(name for name, there in available.items() if there)
+    if not available[wanted]:
+        raise DeviceError(
+            f"device {wanted} is not available on this machine; set COCONUT_ATTR_DEVICE=auto"
+        )
+    return torch.device(wanted)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of n images, on the CPU: logits float32 [n, 34]; embeddings of the images, float32 [n, 512],
+    and of the attributes, float32 [34, 512], of unit length."""
+
+    logits: torch.Tensor
+    image: torch.Tensor
+    attribute: torch.Tensor
+
+
+@torch.inference_mode()
+def predict_batches(
+    model: AttributeModel, batches: DataLoader, device: torch.device, *, cached: bool = False
+) -> Predictions:
+    """Predict every image of a loader, in its order.
+
+    Args:
+        cached: the loader gives features of the model's frozen prefix, not images.
+    """
+    model.eval()
+    model.to(memory_format=torch.channels_last)
+    outputs = []
+    for inputs, _ in batches:
+        with autocast(device):
+            outputs.append(model(to_device(inputs, device), cached=cached))
+    logits = torch.cat([output.logits.float() for output in outputs]).cpu()
+    image = torch.cat([output.image.float() for output in outputs]).cpu()
+    return Predictions(logits, image, outputs[0].attribute.float().cpu())
+
+
+def to_device(inputs: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A batch of images, or of stored features in half precision, as the model takes it on its device."""
+    layout = (
+        torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+    )  # a transformer's features are tokens
+    return inputs.to(device, non_blocking=True, memory_format=layout).float()
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where it pays: on CUDA."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+@torch.inference_mode()
+def predict_images(
+    model: AttributeModel, images: Sequence[bytes | Path | Image.Image], device: torch.device
+) -> np.ndarray:
+    """Probabilities for images, encoded images or image files, in one batch: float32 [n, 34].
+
+    Raises:
+        coconut_attr.files.images.ImageError: one is not a whole JPEG or PNG.
+        OSError: a file cannot be read.
+    """
+    prepare = transform(backbone(model.backbone_name), augment=False)
+    model.eval()
+    decoded = (image if isinstance(image, Image.Image) else decode(image) for image in images)
+    batch = torch.stack([prepare(image) for image in decoded])
+    with autocast(device):
+        return model(to_device(batch, device)).logits.float().sigmoid().cpu().numpy()

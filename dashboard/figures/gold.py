@@ -1,0 +1,124 @@
+"""How the stored labels agree with the gold set: by attribute, overall, and cell by cell where they do not."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
+from coconut_attr.evaluation.intervals import Interval, wilson
+from coconut_attr.labels.gold.agreement import Agreement, Overall, agree, intervals, overall
+from dashboard import data
+from db.counts import COMBINED
+from db.labels import SOURCES, combined_labels, source_labels
+
+CHOICES = (COMBINED, *SOURCES)
+STATE_OF = {1: "present", 0: "absent"}
+States = Mapping[int, Sequence[int]]
+
+
+def labels(dataset: str, coco_ids: Sequence[int], source: str) -> States:
+    """COCO image id -> the 34 states (1, 0, -1) that a source gives, or that all give together."""
+    if source == COMBINED:
+        return combined_labels(data.engine(), dataset, list(coco_ids))
+    return source_labels(data.engine(), dataset, list(coco_ids))[source]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`coconut_attr.labels.gold.agreement.overall` and `intervals`, the counts behind them, and what calling every cell present, or
+    absent, would reach.
+
+    Macro baselines are means over the attributes over which the macro precision is one.
+    """
+
+    overall: Overall
+    intervals: dict[str, Interval]
+    images: int
+    gold_cells: int
+    gold_present: int
+    recall_micro: float
+    defined: dict[str, int]
+    baselines: dict[str, float]
+
+
+def summarise(
+    rows: Sequence[Agreement], table: pd.DataFrame, found: States, gold: States
+) -> Summary:
+    """The summary of `agree`'s rows and of their table."""
+    present, cells = int(table["gold_present"].sum()), int(table["gold_cells"].sum())
+    micro = present / cells if cells else math.nan
+    return Summary(
+        overall=overall(rows),
+        intervals=intervals(found, gold),
+        images=len(gold),
+        gold_cells=cells,
+        gold_present=present,
+        recall_micro=table["present_right"].sum() / present if present else math.nan,
+        defined={
+            name: int(table[name].notna().sum())
+            for name in ("present_precision", "absent_precision", "recall")
+        },
+        baselines={
+            "present_macro": table.loc[table["present_precision"].notna(), "all_present"].mean(),
+            "absent_macro": table.loc[table["absent_precision"].notna(), "all_absent"].mean(),
+            "present_micro": micro,
+            "absent_micro": 1 - micro,
+        },
+    )
+
+
+def compare(found: States, gold: States) -> tuple[pd.DataFrame, Summary]:
+    """One row an attribute, with precisions, their Wilson intervals and baselines; and the summary of all."""
+    rows = agree(found, gold)
+    truth = np.array(list(gold.values()))
+    table = pd.DataFrame([_row(row, int((truth[:, k] >= 0).sum())) for k, row in enumerate(rows)])
+    return table, summarise(rows, table, found, gold)
+
+
+def _row(row: Agreement, gold_cells: int) -> data.Row:
+    cells = {
+        "attribute": row.attribute,
+        "group_name": GROUP_OF[row.attribute],
+        "known": row.known,
+        "recall": row.recall,
+        "gold_present": row.gold_present,
+        "gold_cells": gold_cells,
+        "all_present": row.gold_present / gold_cells if gold_cells else math.nan,
+        "all_absent": 1 - row.gold_present / gold_cells if gold_cells else math.nan,
+    }
+    for state, n, right in (
+        ("present", row.present, row.present_right),
+        ("absent", row.absent, row.absent_right),
+    ):
+        low, high = wilson(right, n)
+        cells |= {
+            state: n,
+            f"{state}_right": right,
+            f"{state}_precision": right / n if n else math.nan,
+            f"{state}_precision_low": low,
+            f"{state}_precision_high": high,
+        }
+    return cells
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A cell in which label and gold say the opposite."""
+
+    attribute: str
+    coco_id: int
+    gold: str
+    label: str
+
+
+def wrong_cells(found: States, gold: States) -> list[Wrong]:
+    """All such cells, in label order."""
+    return [
+        Wrong(attribute, coco_id, STATE_OF[states[k]], STATE_OF[found[coco_id][k]])
+        for k, attribute in enumerate(ATTRIBUTES)
+        for coco_id, states in gold.items()
+        if coco_id in found and {states[k], found[coco_id][k]} == {0, 1}
+    ]

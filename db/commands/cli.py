@@ -1,0 +1,94 @@
+"""Commands of the store, added to `coconut-attr`."""
+
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import RowMapping
+
+from coconut_attr.settings import settings
+from db.commands.check import check
+from db.commands.database import db_commands
+from db.commands.labels import labels_commands
+from db.commands.mirror import mirror_commands
+from db.engine import connect, display_url
+from db.runs import end_silent
+from db.schema import open_for_reading
+from db.sql import DatabaseError, sql
+
+
+def register(app: typer.Typer) -> None:
+    """Add this layer's commands to the command line."""
+    app.command()(status)
+    app.command()(check)
+    app.add_typer(db_commands, name="db")
+    app.add_typer(labels_commands, name="labels")
+    app.add_typer(mirror_commands, name="mirror")
+
+
+def status(
+    runs: Annotated[int, typer.Option(help="Runs to show, newest first.", min=1)] = 5,
+) -> None:
+    """What the store holds: datasets and runs. Runs whose process has died are noted as failed."""
+    engine = open_for_reading(settings().sqlalchemy_url)
+    with suppress(DatabaseError):  # an account that may only read
+        end_silent(connect(settings().sqlalchemy_url))
+    console = Console()
+    console.print(f"store: {display_url(engine)}", soft_wrap=True)
+    datasets = _table(
+        "dataset", "images", "downloaded", "failed", "with mask", "captions", "segments", "labelled"
+    )
+    for row in sql(engine, "SELECT * FROM dataset_summary WHERE images > 0 ORDER BY dataset"):
+        numbers = (
+            row[key]
+            for key in (
+                "images",
+                "downloaded",
+                "failed",
+                "with_mask",
+                "captions",
+                "segments",
+                "labelled",
+            )
+        )
+        datasets.add_row(
+            row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"),
+            *(f"{n:,}" for n in numbers),
+        )
+    console.print(datasets)
+    table = _table("run", "model, trained on", "scored on", "accuracy, 95 %", "mAP, 95 %")
+    query = (
+        "SELECT * FROM run_summary WHERE run_id IN (SELECT id FROM run ORDER BY id DESC LIMIT :runs)"
+        " ORDER BY run_id DESC, evaluated_on, split"
+    )
+    for row in sql(engine, query, runs=runs):
+        scored = row["split"] is not None
+        table.add_row(
+            f"{row['run_id']}\n{row['status']}",
+            f"{row['backbone']}\n{row['trained_on']}"
+            + ("" if row["kind"] == "trained" else f" ({row['kind']})"),
+            f"{row['evaluated_on']} {row['split']}\n{row['decisions'] or 0:,} cells"
+            if scored
+            else "",
+            _with_interval(row, "accuracy", "all absent", "all_absent_accuracy") if scored else "",
+            _with_interval(row, "map", "prior", "prior_map") if scored else "",
+        )
+    console.print(table)
+
+
+def _table(*headers: str) -> Table:
+    """A table that has room in a terminal of 80 columns."""
+    return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def _with_interval(row: RowMapping, name: str, baseline: str, of_baseline: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return f"{_number(row[name])}\n{interval}\n{baseline} {_number(row[of_baseline])}"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

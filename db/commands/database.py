@@ -1,0 +1,116 @@
+"""The commands `db`: a store upgraded, checked, backed up, restored, and copied to another kind of database."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from coconut_attr.settings import settings, sqlalchemy_form
+from db.admin import backup as backups
+from db.admin.copy import copy_database, count_rows
+from db.admin.integrity import database_problems, row_counts
+from db.engine import connect, display_url
+from db.schema import head_revision, open_database, open_for_reading
+
+db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Delete the images, labels and runs that are there.")
+]
+
+
+@db_commands.command()
+def upgrade() -> None:
+    """Bring the store's schema to this version."""
+    open_database(settings().sqlalchemy_url).dispose()
+    typer.echo("the store has this version's schema")
+
+
+@db_commands.command()
+def check() -> None:
+    """Check the store's schema and the database's integrity, and count its rows; exit code 1 if anything is wrong."""
+    engine = connect(settings().sqlalchemy_url, read_only=True)
+    console = Console()
+    console.print(f"store: {display_url(engine)}", soft_wrap=True, highlight=False)
+    problems = database_problems(engine)
+    for problem in problems:
+        console.print(f"wrong: {problem}", soft_wrap=True, highlight=False, markup=False)
+    if problems:
+        raise typer.Exit(1)
+    table = Table("table", "rows")
+    with engine.connect() as connection:
+        for name, rows in row_counts(connection).items():
+            table.add_row(name, f"{rows:,}")
+    console.print(table)
+    console.print(f"schema {head_revision()}; integrity: nothing wrong", highlight=False)
+
+
+@db_commands.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="A file that is not there yet.", show_default=False)],
+) -> None:
+    """Write the whole store to one file, as it is at one moment; others may go on writing.
+
+    Photos, masks and checkpoints are files of the data folder, and not in it.
+    """
+    engine = connect(settings().sqlalchemy_url, read_only=True)
+    with _bar("backing up") as reach:
+        backups.back_up(engine, file, reach)
+    typer.echo(f"{display_url(engine)} is in {file}")
+
+
+@db_commands.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `db backup` wrote.", show_default=False)],
+    replace: Replace = False,
+) -> None:
+    """Bring a backup back; whatever goes wrong meanwhile, the store is as it was."""
+    engine = connect(settings().sqlalchemy_url)
+    with _bar("restoring") as reach:
+        backups.restore(engine, file, replace=replace, advance=reach)
+    open_database(settings().sqlalchemy_url).dispose()  # of an older backup: its schema is upgraded
+    typer.echo(f"{file} is in {display_url(engine)}")
+
+
+@db_commands.command()
+def copy(
+    to: Annotated[
+        str,
+        typer.Option(
+            help="The other store, e.g. postgresql://user@host/coconut_attr; its password may stand in PGPASSWORD or "
+            "~/.pgpass.",
+            show_default=False,
+        ),
+    ],
+    replace: Replace = False,
+) -> None:
+    """Copy the whole store to another database, from SQLite to PostgreSQL or back, and compare every row."""
+    source, target = open_for_reading(settings().sqlalchemy_url), open_database(sqlalchemy_form(to))
+    done = 0
+    with _bar("copying and comparing") as reach:
+        total = 2 * count_rows(source)
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            reach(done, total)
+
+        copied = copy_database(source, target, replace=replace, advance=advance)
+    table = Table("table", "rows", "SHA-256 of the rows, equal in both")
+    for name, result in copied.items():
+        table.add_row(name, f"{result.rows:,}", result.sha256[:16])
+    Console().print(table)
+    typer.echo(f"to work with it: COCONUT_ATTR_DATABASE_URL={display_url(target)}")
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, where somebody looks; what it gives is told how much is done, and of how much."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,25 @@
+"""TODO."""
+
+from typing import Any
+
+from sqlalchemy import Engine
+
+from db.bulk import clock, upsert
+from db.models import Progress
+from db.sql import Rows, persistent, sql
+
+
+def list_progress(engine: Engine) -> Rows:
+    """The table `progress`, what was heard of last first."""
+    return sql(engine, "SELECT * FROM progress ORDER BY updated_at DESC")
+
+
+@persistent
+def record_progress(engine: Engine, **columns: Any) -> None:
+    """Store how far a piece of work has come.
+
+    Args:
+        columns: those of `progress` but `updated_at`.
+    """
+    with engine.begin() as connection:
+        upsert(connection, Progress, [{**columns, "updated_at": clock(connection)}])

@@ -1,0 +1,28 @@
+"""The commands `mirror export` and `mirror serve`: an offline mirror made from the store and its data folder."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import Engine
+
+from coconut_attr.annotations.records import ImageInfo
+from coconut_attr.export.mirror import MirrorImage
+from coconut_attr.settings import settings
+from db.labels import images_at_hand
+
+
+def mirror_images(engine: Engine, image_ids: list[int]) -> Iterator[MirrorImage]:
+    """The downloaded images among these, in their order, read shard by shard."""
+    size, data_dir = settings().shard_size, settings().data_dir
+    for start in range(0, len(image_ids), size):
+        for item in images_at_hand(engine, image_ids[start : start + size]):
+            row = item.image
+            if row["state"] == "done":
+                names = ("coco_id", "file_name", "width", "height", "url", "licence")
+                yield MirrorImage(
+                    info=ImageInfo(**{name: row[name] for name in names}),
+                    photo=data_dir / row["path"],
+                    sha256=row["sha256"],
+                    mask=data_dir / row["mask_path"] if row["mask_path"] else None,
+                    annotation_file=row["annotation_file"] or "",
+                    segments=item.infos,
+                )

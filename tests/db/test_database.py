@@ -1,0 +1,520 @@
+"""The store on real SQLite files and a real PostgreSQL: migrations, writes that may be repeated, views."""
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from traceback import format_exception
+
+import pytest
+from alembic import command
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import DatabaseError
+
+from db import annotations, browse, counts, downloads, reference, runs
+from db.adhoc import QueryError, ask
+from db.counts import refresh_counts
+from db.engine import LOG_BYTES, DatabaseUnavailable, connect
+from db.labels import images_to_label, labelled_images, record_labels
+from db.models import now
+from db.runs import newest_run
+from db.schema import (  # fmt: skip
+    alembic_config,
+    current_revision,
+    downgrade,
+    head_revision,
+    open_database,
+    open_for_reading,
+    upgrade,
+)
+from db.sql import Rows, sql
+
+VIEWS = {
+    "label", "evidence", "dataset_coverage", "dataset_summary", "attribute_accuracy", "epoch_curve", "run_summary",
+    "dataset_coverage_by_source", "attribute_cooccurrence",
+}  # fmt: skip
+
+
+def image(coco_id: int, **changes) -> dict:
+    return {
+        "dataset": "d", "coco_id": coco_id, "file_name": f"{coco_id}.jpg", "url": f"http://h/{coco_id}.jpg",
+        "licence": "", "width": 4, "height": 3, "split": "train", **changes,
+    }  # fmt: skip
+
+
+def segment(coco_id: int, segment_id: int) -> dict:
+    return {
+        "coco_id": coco_id,
+        "segment_id": segment_id,
+        "category_id": 1,
+        "iscrowd": False,
+        "annotated_area": 6,
+    }
+
+
+def fill(store: Engine) -> None:
+    """One dataset of two images, two attributes."""
+    reference.sync_reference(
+        store,
+        datasets=[
+            {
+                "name": "d",
+                "title": "D",
+                "is_coconut": True,
+                "licence": "",
+                "expected_images": 2,
+                "expected_segments": 1,
+            }
+        ],
+        attributes=[
+            {"id": k, "name": name, "group_name": "g", "ours": False}
+            for k, name in enumerate(("red", "blue"))
+        ],
+        categories=[{"id": 1, "name": "person", "isthing": True}],
+    )
+    images = [image(7, mask_path="m7.png"), image(8, mask_path="m8.png")]
+    annotations.add_panoptic(
+        store, "d", images, [segment(7, 300), segment(8, 301)], file="f", origin="here", rows_done=2
+    )
+    annotations.add_captions(
+        store, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}]
+    )
+
+
+def rows(store: Engine, table: str) -> list[dict]:
+    return sorted((dict(row) for row in sql(store, f"SELECT * FROM {table}")), key=str)
+
+
+def test_migrations_go_up_and_down_and_match_the_models(store: Engine) -> None:
+    assert current_revision(store) == head_revision()
+    assert set(inspect(store).get_view_names()) == VIEWS
+    command.check(alembic_config(store))
+    fill(store)
+    downgrade(store, "base")
+    assert inspect(store).get_table_names() == ["alembic_version"]
+    upgrade(store)
+    assert set(inspect(store).get_view_names()) == VIEWS
+
+
+def test_the_reported_run_is_stored_as_it_was_reported(store: Engine) -> None:
+    curve = sql(store, "SELECT * FROM epoch_curve WHERE kind = 'reported' ORDER BY epoch")
+    assert [row["epoch"] for row in curve] == list(range(1, 11))
+    assert (curve[0]["loss"], curve[9]["loss"]) == (0.7049, 0.6939)
+    assert (curve[0]["accuracy"], curve[7]["accuracy"], curve[9]["accuracy"]) == (
+        0.2941,
+        0.4529,
+        0.4294,
+    )
+    for row in curve:  # every accuracy is a multiple of 1/170
+        assert row["decisions"] == 170
+        assert row["accuracy"] == pytest.approx(round(row["accuracy"] * 170) / 170, abs=5e-5)
+
+
+def test_several_processes_may_migrate_an_empty_store_at_once(store_url: str) -> None:
+    program = f"from db.schema import open_database; open_database({store_url!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert len(sql(connect(store_url), "SELECT * FROM run")) == 1
+
+
+def test_writes_may_be_repeated(store: Engine) -> None:
+    fill(store)
+    before = {name: rows(store, name) for name in ("image", "segment", "caption", "dataset")}
+    fill(store)
+    assert {name: rows(store, name) for name in before} == before
+    assert [
+        (row["rows_done"], row["complete"])
+        for row in annotations.annotation_files(store, "d").values()
+    ] == [(2, False)]
+    annotations.finish_file(store, "d", "f", 3)
+    assert not annotations.annotation_files(store, "d")["f"]["complete"], (
+        "its third row is not here"
+    )
+    annotations.finish_file(store, "d", "f", 2)
+    assert annotations.annotation_files(store, "d")["f"]["complete"]
+
+
+def outcome(image_id: int, **changes) -> dict:
+    return {
+        "image_id": image_id, "state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None,
+        "path": f"p{image_id}", "sha256": "s", "bytes": 10, **changes,
+    }  # fmt: skip
+
+
+def labels(image_id: int, state: str) -> list[dict]:
+    row = {"image_id": image_id, "confidence": 0.9, "conflict": False}
+    return [
+        {**row, "attribute_id": 0, "state": state},
+        {**row, "attribute_id": 1, "state": "unknown"},
+    ]
+
+
+def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
+    fill(store)
+    first, second, _third = (row["id"] for row in rows(store, "image"))
+    failure = {
+        "state": "failed",
+        "path": "",
+        "sha256": "",
+        "bytes": 0,
+        "error_class": "HTTP 503",
+        "error": "x",
+    }
+    downloads.record_downloads(store, [outcome(first), outcome(second, **failure)])
+    assert rows(store, "dataset_summary")[0]["failed"] == 1
+
+    assert images_to_label(store, "d", "1") == [first]
+    proof = {
+        "image_id": first, "attribute_id": 0, "source": "caption", "state": "present", "confidence": 0.9,
+        "detail": "why", "segment_id": None, "caption_id": None,
+    }  # fmt: skip
+    measured = {"image_id": first, "segment_id": 300, "area": 5, "bbox_x": 0, "bbox_y": 0, "bbox_width": 1,
+                "bbox_height": 5, "mean_l": 1.0, "mean_a": 2.0, "mean_b": 3.0, "color": "red", "rle": "x"}  # fmt: skip
+    changes = [
+        record_labels(store, "1", {first: labels(first, state)}, [proof], [measured])
+        for state in ("absent", "present", "present")
+    ]
+    assert changes == [1, 1, 0]  # what has not changed is left alone
+    assert [row["area"] for row in rows(store, "segment") if row["segment_id"] == 300] == [5]
+    assert images_to_label(store, "d", "1") == []
+    assert images_to_label(store, "d", "2") == [first]
+    assert {(row["coco_id"], row["attribute"]): row["state"] for row in rows(store, "label")} == {
+        (7, "red"): "present",
+        (7, "blue"): "unknown",
+    }
+    assert rows(store, "evidence")[0]["detail"] == "why"
+    coverage = {
+        row["attribute"]: (row["present"], row["unknown"], row["coverage"])
+        for row in rows(store, "dataset_coverage")
+    }
+    assert coverage == {"red": (1, 0, 1.0), "blue": (0, 1, 0.0)}
+    (found,) = labelled_images(store, "d", "train")
+    assert (found.id, found.path, found.states) == (first, f"p{first}", [1, -1])
+
+    (by_source,) = rows(store, "dataset_coverage_by_source")
+    assert (by_source["attribute"], by_source["source"], by_source["present"], by_source["coverage"]) == (
+        "red", "caption", 1, 1.0,
+    )  # fmt: skip
+    assert rows(store, "attribute_cooccurrence") == []  # of the other attribute nothing is known
+    known = [
+        {**row, "state": "absent"} if row["attribute_id"] else row
+        for row in labels(first, "present")
+    ]
+    record_labels(store, "1", {first: known}, [proof], [])
+    (pair,) = rows(store, "attribute_cooccurrence")
+    assert (pair["attribute"], pair["other"], pair["both_present"], pair["n"]) == (
+        "red",
+        "blue",
+        0,
+        1,
+    )
+
+    annotations.add_captions(store, "d", [], [{"coco_id": 7, "caption_id": 70, "text": "new"}])
+    assert images_to_label(store, "d", "1") == [first]  # a new caption makes labels out of date
+
+
+def test_a_stage_replaces_its_own_findings_and_no_others(store: Engine) -> None:
+    fill(store)
+    first, second = (
+        {"image_id": 1, "kind": "k", "detail": "a"},
+        {"image_id": 2, "kind": "k", "detail": "b"},
+    )
+    annotations.record_findings(store, "d", "extract", [1, 2], [first, second])
+    annotations.record_findings(store, "d", "check", [1], [first])
+    annotations.record_findings(store, "d", "extract", [1], [])
+    assert {(row["stage"], row["image_id"]) for row in rows(store, "finding")} == {
+        ("check", 1),
+        ("extract", 2),
+    }
+    annotations.record_findings(store, "d", "extract", [1], [first])
+    whole = {"image_id": None, "kind": "w", "detail": "c"}
+    for _ in range(2):
+        annotations.record_findings(store, "d", "check", None, [whole])
+    assert [tuple(row.values()) for row in annotations.findings(store, "d")] == [
+        ("extract", "k", 2, 2, "image 7: a"), ("check", "k", 1, 1, "image 7: a"), ("check", "w", 1, 0, "c"),
+    ]  # fmt: skip
+    assert [row["kind"] for row in annotations.findings(store, "d", ["extract"])] == ["k"]
+
+
+def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
+    fill(store)
+    run_id = runs.start(
+        store,
+        dataset="d",
+        backbone="b",
+        total_parameters=2,
+        trainable_parameters=1,
+        config={"epochs": 2},
+        environment={},
+    )
+    assert newest_run(store, "d") is None
+    epoch = {"epoch": 1, "loss": 0.5, "val_loss": 0.6, "accuracy": 0.7, "map": None, "decisions": 9,
+             "learning_rate": 0.1, "images_per_second": 3.0, "seconds": 1.0}  # fmt: skip
+    runs.record_epoch(store, run_id, epoch)
+    runs.record_epoch(store, run_id, {**epoch, "loss": 0.4})
+    runs.finish(store, run_id, "finished")
+    assert newest_run(store, "d")["config"] == {"epochs": 2}
+    score = {"low": 0.1, "high": 0.9, "n": 4, "images": 2}
+    attribute = {"attribute_id": 0, "n": 4, "positives": 1, "accuracy": 0.5, "precision": None}
+    for _ in range(2):
+        runs.record_evaluation(
+            store, run_id, "d", "test",
+            overall=[{"name": "map", "value": 0.5, **score}, {"name": "accuracy", "value": 0.6, **score}],
+            attributes=[attribute],
+            predictions=[{"image_id": 1, "attribute_id": 0, "probability": 0.3}],
+        )  # fmt: skip
+    (summary,) = sql(store, "SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
+    assert (summary["map"], summary["accuracy"], summary["decisions"]) == (0.5, 0.6, 4)
+    (accuracy,) = rows(store, "attribute_accuracy")
+    assert (accuracy["attribute"], accuracy["accuracy"], accuracy["precision"]) == (
+        "red",
+        0.5,
+        None,
+    )
+    curve = sql(store, "SELECT loss FROM epoch_curve WHERE run_id = :run", run=run_id)
+    assert [row["loss"] for row in curve] == [0.4]
+
+
+def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
+    new = {"dataset": "d", "backbone": "b", "total_parameters": 2, "trainable_parameters": 1, "config": {},
+           "environment": {}, "process": "its process"}  # fmt: skip
+    long_ago = now() - 2 * runs.SILENCE
+    ids = [runs.start(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, now())]
+    killed, before_heartbeats, alive, _new = ids
+    runs.update(store, killed, heartbeat_at=long_ago)
+    runs.update(store, before_heartbeats, heartbeat_at=None)
+    assert not runs.beat(store, alive, "another process")
+    assert runs.beat(store, alive, "its process")
+    assert sorted(runs.end_silent(store)) == [killed, before_heartbeats]
+    assert runs.end_silent(store) == []
+    found = [runs.get_run(store, key) for key in ids]
+    assert [row["status"] for row in found] == ["failed", "failed", "running", "running"]
+    assert (
+        found[0]["note"]
+        == f"its process ended without a word; go on with: coconut-attr train --resume {killed}"
+    )
+    assert found[0]["finished_at"] == found[0]["heartbeat_at"]
+
+
+def test_one_process_has_a_run(store: Engine) -> None:
+    run = runs.start(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
+                           environment={}, process="first", flow_run_id="a flow run")  # fmt: skip
+
+    def take(process: str) -> bool:
+        return runs.take(store, run, process)
+
+    assert not take("another"), "its process lives"
+    assert take("first"), "it asks again, as its answer was lost"
+    runs.update(store, run, heartbeat_at=now() - 2 * runs.HEARD)
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(take, names := ["a", "b", "c", "d"]))
+    (winner,) = (name for name, mine in zip(names, taken, strict=True) if mine)
+    assert not runs.beat(store, run, "first")
+    assert not runs.finish(store, run, "failed", "its connection is back", "first")
+    row = runs.get_run(store, run)
+    assert (row["status"], row["process"], row["flow_run_id"]) == ("running", winner, "a flow run")
+    runs.update(store, run, heartbeat_at=now() - 2 * runs.SILENCE)
+    assert runs.end_silent(store) == [run]
+    assert runs.beat(store, run, winner), "it was only asleep"
+    row = runs.get_run(store, run)
+    assert (row["status"], row["finished_at"], row["note"]) == ("running", None, None)
+    assert runs.finish(store, run, "finished", process=winner)
+    assert not take("another"), "it is finished"
+
+
+def test_a_reading_connection_cannot_write(store: Engine, store_url: str) -> None:
+    reader = open_for_reading(store_url)
+    with pytest.raises(DatabaseError, match="read.?only"), reader.begin() as connection:
+        connection.execute(text("DELETE FROM run"))
+    assert rows(reader, "run")
+
+
+def test_a_reader_is_not_blocked_by_a_writer(store: Engine, store_url: str) -> None:
+    reader = open_for_reading(store_url)
+    with store.begin() as connection:
+        connection.execute(text("UPDATE run SET note = 'x'"))
+        assert rows(reader, "run")[0]["note"] != "x"
+
+
+def test_sqlite_gives_back_the_disk_that_its_log_took_while_a_reader_did_not_pause(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    writer, log = open_database(url), tmp_path / "store.db-wal"
+    with writer.begin() as connection:
+        connection.execute(text("CREATE TABLE more (content BLOB)"))
+
+    def write(times: int) -> int:
+        for _ in range(times):
+            with writer.begin() as connection:
+                connection.execute(text(f"INSERT INTO more VALUES (zeroblob({LOG_BYTES // 4}))"))
+        return log.stat().st_size
+
+    with open_for_reading(url).connect() as reader:
+        reader.execute(text("SELECT COUNT(*) FROM image"))
+        assert write(6) > LOG_BYTES
+    write(1)
+    assert write(1) == LOG_BYTES
+    writer.dispose()
+
+
+def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="there is no database at .*; run: make run"):
+        open_for_reading(f"sqlite:///{tmp_path / 'none.db'}")
+    sqlite3.connect(tmp_path / "empty.db").execute("CREATE TABLE x (y)").connection.close()
+    with pytest.raises(DatabaseUnavailable, match="is empty; run: make run"):
+        open_for_reading(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(DatabaseUnavailable, match="is not a database URL"):
+        connect("nonsense")
+    with pytest.raises(
+        DatabaseUnavailable,
+        match=r"mysql:// is no store of this program; give sqlite:///FILE or postgresql",
+    ):
+        connect("mysql://user@host/x")
+    with pytest.raises(DatabaseUnavailable, match="cannot open postgresql"):
+        open_database("postgresql+psycopg://user:secret@127.0.0.1:9/x")
+    newer = tmp_path / "newer.db"
+    open_database(f"sqlite:///{newer}").dispose()
+    with sqlite3.connect(newer) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(DatabaseUnavailable, match="newer than this program"):
+        open_database(f"sqlite:///{newer}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:secret@127.0.0.1:9/x",
+        "postgresql+psycopg://user:secret@127.0.0.1:port/x",
+        "postgresql+psycopg:/user:secret@127.0.0.1/x",
+        "postgresql+psycopg://user@127.0.0.1:9/x?password=secret",
+        "postgresql+psycopg://user:secret@127.0.0.1:9/x?password=secret",
+        "postgresql+psycopg://user:p@secret@127.0.0.1:9/x",
+    ],
+)
+def test_a_password_is_not_shown(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        open_database(url)
+    assert "secret" not in "".join(format_exception(caught.value))
+
+
+def test_a_password_among_the_parameters_of_a_url_is_used() -> None:
+    url = connect("postgresql+psycopg://user@127.0.0.1:9/x?password=a%40b&connect_timeout=5").url
+    assert (url.password, dict(url.query)) == ("a@b", {"connect_timeout": "5"})
+
+
+def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_prediction(
+    store: Engine,
+) -> None:
+    fill(store)
+    ids = sorted(annotations.image_ids(store, "d"))
+    downloads.record_downloads(store, [outcome(key) for key in ids])
+    states = {
+        ids[0]: ("present", "present"),
+        ids[1]: ("present", "absent"),
+        ids[2]: ("absent", "unknown"),
+    }
+    rows_of = {
+        key: [{"image_id": key, "attribute_id": k, "state": state, "confidence": 1.0, "conflict": k == 1}
+              for k, state in enumerate(pair)]
+        for key, pair in states.items()
+    }  # fmt: skip
+    proof = {
+        "segment_id": None,
+        "caption_id": None,
+        "confidence": 0.9,
+        "detail": "x",
+        "state": "present",
+    }
+    evidence = [
+        {"image_id": ids[0], "attribute_id": k, "source": "caption", **proof} for k in (0, 1)
+    ]
+    record_labels(store, "r", rows_of, evidence, [])
+    refresh_counts(store, "d")
+    refresh_counts(store, "d")
+    (summary,) = [row for row in counts.dataset_summaries(store) if row["dataset"] == "d"]
+    (view,) = [row for row in rows(store, "dataset_summary") if row["dataset"] == "d"]
+    assert {name: summary[name] for name in view} == view
+    assert summary["known"] == 5
+
+    def counted(source: str) -> dict:
+        found = [row for row in counts.coverage(store, "d") if row["source"] == source]
+        return {row["attribute"]: (row["present"], row["absent"]) for row in found}
+
+    for table, source in (
+        ("dataset_coverage", "combined"),
+        ("dataset_coverage_by_source", "caption"),
+    ):
+        assert counted(source) == {
+            row["attribute"]: (row["present"], row["absent"]) for row in rows(store, table)
+        }
+    together = [
+        {k: v for k, v in row.items() if k != "dataset"}
+        for row in rows(store, "attribute_cooccurrence")
+    ]
+    assert sorted((dict(row) for row in counts.cooccurrence(store, "d")), key=str) == together
+
+    run = runs.start(store, dataset="d", backbone="b", total_parameters=1, trainable_parameters=1, config={},
+                           environment={})  # fmt: skip
+    chances = {ids[0]: (0.9, 0.2), ids[1]: (0.4, 0.8), ids[2]: (0.7, 0.7)}
+    runs.record_evaluation(store, run, "d", "train", [], [], [
+        {"image_id": key, "attribute_id": k, "probability": pair[k]} for key, pair in chances.items() for k in (0, 1)
+    ])  # fmt: skip
+
+    def of(found: Rows) -> list[int]:
+        return [ids.index(row["id"]) for row in found]
+
+    assert of(browse.images_by_label(store, "d", "train", {0: "present", 1: "absent"}, 9)) == [1]
+    assert of(browse.images_by_label(store, "d", None, {}, 2, start=1)) == [1, 2]
+    for kind, expected in (
+        ("present", [0, 2]),
+        ("absent", [1]),
+        ("false present", [2]),
+        ("false absent", [1]),
+    ):
+        assert (
+            of(browse.images_by_prediction(store, run, "d", "train", 0, kind, 0.5, 9)) == expected
+        )
+    assert of(browse.images_with_all(store, run, "d", "train", [0, 1], 2)) == [2, 1]
+    assert of(browse.images_near(store, run, "d", "train", [0.4, 0.8], 1)) == [1]
+    cells = browse.scored_cells(store, run, "d", "train", 1)
+    assert sorted((row["present"], row["probability"]) for row in cells) == [(0, 0.8), (1, 0.2)]
+    seen = [
+        (row["attribute"], row["state"], row["probability"])
+        for row in browse.cells_of(store, ids[2], run)
+    ]
+    assert seen == [("red", "absent", 0.7), ("blue", "unknown", 0.7)]
+
+
+def test_the_query_box_answers_one_query_and_writes_nothing(store_url: str) -> None:
+    store = open_database(store_url)
+    fill(store)
+    before = rows(store, "attribute")
+    reader = open_for_reading(store_url)
+    answer = ask(reader, "SELECT name, '%' AS sign FROM attribute ORDER BY id; ", rows=1)
+    assert (answer.columns, answer.rows, answer.truncated) == (
+        ["name", "sign"],
+        [("red", "%")],
+        True,
+    )
+    for query in (
+        "DELETE FROM attribute",
+        "SELECT 1) AS q; DELETE FROM attribute; SELECT * FROM (SELECT 1",
+        "SELECT 1; DROP TABLE attribute",
+        "WITH gone AS (DELETE FROM attribute RETURNING *) SELECT * FROM gone",
+        "COMMIT",
+        "SELECT set_config('transaction_read_only', 'off', false)",
+        "SELECT nothing FROM attribute",
+    ):
+        with pytest.raises(QueryError):
+            ask(reader, query)
+    endless = (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
+    )
+    with pytest.raises(QueryError, match="stopped after 0 seconds"):
+        ask(reader, endless, seconds=0.2)
+    assert rows(store, "attribute") == before
+    assert ask(reader, "SELECT 1 AS one").rows == [(1,)]  # no limit stays with the connection
+    store.dispose()
+    reader.dispose()

@@ -1,0 +1,593 @@
+"""Faults of real processes while they work: nothing that was stored is lost, no label and no metric is doubled.
+
+Each test reports how many faults it made and how many rows were lost and doubled; pytest's summary adds them up.
+"""
+
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import requests
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Pending, State
+from sqlalchemy import Engine
+
+from coconut_attr.model.checkpoint import epoch_of
+from coconut_attr.settings import Settings, settings, sqlalchemy_form
+from db.engine import DatabaseUnavailable
+from db.runs import end_silent
+from db.schema import open_for_reading
+from db.sql import DatabaseError, sql
+from flows.automations import see_to_forgotten
+from flows.database import engine
+from flows.deployments import POOLS, register
+from flows.download import download
+from flows.extract import extract
+from flows.local import HOST, ROOT, healthy
+from tests.conftest import forget_settings
+from tests.db.test_download_claims import WORKER, stocked
+from tests.support.cluster import Cluster
+from tests.support.proxy import proxy
+from tests.support.s3 import s3_server
+from tests.support.team import contents, team, wait_until
+from tests.support.tiny_mirror import write_mirror
+from tests.support.web_server import serve
+from tests.test_cli import free_port
+
+Report = Callable[..., None]
+EXTRACT = "from flows.extract import extract; extract('val5k')"
+LABELLED = "SELECT COUNT(*) AS n FROM image WHERE rule_version IS NOT NULL"
+SCORED = "SELECT run_id, COUNT(*) AS n FROM prediction GROUP BY run_id"
+TEST_IMAGES = "SELECT COUNT(*) AS n FROM image WHERE split = 'test'"
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mirror(tmp_path_factory.mktemp("faults") / "mirror", images=60, annotated=40)
+
+
+@pytest.fixture
+def undisturbed(
+    mirror: Path, prefect_server: None, configure, tmp_path: Path
+) -> Counter[tuple[Any, ...]]:
+    """What a store holds when nothing goes wrong."""
+    configure(mirror=mirror, data_dir=tmp_path / "undisturbed")
+    download("val5k")
+    extract("val5k")
+    found = contents(engine())
+    configure(data_dir=tmp_path / "data")
+    return found
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Report:
+    """Holds a store against an undisturbed one, for pytest's summary and as an assertion."""
+
+    def held(
+        injected: int, found: Counter[tuple[Any, ...]], expected: Counter[tuple[Any, ...]]
+    ) -> None:
+        lost, doubled = expected - found, found - expected
+        record_property("faults", (injected, lost.total(), doubled.total()))
+        assert (lost, doubled) == (Counter(), Counter())
+
+    return held
+
+
+def number(engine: Engine, query: str) -> int:
+    """A count; 0 while the database cannot say."""
+    try:
+        return sql(engine, query)[0]["n"]
+    except DatabaseError:
+        return 0
+
+
+def readable(url: str) -> Engine | None:
+    """A store, once there is one."""
+    try:
+        return open_for_reading(sqlalchemy_form(url))
+    except DatabaseUnavailable:
+        return None
+
+
+@pytest.mark.waits
+def test_a_run_survives_the_death_of_every_process(
+    mirror: Path, tmp_path: Path, undisturbed, report: Report
+) -> None:
+    """SIGKILL, in turn, of the process that downloads; of the worker with all that it started, while it trains, whose
+    run a worker with another data folder and another copy of the program gets, as another machine's would; of
+    PostgreSQL, Prefect's server and the dashboard, which come back."""
+    epochs = 40
+    done = "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2"
+    with (
+        serve(mirror) as site,
+        s3_server() as s3,
+        team(tmp_path, s3.place | s3.writer, mirror=site.url, image_store=s3.bucket("team"), download_threads=4,
+             shard_size=20) as t,
+    ):  # fmt: skip
+        site.delay = 0.3
+        t.start_worker("gpu")
+        run = t.run("train/val5k", backbone="efficientnet_lite0", epochs=epochs)
+        engine = wait_until(lambda: readable(t.url), "the store")
+        wait_until(lambda: number(engine, "SELECT COUNT(*) AS n FROM download") > 20, "downloads")
+        t.kill_flow_run("worker-gpu")
+        site.delay = 0
+
+        wait_until(lambda: number(engine, done) >= 3, "3 epochs")
+        t.kill("worker-gpu")
+        killed_at = number(engine, done)
+        assert killed_at < epochs / 2, "it was killed in the middle"
+        shutil.move(tmp_path / "data", tmp_path / "the dead machine's")
+        another = tmp_path / "another"  # where that machine has the program, and beside it its data
+        for package in ("coconut_attr", "db", "flows"):
+            shutil.copytree(ROOT / package, another / package)
+        t.start_worker("gpu", "another", COCONUT_ATTR_DATA_DIR="data", PYTHONPATH=str(another))
+        queued = t.run(
+            "train/val5k", backbone="efficientnet_lite0", epochs=1
+        )  # the pool has one place
+        port = str(free_port())
+        dashboard = (
+            "streamlit",
+            "run",
+            "dashboard/app.py",
+            "--server.address",
+            HOST,
+            "--server.port",
+            port,
+        )
+        for attempt in range(2):
+            t.start("dashboard", *dashboard, "--server.headless", "true")
+            wait_until(lambda: healthy(f"http://{HOST}:{port}/_stcore/health"), "the dashboard")
+            if not attempt:
+                t.kill("dashboard")
+
+        wait_until(lambda: number(engine, done) > killed_at, "another worker's epochs", 400)
+        t.cluster.crash()
+        time.sleep(2)
+        t.cluster.start()
+        reached = wait_until(lambda: number(engine, done), "the database is back")
+        wait_until(lambda: number(engine, done) > reached + 1, "epochs after PostgreSQL's crash")
+        t.kill("server")
+        reached = number(engine, done)
+        wait_until(lambda: number(engine, done) > reached + 1, "epochs without Prefect's server")
+        t.start_server()
+        assert t.finished(run) == "COMPLETED"
+        assert t.finished(queued) == "COMPLETED"
+        nights = {
+            "deployments": {"name": {"any_": ["nightly"]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        }
+        assert requests.post(f"{t.api}/flow_runs/count", json=nights, timeout=30).json() > 0
+
+        assert (another / "data" / "runs" / "2").is_dir() and not (tmp_path / "data").exists()
+        assert not [name for name in s3.objects("team") if "state" in name]
+        report(5, contents(engine), undisturbed)
+        runs = sql(
+            engine, "SELECT id, flow_run_id, status FROM run WHERE kind = 'trained' ORDER BY id"
+        )
+        mine, other = sorted(
+            (tuple(row.values()) for row in runs), key=lambda row: row[1] != str(run)
+        )
+        assert (mine, other[1:]) == ((2, str(run), "finished"), (str(queued), "finished"))
+        curve = [
+            row["epoch"]
+            for row in sql(engine, "SELECT epoch FROM epoch_metric WHERE run_id = 2 ORDER BY epoch")
+        ]
+        assert curve == list(range(1, epochs + 1))
+        scored = {row["run_id"]: row["n"] for row in sql(engine, SCORED)}
+        assert scored == dict.fromkeys((2, other[0]), 34 * number(engine, TEST_IMAGES))
+
+
+def process(settings: Settings, *code: str, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """A process that runs some code with these settings, on the tests' Prefect server."""
+    values = {
+        name: value for name, value in settings.model_dump(exclude_none=True).items() if value != ""
+    }
+    env = {f"COCONUT_ATTR_{name.upper()}": str(value) for name, value in values.items()}
+    return subprocess.Popen(
+        [*wrapper, sys.executable, "-c", "\n".join(code)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env={**os.environ, **env, "PREFECT_API_URL": PREFECT_API_URL.value()},
+    )  # fmt: skip
+
+
+def ended(*processes: subprocess.Popen[str]) -> None:
+    """Wait for processes, which must end well."""
+    for p in processes:
+        output, _ = p.communicate(timeout=240)
+        assert p.returncode == 0, output
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_extraction_killed_in_the_middle_of_writing(
+    database: str, mirror: Path, undisturbed, configure, tmp_path: Path, report: Report, request
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    settings = configure(mirror=mirror, database_url=url, shard_size=2)
+    download("val5k")
+    for share in (4, 16, 30):
+        victim = process(settings, EXTRACT)
+        wait_until(lambda: number(engine(), LABELLED) >= share, "labels", pause=0.005)  # noqa: B023
+        victim.kill()
+        victim.communicate()
+        assert number(engine(), LABELLED) < 60, "it was killed in the middle"
+    extract("val5k")
+    report(3, contents(engine()), undisturbed)
+
+
+def test_two_trainings_at_once_on_an_empty_store(
+    mirror: Path, undisturbed, configure, tmp_path: Path, report: Report, postgres_url: str
+) -> None:
+    settings = configure(
+        mirror=mirror, database_url=postgres_url, data_dir=tmp_path / "two", shard_size=10
+    )
+    code = "from flows.train import train; train('val5k', backbone='efficientnet_lite0', epochs=2)"
+    ended(process(settings, code), process(settings, code))
+    report(1, contents(engine()), undisturbed)
+    epochs = sql(
+        engine(),
+        "SELECT run_id, epoch FROM epoch_curve WHERE kind = 'trained' ORDER BY run_id, epoch",
+    )
+    assert [tuple(row.values()) for row in epochs] == [(2, 1), (2, 2), (3, 1), (3, 2)]
+    assert (
+        number(
+            engine(), "SELECT COUNT(*) AS n FROM run WHERE status = 'finished' AND kind = 'trained'"
+        )
+        == 2
+    )
+    assert number(engine(), "SELECT COUNT(*) AS n FROM prediction") == 2 * 34 * number(
+        engine(), TEST_IMAGES
+    )
+
+
+def test_a_process_that_froze_leaves_its_run_to_the_one_that_took_it(
+    mirror: Path, undisturbed, configure, report: Report, postgres_url: str
+) -> None:
+    """Prefect takes it for dead and has another process go on with the flow run, whose state is then that one's."""
+    settings = configure(mirror=mirror, database_url=postgres_url)
+    epochs = "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2"
+    register()
+
+    def started(flow_run: UUID) -> subprocess.Popen[str]:
+        """As a worker starts it, less patient."""
+        return process(
+            settings, "import runpy, sys", "from datetime import timedelta", "from db import runs",
+            "runs.HEARD, runs.HEARTBEAT_SECONDS = timedelta(seconds=3), 0.5",
+            f"sys.argv[1:] = ['{flow_run}']", "runpy.run_module('prefect.engine', run_name='__main__')",
+        )  # fmt: skip
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("train/val5k").id
+        parameters = {"backbone": "efficientnet_lite0", "epochs": 12}
+        flow_run = client.create_flow_run_from_deployment(
+            deployment, parameters=parameters, state=Pending()
+        ).id
+        frozen = started(flow_run)
+        wait_until(lambda: number(engine(), epochs) >= 2, "2 epochs")
+        frozen.send_signal(signal.SIGSTOP)
+        while number(
+            engine(),
+            "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE state = 'idle in transaction'",
+        ):
+            frozen.send_signal(signal.SIGCONT)  # it would hold a lock
+            time.sleep(0.02)
+            frozen.send_signal(signal.SIGSTOP)
+        reached = number(engine(), epochs)
+        for state in (StateType.CRASHED, StateType.SCHEDULED, StateType.PENDING):
+            client.set_flow_run_state(flow_run, State(type=state))
+        other = started(flow_run)
+        wait_until(lambda: number(engine(), epochs) > reached, "another process's epochs")
+        frozen.send_signal(signal.SIGCONT)
+        output, _ = frozen.communicate(timeout=120)
+        assert (frozen.returncode, "another process has taken it" in output) == (0, True), output
+        assert client.read_flow_run(flow_run).state_type is StateType.RUNNING
+        ended(other)
+        assert client.read_flow_run(flow_run).state_type is StateType.COMPLETED
+    report(1, contents(engine()), undisturbed)
+    (run,) = sql(engine(), "SELECT * FROM run WHERE kind = 'trained'")
+    assert (run["status"], run["note"], run["flow_run_id"]) == ("finished", None, str(flow_run))
+    assert epoch_of((settings.data_dir / run["checkpoint"]).read_bytes()) == run["best_epoch"], (
+        "of the one that has it"
+    )
+    curve = [
+        row["epoch"]
+        for row in sql(engine(), "SELECT epoch FROM epoch_metric WHERE run_id = 2 ORDER BY epoch")
+    ]
+    assert curve == list(range(1, 13))
+
+
+def test_connections_that_drop(
+    mirror: Path, undisturbed, configure, tmp_path: Path, report: Report
+) -> None:
+    cluster = Cluster(tmp_path / "postgres", free_port())
+    cluster.start()
+    with proxy(cluster.port) as line, serve(mirror) as site:
+        site.delay = 0.05
+        settings = configure(
+            mirror=site.url, database_url=f"postgresql://tests@{HOST}:{line.port}/postgres", shard_size=2,
+            download_threads=2,
+        )  # fmt: skip
+        engine()
+        engine().dispose()
+        cluster.stop()  # the worker begins while it is away
+        worker = process(
+            settings, "from flows.download import download; download('val5k')", EXTRACT
+        )
+        wait_until(lambda: line.refused > 1, "attempts to connect")
+        cluster.start()
+        wait_until(lambda: number(engine(), "SELECT COUNT(*) AS n FROM download"), "downloads")
+        engine().dispose()
+        cuts = 0
+        while worker.poll() is None and cuts < 40:
+            cuts += line.cut()
+            time.sleep(0.25)
+        ended(worker)
+        report(cuts, contents(engine()), undisturbed)
+        engine().dispose()
+    cluster.stop()
+
+
+def test_clocks_that_differ_by_hours(
+    mirror: Path, tmp_path: Path, configure, postgres_url: str, report: Report
+) -> None:
+    if not shutil.which("faketime"):
+        pytest.skip("faketime is not installed: the test of clocks that differ is skipped")
+    engine = stocked(postgres_url, mirror)
+    with serve(mirror) as site:
+        site.delay = 0.02
+        settings = configure(
+            mirror=site.url, database_url=postgres_url, download_threads=2, shard_size=5, lease=20
+        )
+        expected = Counter(range(1, 61))
+        ended(
+            *(
+                process(settings, WORKER, wrapper=("faketime", "-f", skew))
+                for skew in ("-3h", "+0h", "+5h")
+            )
+        )
+        assert site.requests.total() == 60, "no image was fetched twice"
+        found = Counter(
+            row["image_id"]
+            for row in sql(engine, "SELECT image_id FROM download WHERE state = 'done'")
+        )
+    begin = """
+from coconut_attr.settings import settings
+from db.engine import connect
+from db.runs import start
+start(connect(settings().sqlalchemy_url), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+          config={}, environment={})
+"""
+    ended(process(settings, begin, wrapper=("faketime", "-f", "-3h")))
+    assert end_silent(engine) == [], (
+        "a run that has just begun is alive, whatever its machine's clock says"
+    )
+    report(3, found, expected)
+
+
+def test_a_database_that_is_locked(
+    mirror: Path, undisturbed, configure, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(mirror=mirror, shard_size=2)
+    download("val5k")
+    with closing(sqlite3.connect(engine().url.database or "", isolation_level=None)) as other:
+        worker = process(settings(), EXTRACT)
+        wait_until(lambda: number(engine(), LABELLED), "labels", pause=0.01)
+        for _ in range(3):  # for less than the busy timeout
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(0.5)
+            other.execute("ROLLBACK")
+        ended(worker)
+        monkeypatch.setattr("db.engine.BUSY_MS", 200)
+        forget_settings()
+        with engine().begin() as connection:
+            connection.exec_driver_sql("UPDATE image SET rule_version = NULL WHERE id > 20")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseError, match="database is locked"):
+            extract("val5k")
+        other.execute("ROLLBACK")
+    extract("val5k")
+    report(4, contents(engine()), undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own, of 150 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=150m,mode=755", "tmpfs", str(folder)]
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip(
+            "no small disk can be made here (mount needs root): the tests of a full disk are skipped"
+        )
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """A file that leaves so many bytes of a disk free."""
+    ballast = disk / "ballast"
+    status = os.statvfs(disk)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - leave)
+    return ballast
+
+
+@pytest.mark.parametrize("what", ["images", "sqlite", "postgresql"])
+def test_a_disk_that_is_full_for_a_while(
+    what: str,
+    small_disk: Path,
+    mirror: Path,
+    undisturbed,
+    configure,
+    report: Report,
+    caplog,
+    request,
+) -> None:
+    """An image that cannot be written is told as failed; a shard whose rows cannot be is tried again."""
+    if what == "postgresql":
+        cluster = Cluster(small_disk / "postgres", free_port())
+        request.addfinalizer(cluster.stop)
+        cluster.start("-c max_wal_size=32MB", "-c min_wal_size=32MB")
+        configure(mirror=mirror, database_url=cluster.url("postgres"))
+    elif what == "sqlite":
+        configure(mirror=mirror, database_url=f"sqlite:///{small_disk / 'store.db'}")
+    else:
+        (small_disk / "images").mkdir()
+        settings = configure(mirror=mirror)
+        settings.data_dir.mkdir()
+        (settings.data_dir / "images.cocodataset.org").symlink_to(small_disk / "images")
+    request.addfinalizer(engine().dispose)
+    ballast = fill(small_disk, leave=100_000)
+    freed = threading.Timer(3, ballast.unlink)
+    freed.start()
+    found = download("val5k")
+    freed.join()
+    if what == "images":
+        assert found["failed"] > 0
+        (failure,) = sql(
+            engine(), "SELECT DISTINCT error_class FROM download WHERE state = 'failed'"
+        )
+        assert failure["error_class"] == "disk"
+        assert download("val5k")["downloaded"] == 60
+    else:
+        assert found["downloaded"] == 60
+        assert re.search("No space left on device|database or disk is full", caplog.text), (
+            "the disk was full"
+        )
+    extract("val5k")
+    report(1, contents(engine()), undisturbed)
+
+
+def test_parameters_that_no_flow_takes(prefect_server: None, configure, mirror: Path) -> None:
+    configure(mirror=mirror)
+    register()
+    api = PREFECT_API_URL.value()
+
+    def made() -> int:
+        of_dataset = {"deployments": {"name": {"any_": ["val5k"]}}}
+        return requests.post(f"{api}/flow_runs/count", json=of_dataset, timeout=30).json()
+
+    before = made()
+    wrong = {
+        "train/val5k": [{"epochs": 0}, {"epochs": "many"}, {"dataset": "coco"}, {"backbone": "'; DROP TABLE run; --"},
+                        {"learning_rate": -1}, {"nothing": 1}, {"seed": [1]}, {"seed": -1}],
+        "download/val5k": [{"limit": "x"}, {"limit": 0}, {"dataset": 5}, {"dataset": "coco"}, {"verify": "perhaps"}],
+        "extract/val5k": [{"dataset": "coco"}],
+        "evaluate/val5k": [{"split": "all"}, {"run_id": "1; DELETE FROM run"}],
+    }  # fmt: skip
+    for name, cases in wrong.items():
+        deployment = requests.get(f"{api}/deployments/name/{name}", timeout=30).json()
+        address = f"{api}/deployments/{deployment['id']}/create_flow_run"
+        for parameters in cases:
+            answer = requests.post(address, json={"parameters": parameters}, timeout=30)
+            assert answer.status_code in {409, 422}, (name, parameters, answer.text)
+    assert made() == before
+
+
+def test_registering_again_keeps_the_limits_of_pools_and_watches_runs_that_are_said_to_go_on(
+    prefect_server,
+) -> None:
+    """As after a stop of the server, which forgets what it waits for."""
+    register()
+    api = PREFECT_API_URL.value()
+    pool = f"{api}/work_pools/gpu"
+    assert requests.get(pool, timeout=30).json()["concurrency_limit"] == POOLS["gpu"] == 1
+    requests.patch(pool, json={"concurrency_limit": 3}, timeout=30).raise_for_status()
+    deployment = requests.get(f"{api}/deployments/name/train/sample", timeout=30).json()
+    address = f"{api}/deployments/{deployment['id']}/create_flow_run"
+    run = requests.post(address, json={"state": {"type": "RUNNING"}}, timeout=30).json()
+    automations = requests.post(f"{api}/automations/filter", json={}, timeout=30).json()
+    assert len(automations) == 3
+    register()
+    assert requests.get(pool, timeout=30).json()["concurrency_limit"] == 3
+    requests.patch(pool, json={"concurrency_limit": 1}, timeout=30).raise_for_status()
+    assert requests.post(f"{api}/automations/filter", json={}, timeout=30).json() == automations
+    wanted = {
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{run['id']}"]},
+    }
+
+    def heartbeats() -> list[dict[str, Any]]:
+        return requests.post(f"{api}/events/filter", json={"filter": wanted}, timeout=30).json()[
+            "events"
+        ]
+
+    (event,) = wait_until(heartbeats, "the expectation of a heartbeat", 30)
+    assert "prefect.tag.coconut-attr" in {
+        related["prefect.resource.id"] for related in event["related"]
+    }
+    requests.delete(f"{api}/flow_runs/{run['id']}", timeout=30).raise_for_status()
+
+
+def test_a_flow_run_that_was_taken_and_never_began_is_queued_again(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a worker's machine loses its power while the flow is imported."""
+    with monkeypatch.context() as context, get_client(sync_client=True) as client:
+        context.setattr("flows.automations.BEGUN", timedelta(seconds=10))
+        register()
+        deployment = client.read_deployment_by_name("train/sample")
+        assert deployment.job_variables["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+        run = client.create_flow_run_from_deployment(deployment.id, state=Pending()).id
+        wait_until(
+            lambda: client.read_flow_run(run).state_type is StateType.SCHEDULED,
+            "its place in the queue",
+            60,
+        )
+        client.delete_flow_run(run)
+    register()
+
+
+def test_dead_runs_that_a_server_forgot_are_queued_when_they_are_seen_to(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("train/sample").id
+
+        def run(*states: StateType) -> UUID:
+            made = client.create_flow_run_from_deployment(deployment, state=Pending()).id
+            for state in states:
+                assert (
+                    client.set_flow_run_state(made, State(type=state)).status
+                    is SetStateStatus.ACCEPT
+                )
+            return made
+
+        once = (StateType.RUNNING, StateType.CRASHED)
+        again = (StateType.SCHEDULED, StateType.PENDING, *once)
+        runs = [run(*once), run(), run(StateType.CRASHED), run(*once, *again, *again)]
+        try:
+            early, late = (
+                (StateType.CRASHED, StateType.PENDING),
+                (StateType.SCHEDULED, StateType.SCHEDULED),
+            )
+            for expected in (early, late):
+                if expected is late:
+                    monkeypatch.setattr("flows.automations.OVERDUE", timedelta(0))
+                    monkeypatch.setattr("flows.automations.BEGUN", timedelta(0))
+                see_to_forgotten(client)
+                # The third had not begun, and the fourth has died three times.
+                found = [client.read_flow_run(name).state_type for name in runs]
+                assert found == [*expected, StateType.CRASHED, StateType.CRASHED]
+        finally:
+            for name in runs:
+                client.delete_flow_run(name)

@@ -1,0 +1,468 @@
+"""The flows, run as Prefect runs them, on a tiny mirror and on real COCO images."""
+
+from dataclasses import replace
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from threading import Timer
+from types import SimpleNamespace
+
+import pytest
+import torch
+from prefect import flow
+from sqlalchemy import Engine
+
+from coconut_attr.annotations.files import annotation_files
+from coconut_attr.datasets import get_dataset
+from coconut_attr.errors import UserError
+from coconut_attr.settings import settings
+from coconut_attr.training.job import Job, Watcher, run_job
+from db import annotations, counts, runs
+from db import sql as database
+from db.models import now
+from db.progress import list_progress
+from db.runs import get_run
+from db.work.check import check_report
+from flows.database import engine
+from flows.download import download
+from flows.evaluate import evaluate
+from flows.extract import extract
+from flows.pipeline import pipeline
+from flows.summary import scores
+from flows.train import train
+from flows.upkeep import upkeep
+from tests.support import tiny_mirror as tiny
+from tests.support.team import wait_until
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def sql(query: str, **parameters: object) -> list[dict]:
+    return [dict(row) for row in database.sql(engine(), query, **parameters)]
+
+
+def summary(dataset: str = "val5k") -> dict:
+    return sql("SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[0]
+
+
+def read_so_far() -> list[tuple[int, bool]]:
+    return [
+        (row["rows_done"], row["complete"])
+        for row in annotations.annotation_files(engine(), "val5k").values()
+    ]
+
+
+def test_an_interrupted_download_goes_on_and_a_limit_is_lifted(
+    tiny_mirror: Path, configure
+) -> None:
+    configure(mirror=tiny_mirror)
+    assert download("val5k", limit=7) == {"images": 7, "downloaded": 7, "failed": 0}
+    assert summary()["captions"] == 7
+    assert read_so_far() == [(7, False)]
+    assert download("val5k") == {"images": 24, "downloaded": 24, "failed": 0}
+    assert read_so_far() == [(16, True)]
+    found = summary()
+    assert (found["with_mask"], found["segments"], found["captions"]) == (16, 16 + 8, 24)
+    assert extract("val5k") == 24
+    assert extract("val5k") == 0
+    found, kept = (
+        summary(),
+        next(row for row in counts.dataset_summaries(engine()) if row["dataset"] == "val5k"),
+    )
+    assert {name: kept[name] for name in found} == found
+    progress = {row["what"]: (row["state"], row["done"]) for row in list_progress(engine())}
+    assert progress == {"val5k images": ("finished", 17), "val5k labels": ("finished", 0)}
+
+
+def test_failed_images_are_named_and_can_be_retried(tiny_mirror: Path, configure) -> None:
+    configure(mirror=tiny_mirror)
+    photo = tiny_mirror / "images.cocodataset.org/val2017/000000000003.jpg"
+    content = photo.read_bytes()
+    photo.unlink()
+    assert download("val5k") == {"images": 24, "downloaded": 23, "failed": 1}
+    (failure,) = sql("SELECT * FROM download WHERE state = 'failed'")
+    assert failure["error_class"] == "not in mirror"
+    photo.write_bytes(content)
+    assert (
+        download("val5k")["failed"] == 1
+    )  # a mirror that lacks it will lack it: not tried again unless told to
+    assert download("val5k", retry_failed=True) == {"images": 24, "downloaded": 24, "failed": 0}
+
+
+def test_verify_notices_a_damaged_file(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror)
+    download("val5k")
+    photo = settings.data_dir / "images.cocodataset.org/val2017/000000000006.jpg"
+    whole = photo.read_bytes()
+    photo.write_bytes(bytes(len(whole)))
+    assert download("val5k", verify=True)["downloaded"] == 24
+    assert photo.read_bytes() == whole
+    with pytest.raises(UserError, match="exclude each other"):
+        download("val5k", verify=True, retry_failed=True)
+
+
+def test_a_data_folder_without_any_photo_is_asked_about(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror, database_url=f"sqlite:///{tiny_mirror / 'store.db'}")
+    download("val5k")
+    photos = settings.data_dir / "images.cocodataset.org"
+    photos.rename(settings.data_dir / "not mounted")
+    with pytest.raises(UserError, match="none of the 24 photos of val5k .* not mounted"):
+        download("val5k")
+    assert summary()["downloaded"] == 24
+    assert download("val5k", verify=True)["downloaded"] == 24
+    assert len(list(photos.rglob("*.jpg"))) == 24
+
+
+def test_downloads_that_read_one_annotation_file_store_each_row_once(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins when the first has read 5 rows, and overtakes it."""
+    configure(mirror=tiny_mirror)
+    listed = annotation_files
+
+    def overtaken(*arguments):
+        (file,) = listed(*arguments)
+
+        def read(skip: int):
+            (batch,) = file.read(skip)
+            yield batch[:5]
+            monkeypatch.setattr("flows.download.annotation_files", listed)
+            assert download("val5k", limit=9)["images"] == 9
+            yield batch[5:7]
+            assert download("val5k")["downloaded"] == 24
+            assert extract("val5k") == 24
+            yield batch[7:]
+
+        return [replace(file, read=read)]
+
+    monkeypatch.setattr("flows.download.annotation_files", overtaken)
+    assert download("val5k")["downloaded"] == 24
+    assert read_so_far() == [(16, True)]
+    assert extract("val5k") == 0, "no label was reset"
+    assert sql("SELECT * FROM finding WHERE stage = 'annotations'") == []
+    found = summary()
+    assert (found["with_mask"], found["segments"]) == (16, 16 + 8)
+
+
+def test_a_download_does_not_go_on_with_a_file_that_another_begins_anew(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(mirror=tiny_mirror)
+    (file,) = annotation_files(get_dataset("val5k"), settings())
+
+    def read(skip: int):
+        (batch,) = file.read(skip)
+        yield batch[:5]
+        annotations.forget_file(engine(), "val5k", file.name)
+        yield batch[5:]
+
+    monkeypatch.setattr("flows.download.annotation_files", lambda *_: [replace(file, read=read)])
+    with pytest.raises(UserError, match="has been begun anew by another download"):
+        download("val5k")
+    assert read_so_far() == []
+
+
+def test_complete_annotations_do_without_their_host(tiny_mirror: Path, configure) -> None:
+    settings = configure(mirror=tiny_mirror)
+    download("val5k")
+    (tiny_mirror / "huggingface.co").rename(tiny_mirror / "gone")
+    assert download("val5k")["downloaded"] == 24
+    (settings.data_dir / "coconut_attr.db").unlink()
+    configure(mirror=tiny_mirror)
+    with pytest.raises(UserError, match=r"no data/\*.parquet"):
+        download("val5k")
+
+
+def test_bad_photos_masks_and_captions_stop_nothing_and_are_told(
+    tiny_mirror: Path, configure
+) -> None:
+    texts = {
+        1: "a dog " * 200_000,
+        2: "",
+        3: "\N{DOG FACE} \ud800 \0",
+        4: "Ein Mann auf einem roten Motorrad",
+        5: None,
+    }
+    tiny.write_captions(tiny_mirror, {n: texts.get(n, tiny.caption(n)) for n in range(1, 25)})
+    rows = [tiny.annotation(n) for n in range(1, 17)]
+    rows[7]["segments_info"]["segments_info"][0]["category_id"] = 999  # of image 8
+    tiny.write_shard(tiny_mirror, "train-00000-of-00001.parquet", rows)
+    settings = configure(mirror=tiny_mirror)
+    download("val5k")
+    photo = settings.data_dir / "images.cocodataset.org/val2017/000000000006.jpg"
+    mask = settings.data_dir / "annotations/val5k/panoptic/000000000007.png"
+    whole, photo_bytes = mask.read_bytes(), photo.read_bytes()
+    mask.write_bytes(b"damaged")
+    photo.write_bytes(photo_bytes[:-100])
+    assert extract("val5k") == 23
+    assert sql("SELECT coco_id FROM image WHERE rule_version IS NULL") == [{"coco_id": 6}]
+    query = "SELECT i.coco_id, f.kind FROM finding f JOIN image i ON i.id = f.image_id ORDER BY 1"
+    assert [tuple(row.values()) for row in sql(query)] == [
+        (1, "long caption"), (2, "empty caption"), (3, "empty caption"), (4, "caption not English"),
+        (5, "empty caption"), (6, "image not read"), (7, "mask not read"), (8, "unknown category"),
+    ]  # fmt: skip
+    assert sql("SELECT COUNT(*) AS n FROM caption")[0]["n"] == 24
+    assert len(sql("SELECT text FROM caption WHERE caption_id = 10")[0]["text"]) == 1_199_999
+
+    photo.write_bytes(photo_bytes)
+    mask.write_bytes(whole)
+    rules = settings.data_dir / "rules.toml"
+    rules.write_text(
+        (resources.files("coconut_attr.labels") / "rules.toml")
+        .read_text()
+        .replace("min_english", "min_englsh")
+    )
+    configure(mirror=tiny_mirror, rules_file=rules)
+    with pytest.raises(
+        UserError,
+        match=r"rules.toml: caption.min_english: Field required; caption.min_englsh: Extra",
+    ):
+        extract("val5k")
+    rules.write_text(rules.read_text().replace("min_englsh", "min_english") + "# mended\n")
+    configure(mirror=tiny_mirror, rules_file=rules)
+    assert len(sql("SELECT * FROM image_attribute")) == 23 * 34  # nothing is lost
+    assert extract("val5k") == 24
+    assert {row["kind"] for row in sql("SELECT kind FROM finding")}.isdisjoint(
+        {"image not read", "mask not read"}
+    )
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_main_job_end_to_end(
+    database: str, tiny_mirror: Path, configure, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    settings = configure(mirror=tiny_mirror, database_url=url)
+    run_id = pipeline("val5k", backbone="efficientnet_lite0", epochs=2)
+
+    (run,) = sql("SELECT * FROM run WHERE id = :id", id=run_id)
+    assert run["status"] == "finished"
+    assert (settings.data_dir / run["checkpoint"]).is_file()
+    assert run["rule_version"] and len(run["data_fingerprint"]) == 64
+    assert len(sql("SELECT * FROM epoch_curve WHERE run_id = :id", id=run_id)) == 2
+    assert len(sql("SELECT * FROM attribute_accuracy WHERE run_id = :id", id=run_id)) == 34
+    assert len(sql("SELECT * FROM dataset_coverage")) == 34
+    person = sql(
+        "SELECT state, COUNT(*) AS n FROM label WHERE attribute = 'person' GROUP BY state ORDER BY state"
+    )
+    # 8 of 16 masks show a person; of the 8 images with captions alone, 4 name a man and 4 deny people
+    assert person == [{"state": "absent", "n": 12}, {"state": "present", "n": 12}]
+    (scores,) = sql("SELECT * FROM run_summary WHERE run_id = :id", id=run_id)
+    test = sql("SELECT COUNT(*) AS n FROM image WHERE split = 'test'")[0]["n"]
+    assert scores["images"] == test
+    known = sql("SELECT COUNT(*) AS n FROM label WHERE split = 'test' AND state <> 'unknown'")[0][
+        "n"
+    ]
+    assert scores["decisions"] == known
+    assert len(sql("SELECT * FROM prediction")) == 34 * test
+
+    assert pipeline("val5k", backbone="efficientnet_lite0", epochs=2, reuse=True) == run_id
+    assert evaluate("val5k") == run_id
+    assert len(sql("SELECT * FROM prediction")) == 34 * test
+
+
+def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(mirror=tiny_mirror)
+    download("val5k", limit=5)
+    killed = runs.start(engine(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={}, heartbeat_at=now() - 2 * runs.SILENCE)  # fmt: skip
+    quick = {"backbone": "efficientnet_lite0", "epochs": 1}
+    monkeypatch.setattr("db.runs.HEARTBEAT_SECONDS", 0.1)
+
+    def in_long_epochs(job: Job, device: torch.device, watcher: Watcher) -> None:
+        begun = get_run(engine(), job.run)["heartbeat_at"]
+        wait_until(lambda: get_run(engine(), job.run)["heartbeat_at"] > begun, "a heartbeat", 20)
+        run_job(job, device, watcher)
+
+    with monkeypatch.context() as context:
+        context.setattr("flows.train.run_job", in_long_epochs)
+        first = train("val5k", **quick)
+    assert get_run(engine(), killed)["status"] == "failed"
+    assert summary()["labelled"] == 24
+    assert train("val5k", reuse=True, **quick) == first
+    tiny.write_shard(
+        tiny_mirror, "train-00001-of-00001.parquet", [tiny.annotation(n) for n in (17, 18)]
+    )
+    download("val5k")
+    assert train("val5k", reuse=True, **quick) != first
+
+
+def test_a_run_that_is_going_on_is_not_gone_on_with(configure) -> None:
+    run_id = runs.start(engine(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={})  # fmt: skip
+    state = configure().data_dir / "runs" / str(run_id) / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    with pytest.raises(UserError, match=f"run {run_id} seems to be going on"):
+        train("val5k", resume=run_id)
+    runs.update(engine(), run_id, heartbeat_at=now() - timedelta(seconds=100))
+    with pytest.raises(UserError, match="the images or labels of val5k changed"):
+        train("val5k", resume=run_id)
+
+
+def test_a_flow_run_that_is_begun_again_leaves_its_training_to_a_process_that_lives(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine, where `auto` would come to another backbone."""
+    configure(mirror=tiny_mirror)
+
+    @flow
+    def begun_twice() -> tuple[int, int]:
+        first = train("val5k", backbone="efficientnet_lite0", epochs=1)
+        runs.update(engine(), first, status="running", stamp="heartbeat_at")
+        end = Timer(2, runs.finish, (engine(), first, "finished"))
+        end.start()
+        monkeypatch.setattr("coconut_attr.training.config.choose_backbone", lambda: "resnet50")
+        second = train("val5k", epochs=1, prepare=False)
+        assert not end.is_alive(), "it waited for the run's end"
+        return first, second
+
+    first, second = begun_twice()
+    assert first == second
+    assert sql("SELECT COUNT(*) AS n FROM run WHERE kind = 'trained'") == [{"n": 1}]
+
+
+def test_a_run_that_fails_is_stored_as_failed(tiny_mirror: Path, configure) -> None:
+    configure(mirror=tiny_mirror)
+    with pytest.raises(UserError, match=r"the loss of step \d+ of epoch 1 is nan"):
+        train("val5k", backbone="efficientnet_lite0", epochs=1, learning_rate=1e30)
+    (run,) = sql("SELECT * FROM run WHERE kind = 'trained'")
+    assert run["status"] == "failed"
+    assert "lower the learning rate" in run["note"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: download("coco"), "unknown dataset 'coco'"),
+        (lambda: train("val5k", profile="x"), "unknown profile 'x'"),
+        (lambda: train("val5k", backbone="x"), "unknown backbone 'x'"),
+        (lambda: evaluate("val5k"), "there is no finished run on val5k with a checkpoint"),
+        (lambda: evaluate("val5k", run_id=99), "there is no run 99"),
+    ],
+)
+def test_mistakes_are_told(call, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        call()
+
+
+def test_the_sample_runs_offline_and_says_what_it_is() -> None:
+    from flows.summary import markdown
+
+    run_id = pipeline("sample", backbone="efficientnet_lite0", epochs=1)
+    assert summary("sample")["downloaded"] == 13
+    assert "NOT COCONut RESULTS" in markdown("sample", run_id)
+
+
+def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) -> None:
+    configure(mirror=real_mirror)
+    download("val5k")
+    extract("val5k")
+    found = summary()
+    assert (found["images"], found["with_mask"], found["captions"], found["labelled"]) == (
+        355,
+        82,
+        1776,
+        355,
+    )
+    unproven = """SELECT COUNT(*) AS n FROM label l WHERE state <> 'unknown' AND NOT EXISTS (
+        SELECT 1 FROM evidence e WHERE e.image_id = l.image_id AND e.attribute = l.attribute AND e.state = l.state)"""
+    assert sql(unproven) == [{"n": 0}]
+    areas = sql(
+        "SELECT COUNT(*) AS n, SUM(CASE WHEN area = annotated_area THEN 1 ELSE 0 END) AS equal FROM segment"
+    )[0]
+    assert areas["n"] == areas["equal"] == 873
+
+
+def test_an_interrupted_run_is_gone_on_with_and_scored(
+    tiny_mirror: Path, configure, monkeypatch
+) -> None:
+    settings = configure(mirror=tiny_mirror)
+    options = {"backbone": "efficientnet_lite0", "epochs": 3, "batch_size": 8}
+    state = settings.data_dir / "runs" / "2" / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"of a run of another database, by the same number")
+    record = runs.record_epoch
+
+    def stop_at_3(engine: Engine, run_id: int, epoch: dict) -> None:
+        if epoch["epoch"] == 3:
+            raise OSError("no space left on device")
+        record(engine, run_id, epoch)
+
+    monkeypatch.setattr("flows.training_run.runs.record_epoch", stop_at_3)
+    with pytest.raises(OSError, match="no space"):
+        train("val5k", **options)
+    (broken,) = sql("SELECT * FROM run WHERE status = 'failed'")
+    assert "no space left" in broken["note"]
+    monkeypatch.setattr("flows.training_run.runs.record_epoch", record)
+    assert train("val5k", resume=broken["id"]) == broken["id"]
+    curve = sql(
+        "SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=broken["id"]
+    )
+    assert [row["epoch"] for row in curve] == [1, 2, 3]
+    assert sql("SELECT status FROM run WHERE id = :run", run=broken["id"]) == [
+        {"status": "finished"}
+    ]
+    scores = {
+        row["name"]
+        for row in sql("SELECT name FROM run_metric WHERE run_id = :run", run=broken["id"])
+    }
+    assert {
+        "map",
+        "probe_map",
+        "map_over_probe",
+        "ece",
+        "map_micro",
+        "retrieval chance recall@1",
+    } <= scores
+    assert not (settings.data_dir / "runs" / str(broken["id"]) / "state.pt").exists()
+    whole = train("val5k", prepare=False, **options)
+    again = sql(
+        "SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=whole
+    )
+    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in curve], rel=1e-4)
+    with pytest.raises(UserError, match="it is finished"):
+        train("val5k", resume=whole)
+    with monkeypatch.context() as context:
+        context.setattr(
+            "flows.train.flow_run", SimpleNamespace(run_count=2, root_flow_run_id="begun again")
+        )
+        assert train("val5k", resume=whole) == whole, (
+            "the process of a flow run that resumes it died while it scored"
+        )
+    for run_id, why in ((whole, "it is finished"), (999, "there is no such run")):
+        with pytest.raises(UserError, match=why):
+            train("val5k", resume=run_id)
+
+
+def test_a_gain_that_is_not_defined_is_left_out_of_the_summary() -> None:
+    run_id = runs.start(engine(), dataset="sample", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={})  # fmt: skip
+    score = {"low": None, "high": None, "n": 4, "images": 1, "value": None}
+    names = ("map", "accuracy", "prior_map", "probe_map", "map_over_probe")
+    runs.record_evaluation(
+        engine(), run_id, "sample", "test", [{"name": name, **score} for name in names], [], []
+    )
+    assert [line[:2] for line in scores(run_id)] == [("mAP", "–"), ("accuracy", "–")]
+
+
+def test_upkeep_tries_failed_images_again_checks_all_and_ends_dead_runs(
+    tiny_mirror: Path, configure
+) -> None:
+    configure(mirror=tiny_mirror)
+    photo = tiny_mirror / "images.cocodataset.org/val2017/000000000003.jpg"
+    content = photo.read_bytes()
+    photo.unlink()
+    assert upkeep() == {}  # nothing is there, and nothing is fetched that nobody asked for
+    assert download("val5k")["failed"] == 1
+    killed = runs.start(engine(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
+                              config={}, environment={}, heartbeat_at=now() - 2 * runs.SILENCE)  # fmt: skip
+    photo.write_bytes(content)
+    found = upkeep()
+    assert summary()["downloaded"] == 24
+    assert found == {"val5k": sum(row["findings"] for row in check_report(engine(), "val5k"))}
+    assert get_run(engine(), killed)["status"] == "failed"
+    (tiny_mirror / "images.cocodataset.org").rename(tiny_mirror / "gone")
+    assert upkeep() == found  # a host that is away costs the images nothing
