@@ -19,17 +19,12 @@ from coconut_attr.settings import SETTLED
 from db.engine import DatabaseUnavailable
 from db.schema import open_for_reading
 from db.sql import sql
+from tests.support.ports import free_port
 from tests.support.tiny_mirror import jpeg, write_mirror
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "coconut-attr"
 PREFECT = [sys.executable, "-m", "prefect"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from db.engine import DatabaseUnavailable
 from db.schema import open_database
 from flows.local import ROOT, Stack, wait_for
 from tests.support.cluster import Cluster, program
-from tests.test_cli import free_port
+from tests.support.ports import free_port
 
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]

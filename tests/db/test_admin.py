@@ -26,7 +26,7 @@ from db.models import Base, Category, Dataset, now
 from db.runs import get_run
 from db.schema import downgrade, head_revision, open_database
 from db.sql import sql
-from tests.db.test_database import fill, labels, outcome
+from tests.support.rows import fill, labels, outcome
 
 
 def fill_all(store: Engine) -> None:

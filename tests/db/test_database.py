@@ -12,7 +12,7 @@ from alembic import command
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
-from db import annotations, browse, counts, downloads, reference, runs
+from db import annotations, browse, counts, downloads, runs
 from db.adhoc import QueryError, ask
 from db.counts import refresh_counts
 from db.engine import LOG_BYTES, DatabaseUnavailable, connect
@@ -29,57 +29,12 @@ from db.schema import (  # fmt: skip
     upgrade,
 )
 from db.sql import Rows, sql
+from tests.support.rows import fill, labels, outcome
 
 VIEWS = {
     "label", "evidence", "dataset_coverage", "dataset_summary", "attribute_accuracy", "epoch_curve", "run_summary",
     "dataset_coverage_by_source", "attribute_cooccurrence",
 }  # fmt: skip
-
-
-def image(coco_id: int, **changes) -> dict:
-    return {
-        "dataset": "d", "coco_id": coco_id, "file_name": f"{coco_id}.jpg", "url": f"http://h/{coco_id}.jpg",
-        "licence": "", "width": 4, "height": 3, "split": "train", **changes,
-    }  # fmt: skip
-
-
-def segment(coco_id: int, segment_id: int) -> dict:
-    return {
-        "coco_id": coco_id,
-        "segment_id": segment_id,
-        "category_id": 1,
-        "iscrowd": False,
-        "annotated_area": 6,
-    }
-
-
-def fill(store: Engine) -> None:
-    """One dataset of two images, two attributes."""
-    reference.sync_reference(
-        store,
-        datasets=[
-            {
-                "name": "d",
-                "title": "D",
-                "is_coconut": True,
-                "licence": "",
-                "expected_images": 2,
-                "expected_segments": 1,
-            }
-        ],
-        attributes=[
-            {"id": k, "name": name, "group_name": "g", "ours": False}
-            for k, name in enumerate(("red", "blue"))
-        ],
-        categories=[{"id": 1, "name": "person", "isthing": True}],
-    )
-    images = [image(7, mask_path="m7.png"), image(8, mask_path="m8.png")]
-    annotations.add_panoptic(
-        store, "d", images, [segment(7, 300), segment(8, 301)], file="f", origin="here", rows_done=2
-    )
-    annotations.add_captions(
-        store, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}]
-    )
 
 
 def rows(store: Engine, table: str) -> list[dict]:
@@ -133,21 +88,6 @@ def test_writes_may_be_repeated(store: Engine) -> None:
     )
     annotations.finish_file(store, "d", "f", 2)
     assert annotations.annotation_files(store, "d")["f"]["complete"]
-
-
-def outcome(image_id: int, **changes) -> dict:
-    return {
-        "image_id": image_id, "state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None,
-        "path": f"p{image_id}", "sha256": "s", "bytes": 10, **changes,
-    }  # fmt: skip
-
-
-def labels(image_id: int, state: str) -> list[dict]:
-    row = {"image_id": image_id, "confidence": 0.9, "conflict": False}
-    return [
-        {**row, "attribute_id": 0, "state": state},
-        {**row, "attribute_id": 1, "state": "unknown"},
-    ]
 
 
 def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:

@@ -23,8 +23,8 @@ from db.labels import record_labels
 from db.work import export as work
 from flows import extract as extract_flow
 from flows.database import engine
-from tests.db.test_database import image, outcome
 from tests.support import tiny_mirror as tiny
+from tests.support.rows import image, outcome
 
 UNKNOWN = 34 * [None]
 

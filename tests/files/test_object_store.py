@@ -37,12 +37,12 @@ from flows.local import ROOT
 from flows.samples import load_samples
 from flows.train import train
 from tests.dashboard.test_dashboard import PAGES, assert_no_error, serving, visit
-from tests.db.test_download_claims import FOLDER, VAL5K, WORKER, fetch, finished, stocked
 from tests.support.browser import chromium
+from tests.support.downloads import FOLDER, VAL5K, WORKER, fetch, finished, stocked
+from tests.support.ports import free_port
 from tests.support.s3 import PREFIX, S3, s3_server
 from tests.support.tiny_mirror import jpeg, write_mirror
 from tests.support.web_server import serve
-from tests.test_cli import free_port
 
 MASKS = "annotations/val5k/panoptic"
 

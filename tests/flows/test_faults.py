@@ -42,14 +42,14 @@ from flows.download import download
 from flows.extract import extract
 from flows.local import HOST, ROOT, healthy
 from tests.conftest import forget_settings
-from tests.db.test_download_claims import WORKER, stocked
 from tests.support.cluster import Cluster
+from tests.support.downloads import WORKER, stocked
+from tests.support.ports import free_port
 from tests.support.proxy import proxy
 from tests.support.s3 import s3_server
 from tests.support.team import contents, team, wait_until
 from tests.support.tiny_mirror import write_mirror
 from tests.support.web_server import serve
-from tests.test_cli import free_port
 
 Report = Callable[..., None]
 EXTRACT = "from flows.extract import extract; extract('val5k')"

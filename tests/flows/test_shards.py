@@ -22,7 +22,7 @@ from flows.database import engine
 from flows.download import download
 from flows.extract import extract, label_images
 from flows.shards import DaskError
-from tests.test_cli import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import boto3
 
-from tests.test_cli import free_port
+from tests.support.ports import free_port
 
 PREFIX = "team/images"
 READ_ONLY = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from db.sql import sql
 from flows.local import ROOT, Stack, healthy, wait_for
 from tests.support.cluster import Cluster
-from tests.test_cli import free_port
+from tests.support.ports import free_port
 
 #: What the pipeline makes of a dataset, by keys that mean the same in every store.
 CONTENTS = {

@@ -1,0 +1,66 @@
+"""Rows of a small database: one dataset, two images, two attributes."""
+
+from sqlalchemy import Engine
+
+from db import annotations, reference
+
+
+def image(coco_id: int, **changes) -> dict:
+    return {
+        "dataset": "d", "coco_id": coco_id, "file_name": f"{coco_id}.jpg", "url": f"http://h/{coco_id}.jpg",
+        "licence": "", "width": 4, "height": 3, "split": "train", **changes,
+    }  # fmt: skip
+
+
+def segment(coco_id: int, segment_id: int) -> dict:
+    return {
+        "coco_id": coco_id,
+        "segment_id": segment_id,
+        "category_id": 1,
+        "iscrowd": False,
+        "annotated_area": 6,
+    }
+
+
+def fill(store: Engine) -> None:
+    """One dataset of two images, two attributes."""
+    reference.sync_reference(
+        store,
+        datasets=[
+            {
+                "name": "d",
+                "title": "D",
+                "is_coconut": True,
+                "licence": "",
+                "expected_images": 2,
+                "expected_segments": 1,
+            }
+        ],
+        attributes=[
+            {"id": k, "name": name, "group_name": "g", "ours": False}
+            for k, name in enumerate(("red", "blue"))
+        ],
+        categories=[{"id": 1, "name": "person", "isthing": True}],
+    )
+    images = [image(7, mask_path="m7.png"), image(8, mask_path="m8.png")]
+    annotations.add_panoptic(
+        store, "d", images, [segment(7, 300), segment(8, 301)], file="f", origin="here", rows_done=2
+    )
+    annotations.add_captions(
+        store, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}]
+    )
+
+
+def outcome(image_id: int, **changes) -> dict:
+    return {
+        "image_id": image_id, "state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None,
+        "path": f"p{image_id}", "sha256": "s", "bytes": 10, **changes,
+    }  # fmt: skip
+
+
+def labels(image_id: int, state: str) -> list[dict]:
+    row = {"image_id": image_id, "confidence": 0.9, "conflict": False}
+    return [
+        {**row, "attribute_id": 0, "state": state},
+        {**row, "attribute_id": 1, "state": "unknown"},
+    ]
