@@ -75,7 +75,7 @@ def masks_with_photos() -> list[Item]:
         Wanted(k, a.image.url, a.image.width, a.image.height) for k, a in enumerate(annotations)
     ]
     return [
-        Item(annotations[outcome.key], np.asarray(decode(settings().data_dir / outcome.path)))
+        Item(annotations[outcome.image_id], np.asarray(decode(settings().data_dir / outcome.path)))
         for outcome in download(wanted, entry, settings())
         if outcome.path
     ]

@@ -17,7 +17,7 @@ def _absolute_folder_or_url(place: str) -> str:
         return str(Path(place).absolute()) if place else ""
     if "@" in urlsplit(place).netloc:
         raise ValueError(
-            "a user name or password in it would be stored with all that is read there: leave it out"
+            "a user name or password in it would be recorded as the data's origin: leave it out"
         )
     return place
 
@@ -29,14 +29,14 @@ def _absolute_sqlite(url: str) -> str:
     return f"{driver}{mark}{Path(path).absolute()}"
 
 
-#: In the environment of processes that are given all settings: they read no .env, which may be another one.
+#: Set for child processes that get all settings by environment: another folder's .env must not count.
 SETTLED = "COCONUT_ATTR_SETTLED"
 Absolute = Annotated[Path, AfterValidator(Path.absolute)]
 AbsoluteOrNone = Annotated[Absolute | None, BeforeValidator(lambda path: path or None)]
 
 
 class Settings(BaseSettings):
-    """Settings; field NAME is read from the environment variable COCONUT_ATTR_NAME. Paths are absolute."""
+    """The settings: field NAME is read from the variable COCONUT_ATTR_NAME. Paths are absolute."""
 
     model_config = SettingsConfigDict(
         env_prefix="COCONUT_ATTR_",
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         Path("data"), description="Folder of images, masks, checkpoints and SQLite files"
     )
     database_url: Annotated[str, AfterValidator(_absolute_sqlite)] = Field(
-        "", description="SQLAlchemy URL of the store; empty: SQLite in the data folder"
+        "", description="SQLAlchemy URL of the database; empty: SQLite in the data folder"
     )
     image_store: str = Field(
         "",
@@ -79,14 +79,12 @@ class Settings(BaseSettings):
     read_timeout: float = Field(
         30, gt=0, description="Seconds to wait between two bytes of an answer"
     )
-    body_timeout: float = Field(
-        120, gt=0, description="Seconds that the body of an image may take in all"
-    )
+    body_timeout: float = Field(120, gt=0, description="Seconds that the body of an image may take")
     lease: float = Field(
         300, gt=0, description="Seconds after which a dead worker's images are given to others"
     )
     retries: int = Field(
-        5, ge=0, description="Further attempts at an image after a passing failure"
+        5, ge=0, description="Further attempts at an image after a transient failure"
     )
     dask: str = Field(
         "",
@@ -98,14 +96,14 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        """Database URL to connect to."""
+        """Return the database URL to connect to."""
         return sqlalchemy_form(
             self.database_url or f"sqlite:///{self.data_dir / 'coconut_attr.db'}"
         )
 
 
 def sqlalchemy_form(url: str) -> str:
-    """A database URL as SQLAlchemy takes it: a plain ``postgresql://`` is read by psycopg 3."""
+    """Return a database URL in SQLAlchemy's form: a plain ``postgresql://`` selects psycopg 3."""
     for plain in ("postgresql://", "postgres://"):
         if url.startswith(plain):
             return "postgresql+psycopg://" + url.removeprefix(plain)
@@ -114,11 +112,11 @@ def sqlalchemy_form(url: str) -> str:
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once.
+    """Return the settings of this process, read once.
 
     Raises:
         pydantic.ValidationError: a variable has a value of the wrong kind.
-        UserError: the file .env is no text.
+        UserError: the file .env is not UTF-8 text.
     """
     try:
         return Settings(_env_file=None) if SETTLED in os.environ else Settings()

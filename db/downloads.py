@@ -1,7 +1,7 @@
-"""Downloads that several workers share: images are claimed in the store, fetched, and recorded there.
+"""Downloads shared by several workers: images are claimed in the database, fetched, and recorded.
 
-A claim is a lease: a worker that dies gives its images back when the lease has run out, or, on the same machine, when
-the next worker starts.
+A claim is a lease: the images of a dead worker are free again when the lease has run out, or, on
+the same machine, when the next worker starts.
 """
 
 import os
@@ -14,13 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from sqlalchemy import Engine, Select, delete, func, or_, select, text, update
 
 from coconut_attr.datasets import Dataset
 from coconut_attr.download.download import download
-from coconut_attr.download.queue import Outcome, Wanted
+from coconut_attr.download.queue import Mode, Outcome, Wanted
 from coconut_attr.errors import UserError
 from coconut_attr.files.atomic import clear_leftovers, sync_folders
 from coconut_attr.files.object_store import object_store
@@ -31,21 +31,17 @@ from db.models import Download, DownloadClaim, Image, now
 from db.periodic import every
 from db.sql import Rows, persistent, sql
 
-#: new: never tried, or failed for a cause that may pass; failed: all that failed; verify: all that are there.
-Mode = Literal["new", "failed", "verify"]
 FLUSH_SECONDS = 2.0
-GONE = -1  # length of a file that is not there
-_CLAIMS = (
-    0x636C61696D  # key of the lock under which PostgreSQL's workers claim, one after the other
-)
+MISSING = -1  # length of a file that does not exist
+_CLAIM_LOCK = 0x636C61696D  # of PostgreSQL: workers claim one after the other
 
 
 @dataclass(frozen=True)
 class Work:
-    """Which images of a dataset are to be fetched: those of a mode whose last attempt was before `since`.
+    """The images of a dataset to fetch: those of a mode whose last attempt was before `since`.
 
     Attributes:
-        last_id: no image after this one (None: all).
+        last_id: id of the last image to fetch; None: no limit.
     """
 
     dataset: str
@@ -58,16 +54,16 @@ class Work:
 def plan(
     engine: Engine, dataset: str, settings: Settings, mode: Mode = "new", limit: int | None = None
 ) -> Work:
-    """The work that there is now; images whose files have gone or changed their length are new again.
+    """Return the work that is due now; an image whose file is lost or has changed length is new.
 
-    Where there is an image store, the files are those in it.
+    With an object store, the files are those in it.
 
     Args:
-        limit: only the first so many images of the dataset.
+        limit: cover only the first images of the dataset, this many.
 
     Raises:
         UserError: the data folder has none of the files.
-        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `ObjectStore`.
+        ObjectStoreError, UnreachableError: as `ObjectStore`.
     """
     if mode == "new":
         _forget_lost_files(engine, dataset, settings)
@@ -86,7 +82,7 @@ def plan(
 
 @persistent
 def pending(engine: Engine, work: Work) -> int:
-    """How many images are still to be fetched, by whichever worker."""
+    """Return how many images are still to be fetched, by whichever worker."""
     with engine.connect() as connection:
         return connection.execute(
             select(func.count()).select_from(_pending(work).subquery())
@@ -94,7 +90,7 @@ def pending(engine: Engine, work: Work) -> int:
 
 
 def _pending(work: Work) -> Select:
-    wanted = {
+    states = {
         "new": or_(
             Download.state.is_(None), (Download.state == "failed") & Download.permanent.is_not(True)
         ),
@@ -105,7 +101,7 @@ def _pending(work: Work) -> Select:
         Image.id, Image.url, Image.width, Image.height, Image.sha256, Download.etag
     ).outerjoin(Download)
     earlier = or_(Download.updated_at.is_(None), Download.updated_at < work.since)
-    query = query.where(Image.dataset == work.dataset, wanted[work.mode], earlier)
+    query = query.where(Image.dataset == work.dataset, states[work.mode], earlier)
     return query if work.last_id is None else query.where(Image.id <= work.last_id)
 
 
@@ -113,16 +109,16 @@ def _pending(work: Work) -> Select:
 def claim(
     engine: Engine, work: Work, worker: str, images: int, lease: float, after: int = 0
 ) -> Rows:
-    """Claim images for a worker for `lease` seconds: the first pending ones that no other holds, by id after `after`.
+    """Claim for `lease` seconds the first pending images, by id after `after`, that no other holds.
 
-    Of its own claims only those are after `after` of which a lost connection has kept the answer.
+    A worker sees its own claims again only if the reply to an earlier claim was lost.
 
-    Workers claim one after the other (SQLite has one writer, PostgreSQL a lock), and each sees what those before it
-    have claimed and recorded: no image is claimed twice.
+    Workers claim one after the other (SQLite has one writer, PostgreSQL a lock), and each sees what
+    those before it claimed and recorded: no image is claimed twice.
     """
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIMS})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
         time_now = clock(connection)
         free = or_(DownloadClaim.expires_at < time_now, DownloadClaim.worker == worker)
         query = (
@@ -141,7 +137,7 @@ def claim(
 
 @persistent
 def renew(engine: Engine, worker: str, lease: float) -> None:
-    """Let the leases of a worker run for `lease` seconds from now."""
+    """Extend the leases of a worker to `lease` seconds from now."""
     with engine.begin() as connection:
         until = clock(connection) + timedelta(seconds=lease)
         connection.execute(
@@ -151,19 +147,19 @@ def renew(engine: Engine, worker: str, lease: float) -> None:
 
 @persistent
 def release(engine: Engine, worker: str) -> None:
-    """Give back what a worker holds."""
+    """Release all claims of a worker."""
     with engine.begin() as connection:
         connection.execute(delete(DownloadClaim).where(DownloadClaim.worker == worker))
 
 
 def worker_name() -> str:
-    """A new name for a worker of this process."""
+    """Return a new, unique name for a worker of this process."""
     return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 @persistent
 def release_dead(engine: Engine) -> None:
-    """Give back what workers of this machine hold whose processes are gone."""
+    """Release the claims of this machine's workers whose processes have ended."""
     with engine.connect() as connection:
         workers = connection.execute(select(DownloadClaim.worker).distinct()).scalars().all()
     for worker in workers:
@@ -177,7 +173,7 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # another user's process
         return True
     return True
 
@@ -190,16 +186,19 @@ def _forget_lost_files(engine: Engine, dataset: str, settings: Settings) -> None
         rows = connection.execute(query).tuples().all()
     if store := object_store(settings):
         sizes = store.sizes_of(cast(str, path) for _, path, _ in rows)
-        lost = [key for key, path, size in rows if sizes.get(cast(str, path)) != size]
+        lost = [image_id for image_id, path, size in rows if sizes.get(cast(str, path)) != size]
     else:
-        lengths = {key: _length(settings.data_dir / cast(str, path)) for key, path, _ in rows}
-        if rows and set(lengths.values()) == {GONE}:
+        lengths = {
+            image_id: _length(settings.data_dir / cast(str, path)) for image_id, path, _ in rows
+        }
+        if rows and set(lengths.values()) == {MISSING}:
             raise UserError(
-                f"none of the {len(rows):,} photos of {dataset} that the store says are downloaded is in "
-                f"{settings.data_dir}: is it a shared folder that is not mounted, or another COCONUT_ATTR_DATA_DIR? "
-                f"To fetch them anew: coconut-attr download {dataset} --verify"
+                f"none of the {len(rows):,} photos of {dataset} that the database lists as"
+                f" downloaded is in {settings.data_dir}: is it a shared folder that is not mounted,"
+                " or another COCONUT_ATTR_DATA_DIR? To fetch them again:"
+                f" coconut-attr download {dataset} --verify"
             )
-        lost = [key for key, _, size in rows if lengths[key] != size]
+        lost = [image_id for image_id, _, size in rows if lengths[image_id] != size]
     forget_downloads(engine, lost)
 
 
@@ -207,52 +206,51 @@ def _length(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return GONE
+        return MISSING
 
 
 def upload_masks(engine: Engine, dataset: Dataset, settings: Settings) -> int:
-    """Put the masks of the data folder into the image store where that lacks them, as a new one does.
+    """Upload the masks of the data folder that the object store lacks, as a new one does.
+
+    Photos are uploaded when they are fetched.
 
     Returns:
-        How many there were; photos are put there when they are fetched.
+        How many masks were uploaded.
 
     Raises:
-        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `ObjectStore`.
+        ObjectStoreError, UnreachableError: as `ObjectStore`.
     """
     store = object_store(settings)
     if store is None:
         return 0
-    lacking = mask_paths(engine, dataset.name) - store.sizes(dataset.mask_folder).keys()
-    here = [path for path in lacking if (settings.data_dir / path).is_file()]
-    return len(
-        list(
-            store.each(
-                lambda path: store.write(path, (settings.data_dir / path).read_bytes()), here
-            )
-        )
-    )
+    missing = mask_paths(engine, dataset.name) - store.sizes(dataset.mask_folder).keys()
+    local = [path for path in missing if (settings.data_dir / path).is_file()]
+    list(store.map(lambda path: store.write(path, (settings.data_dir / path).read_bytes()), local))
+    return len(local)
 
 
 def fetch_claimed(
     engine: Engine,
-    entry: Dataset,
+    dataset: Dataset,
     work: Work,
     settings: Settings,
     on_done: Callable[[Outcome], None] | None = None,
 ) -> Counter[str]:
-    """Be one of the workers that fetch a dataset's images, until none is left that nobody has fetched.
+    """Fetch a dataset's images as one of its workers, until every image has been fetched.
 
-    At the end it waits for what other workers hold: they record it, or their leases run out and it is taken over.
+    At the end it waits for images that other workers hold: they record them, or their leases run
+    out and this worker takes over.
 
     Args:
-        on_done: called with what came of each image.
+        on_done: called with the outcome of each image.
 
     Returns:
-        How many images this worker `fetched`, `kept` (their files were there and whole; of these `uploaded`, which the
-        image store lacked) and `failed`, and how many of the files `replaced` others.
+        How many images this worker `fetched`, `kept` (their files were already there and intact;
+        `uploaded` of these were missing in the object store) and `failed`, and how many of the
+        files `replaced` other ones.
 
     Raises:
-        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `ObjectStore`; what was done before is recorded.
+        ObjectStoreError, UnreachableError: as `ObjectStore`; earlier outcomes are recorded.
     """
     clear_leftovers(settings.data_dir)
     release_dead(engine)
@@ -261,7 +259,7 @@ def fetch_claimed(
     try:
         with every(settings.lease / 3, lambda: renew(engine, worker, settings.lease), "leases"):
             while True:
-                _fetch_all(engine, entry, work, settings, worker, counts, on_done)
+                _fetch_all(engine, dataset, work, settings, worker, counts, on_done)
                 if not pending(engine, work):
                     return counts
                 time.sleep(min(5.0, settings.lease / 4))
@@ -271,20 +269,22 @@ def fetch_claimed(
 
 def _fetch_all(
     engine: Engine,
-    entry: Dataset,
+    dataset: Dataset,
     work: Work,
     settings: Settings,
     worker: str,
     counts: Counter[str],
     on_done: Callable[[Outcome], None] | None,
 ) -> None:
-    """Fetch all that can be claimed. Rows are stored by a thread of its own, so that the next images need not wait."""
+    """Fetch all images that can be claimed; a second thread stores rows while images arrive."""
     rows: list[dict[str, Any]] = []
     stored: Future[int] | None = None
     flushed = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="rows") as recorder:
         try:
-            for outcome in download(_claimed(engine, work, settings, worker), entry, settings):
+            for outcome in download(
+                _claimed(engine, work, settings, worker), dataset, settings, work.mode
+            ):
                 rows.append(_row(outcome))
                 counts["kept" if outcome.kept else "fetched" if outcome.ok else "failed"] += 1
                 counts["uploaded"] += outcome.uploaded
@@ -305,7 +305,7 @@ def _record(engine: Engine, rows: Sequence[dict[str, Any]], data_dir: Path) -> i
 
 
 def _claimed(engine: Engine, work: Work, settings: Settings, worker: str) -> Iterator[Wanted]:
-    """Wanted images, claimed a shard at a time when they are asked for."""
+    """Yield wanted images, claimed a shard at a time."""
     after = 0
     while True:
         rows = claim(engine, work, worker, settings.shard_size, settings.lease, after)
@@ -313,13 +313,19 @@ def _claimed(engine: Engine, work: Work, settings: Settings, worker: str) -> Ite
             return
         after = rows[-1]["id"]
         for row in rows:
-            sha256, etag = (row["sha256"], row["etag"] or "") if work.mode == "verify" else ("", "")
-            yield Wanted(row["id"], row["url"], row["width"], row["height"], sha256, etag)
+            yield Wanted(
+                row["id"],
+                row["url"],
+                row["width"],
+                row["height"],
+                row["sha256"] or "",
+                row["etag"] or "",
+            )
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
     return {
-        "image_id": outcome.key,
+        "image_id": outcome.image_id,
         "state": "done" if outcome.ok else "failed",
         "attempts": outcome.attempts,
         "seconds": outcome.seconds,
@@ -336,29 +342,33 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 
 def download_failures(engine: Engine, dataset: str) -> Rows:
-    """Images that could not be fetched, by cause, with one message as an example; `permanent`: not tried again."""
+    """Return the images that failed by cause, with an example; `permanent` are not tried again."""
     return sql(
         engine,
-        "SELECT w.error_class, COUNT(*) AS images, MAX(w.attempts) AS attempts, MIN(w.error) AS example,"
-        " SUM(CASE WHEN w.permanent THEN 1 ELSE 0 END) AS permanent"
-        " FROM download w JOIN image i ON i.id = w.image_id WHERE i.dataset = :dataset AND w.state = 'failed'"
+        "SELECT w.error_class, COUNT(*) AS images, MAX(w.attempts) AS attempts,"
+        " MIN(w.error) AS example, SUM(CASE WHEN w.permanent THEN 1 ELSE 0 END) AS permanent"
+        " FROM download w JOIN image i ON i.id = w.image_id"
+        " WHERE i.dataset = :dataset AND w.state = 'failed'"
         " GROUP BY w.error_class ORDER BY images DESC, w.error_class",
         dataset=dataset,
     )
 
 
-_FILE = ("path", "sha256", "bytes")  # columns of an image that tell of its file
+_FILE = ("path", "sha256", "bytes")  # columns of an image that describe its file
 
 
 @persistent
 def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
-    """Store what came of some downloads, and give back their claims; returns how many files replaced other ones.
+    """Store the outcomes of downloads, release their claims, and count the files replaced.
 
-    An image whose file has changed will be labelled again. One that has failed has no file.
+    An image whose file has changed will be labelled again. A failed image has no file.
 
     Args:
-        outcomes: columns of `download`, and for those that are done `path` and `sha256`. `attempts`, `seconds`,
-            `error_class` and `error` must be there, the other columns may be missing.
+        outcomes: columns of `download`, and for state "done" also `path` and `sha256`. `attempts`,
+            `seconds`, `error_class` and `error` are required, the other columns optional.
+
+    Returns:
+        How many files replaced another one.
     """
     optional = ("permanent", "url", "etag", "bytes", "verified_at")
     columns = ("image_id", "state", "attempts", "seconds", "error_class", "error")
@@ -375,13 +385,13 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
         for row in outcomes
         if row["state"] != "done"
     ]
-    keys = [row["image_id"] for row in outcomes]
+    image_ids = [row["image_id"] for row in outcomes]
     with engine.begin() as connection:
         time_now = clock(connection)
         upsert(connection, Download, [{**row, "updated_at": time_now} for row in rows])
         before: dict[int, str | None] = {}
-        for start in range(0, len(keys), BATCH):
-            batch = keys[start : start + BATCH]
+        for start in range(0, len(image_ids), BATCH):
+            batch = image_ids[start : start + BATCH]
             query = select(Image.id, Image.sha256).where(
                 Image.id.in_(batch), Image.sha256.is_not(None)
             )
@@ -398,7 +408,7 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
 
 @persistent
 def forget_downloads(engine: Engine, image_ids: Sequence[int]) -> None:
-    """Take images for not downloaded, as their files are gone."""
+    """Mark images as not downloaded, because their files are lost."""
     with engine.begin() as connection:
         for start in range(0, len(image_ids), BATCH):
             batch = image_ids[start : start + BATCH]

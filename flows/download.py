@@ -17,6 +17,7 @@ from coconut_attr.annotations.files import (
 from coconut_attr.annotations.version import Version
 from coconut_attr.datasets import Dataset, get_dataset
 from coconut_attr.download.failures import hint
+from coconut_attr.download.queue import Mode
 from coconut_attr.errors import SourceError, UserError
 from coconut_attr.settings import settings
 from db import annotations, downloads
@@ -58,20 +59,15 @@ def download(
         raise UserError(
             "retry_failed and verify exclude each other: a failed image has no file to verify"
         )
-    if not (retry_failed or verify):
+    mode: Mode = "failed" if retry_failed else "verify" if verify else "new"
+    if mode == "new":
         read_annotations(entry, limit, refresh)
         read_captions(entry, limit)
         refresh_counts(engine(), dataset)
         if uploaded := upload_masks(engine(), entry, settings()):
             get_run_logger().info("%s: %s masks put into the image store", dataset, uploaded)
 
-    work = plan(
-        engine(),
-        dataset,
-        settings(),
-        "failed" if retry_failed else "verify" if verify else "new",
-        limit,
-    )
+    work = plan(engine(), dataset, settings(), mode, limit)
     with Progress(f"{dataset} images", pending(engine(), work)) as progress:
         fetch_images(entry, work, progress)
     refresh_counts(engine(), dataset)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.files.object_store import bring, missing_locally
+from coconut_attr.files.object_store import fetch_files, missing_locally
 from coconut_attr.settings import settings
 from coconut_attr.training.data import Samples
 from db.labels import labelled_images
@@ -20,7 +20,7 @@ def load_samples(dataset: str, split: str) -> tuple[list[int], Samples]:
     files = [(image.path, image.bytes) for image in found]
     if missing := missing_locally(settings(), files):
         with Progress(f"{dataset} {split} photos", len(missing)) as progress:
-            for _ in bring(settings(), missing):
+            for _ in fetch_files(settings(), missing):
                 progress.advance()
     paths = [settings().data_dir / path for path, _ in files]
     return [image.id for image in found], Samples(paths, labels, [image.sha256 for image in found])

@@ -108,5 +108,5 @@ def keep_masks(dataset: Dataset, annotations: Sequence[Panoptic], settings: Sett
     paths = [keep_mask(dataset, annotation, settings) for annotation in annotations]
     if store := object_store(settings):
         masks = zip(paths, (annotation.mask_png for annotation in annotations), strict=True)
-        list(store.each(lambda mask: store.write(*mask), masks))
+        list(store.map(lambda mask: store.write(*mask), masks))
     return paths

@@ -1,4 +1,4 @@
-"""TODO."""
+"""One attempt at one image: keep an intact file, or fetch, check and store it."""
 
 import hashlib
 import time
@@ -14,8 +14,8 @@ from coconut_attr.annotations import sample
 from coconut_attr.annotations.records import clean_text, local_path, plain_name
 from coconut_attr.annotations.upstream import is_url, mirrored
 from coconut_attr.datasets import Dataset
-from coconut_attr.download.failures import Failure, answered
-from coconut_attr.download.queue import Job, Outcome, Wanted
+from coconut_attr.download.failures import DownloadFailure, status_failure
+from coconut_attr.download.queue import ImageJob, Mode, Outcome, Wanted
 from coconut_attr.errors import SourceError, UnreachableError
 from coconut_attr.files.atomic import write_atomically
 from coconut_attr.files.images import ImageError, TooManyPixelsError, checked_size, decode
@@ -26,49 +26,51 @@ from coconut_attr.settings import Settings
 MAX_BYTES = 50 * 2**20
 CHUNK = 2**18
 
-#: Encoded bodies are not asked for and never decoded: a photo has no use for that, a bomb has.
+#: Compressed bodies are neither requested nor decoded: photos do not compress, and a
+#: decompression bomb would fill the memory.
 HEADERS = {
     "User-Agent": f"coconut-attr {requests.utils.default_user_agent()}",
     "Accept-Encoding": "identity",
 }
-MAX_ERROR, MAX_ETAG = 500, 200  # characters that are kept of what a host says
+MAX_ERROR, MAX_ETAG = 500, 200  # characters of a host's message and ETag that are stored
 
 
-class Fetcher:
-    """Makes attempts at images; used by many threads."""
+class ImageFetcher:
+    """Attempts at the images of a dataset; shared by many threads."""
 
-    def __init__(self, dataset: Dataset, settings: Settings) -> None:
+    def __init__(self, dataset: Dataset, settings: Settings, mode: Mode) -> None:
         self.dataset = dataset
         self.settings = settings
+        self.verify = mode == "verify"
         self.store = object_store(settings)
-        self.session = session = requests.Session()
-        # Proxies and certificates of the environment are looked up once, not at each of 100,000 requests.
+        self.session = requests.Session()
+        # Looked up once: the environment's proxies and certificates cost more than a request.
         address = (
             settings.mirror
             if is_url(settings.mirror)
             else f"http://{''.join(dataset.image_hosts[:1])}/"
         )
-        found = session.merge_environment_settings(address, {}, None, None, None)
+        options = self.session.merge_environment_settings(address, {}, None, None, None)
         self.environment: dict[str, Any] = {
-            name: found[name] for name in ("proxies", "verify", "cert")
+            name: options[name] for name in ("proxies", "verify", "cert")
         }
         adapter = HTTPAdapter if is_url(settings.mirror) else PublicAdapter
         for scheme in ("http://", "https://"):
-            session.mount(scheme, adapter(pool_maxsize=settings.download_threads))
+            self.session.mount(scheme, adapter(pool_maxsize=settings.download_threads))
 
-    def attempt(self, job: Job) -> Job:
-        """Try once; sets `failure`, and `outcome` unless another attempt is due. Returns the job."""
+    def attempt(self, job: ImageJob) -> ImageJob:
+        """Try once and return the job: its `failure`, and its `outcome` unless a retry is due."""
         started = time.monotonic()
         job.failure = None
         try:
             outcome = self._attempt(job)
-        except Failure as failure:
+        except DownloadFailure as failure:
             job.failure = failure
             if not failure.final and job.attempts <= self.settings.retries:
                 job.seconds += time.monotonic() - started
                 return job
             outcome = replace(
-                job.kept or Outcome(job.item.key, job.item.url),
+                job.kept or Outcome(job.item.image_id, job.item.url),
                 error_class=failure.error_class,
                 error=clean_text(str(failure))[:MAX_ERROR],
                 permanent=failure.permanent,
@@ -77,57 +79,74 @@ class Fetcher:
         job.outcome = replace(outcome, attempts=job.attempts, seconds=job.seconds)
         return job
 
-    def _attempt(self, job: Job) -> Outcome:
+    def _attempt(self, job: ImageJob) -> Outcome:
         item = job.item
         try:
-            path = _place(item.url, self.dataset, self.settings)
+            path = _target(item.url, self.dataset, self.settings)
             name = str(path.relative_to(self.settings.data_dir))
             if not job.attempts:
-                job.kept = self._kept(path, name, item)
-            if job.kept and not item.sha256:
+                job.kept = self._intact_file(path, name, item)
+            if job.kept and not self.verify:
                 return job.kept
             job.attempts += 1
-            found = self._fetch(item.url, item.etag if job.kept else "")
-            if found is None:
+            response = self._fetch(item.url, item.etag if job.kept else "")
+            if response is None:
                 return cast(Outcome, job.kept)
-            content, etag = found
+            content, etag = response
             digest = hashlib.sha256(content).hexdigest()
             if job.kept and digest == item.sha256:
                 return replace(job.kept, etag=etag)
-            _check(content, item)
+            self._check(content, item)
             write_atomically(path, content)
             if self.store:
                 self.store.write(name, content)
             return Outcome(
-                item.key, item.url, name, digest, len(content), etag, decoded=bool(item.sha256)
+                item.image_id, item.url, name, digest, len(content), etag, decoded=self.verify
             )
-        except UnreachableError:  # the image store's: no other image would fare better
+        except UnreachableError:  # the object store's: every other image would fail the same way
             raise
         except SourceError as error:
-            raise Failure("refused", str(error), permanent=True) from error
+            raise DownloadFailure("refused", str(error), permanent=True) from error
         except PrivateAddressError as error:
-            raise Failure("private address", str(error), permanent=True) from error
+            raise DownloadFailure("private address", str(error), permanent=True) from error
         except OSError as error:
-            raise Failure("disk", str(error), final=True) from error
+            raise DownloadFailure("disk", str(error), final=True) from error
 
-    def _kept(self, path: Path, name: str, item: Wanted) -> Outcome | None:
-        """The file in place, if it is whole to its last byte and what it should be.
+    def _intact_file(self, path: Path, name: str, item: Wanted) -> Outcome | None:
+        """Return the outcome for the file on disk if it is intact and the expected one.
 
-        With an image store that holds for the file there: a whole one here and a whole one there mend each other.
+        With an object store, an intact copy there replaces a damaged one here, and the other way
+        round.
         """
-        here = _content(path)
-        kept = _whole(here, name, item)
-        if self.store and (there := self.store.read(name)) != here:
-            if stored := _whole(there, name, item):
-                write_atomically(path, cast(bytes, there))
-                return stored
+        local = _content(path)
+        kept = self._kept_outcome(local, name, item)
+        if self.store and (remote := self.store.read(name)) != local:
+            if kept_remotely := self._kept_outcome(remote, name, item):
+                write_atomically(path, cast(bytes, remote))
+                return kept_remotely
             if kept:
-                self.store.write(name, cast(bytes, here))
+                self.store.write(name, cast(bytes, local))
                 return replace(kept, uploaded=True)
         return kept
 
+    def _kept_outcome(self, content: bytes | None, name: str, item: Wanted) -> Outcome | None:
+        """Return the outcome for a stored file if its content is intact and the expected one."""
+        if content is None:
+            return None
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            if self.verify and item.sha256 not in {"", digest}:
+                return None
+            if decode(content).size != (item.width, item.height):
+                return None
+        except ImageError:
+            return None
+        return Outcome(
+            item.image_id, item.url, name, digest, len(content), item.etag, kept=True, decoded=True
+        )
+
     def _fetch(self, url: str, known_etag: str) -> tuple[bytes, str] | None:
-        """The content and the ETag of an upstream URL, or None if the ETag is still the known one."""
+        """Return the content and the ETag of an upstream URL; None if its ETag is unchanged."""
         address = (
             str(sample.photo_path(url))
             if url.startswith(sample.PREFIX)
@@ -137,16 +156,15 @@ class Fetcher:
             try:
                 return Path(address).read_bytes(), ""
             except FileNotFoundError:
-                raise Failure(
+                raise DownloadFailure(
                     "not in mirror", f"{address} does not exist", permanent=True
                 ) from None
         timeout = (self.settings.connect_timeout, self.settings.read_timeout)
+        headers = HEADERS | ({"If-None-Match": known_etag} if known_etag else {})
         try:
-            # Straight to the connection pool: a session's own `get` takes twice the time, for cookies and redirects.
+            # Session.get takes twice the time, for cookies and redirects.
             request = requests.PreparedRequest()
-            request.prepare(
-                "GET", address, HEADERS | ({"If-None-Match": known_etag} if known_etag else {})
-            )
+            request.prepare("GET", address, headers)
             adapter = self.session.get_adapter(address)
             with adapter.send(
                 request, stream=True, timeout=timeout, **self.environment
@@ -154,20 +172,23 @@ class Fetcher:
                 if known_etag and response.status_code == requests.codes.not_modified:
                     return None
                 if response.status_code != requests.codes.ok:
-                    raise answered(address, response)
+                    raise status_failure(address, response)
                 return self._body(address, response), response.headers.get("ETag", "")[:MAX_ETAG]
-        # While the body is read, urllib3's errors come through as they are.
+        # While the body is read, urllib3's own errors are raised.
         except (requests.Timeout, ReadTimeoutError) as error:
-            raise Failure("timeout", f"{address}: {error}") from error
+            raise DownloadFailure("timeout", f"{address}: {error}") from error
         except IncompleteRead as error:
-            raise Failure("truncated", f"{address}: {error}") from error
+            raise DownloadFailure("truncated", f"{address}: {error}") from error
         except (requests.ConnectionError, HTTPError) as error:
-            raise Failure("connection", f"{address}: {error}") from error
+            raise DownloadFailure("connection", f"{address}: {error}") from error
         except requests.RequestException as error:
-            raise Failure(type(error).__name__, f"{address}: {error}", permanent=True) from error
+            raise DownloadFailure(
+                type(error).__name__, f"{address}: {error}", permanent=True
+            ) from error
 
     def _body(self, address: str, response: requests.Response) -> bytes:
-        deadline = time.monotonic() + self.settings.body_timeout
+        seconds = self.settings.body_timeout
+        deadline = time.monotonic() + seconds
         chunks: list[bytes] = []
         received, declared = 0, response.raw.length_remaining or 0
         while max(received, declared) <= MAX_BYTES:
@@ -177,13 +198,24 @@ class Fetcher:
             chunks.append(chunk)
             received += len(chunk)
             if time.monotonic() > deadline:
-                raise Failure(
-                    "too slow", f"{address}: no whole body in {self.settings.body_timeout:g} s"
-                )
-        raise Failure("too large", f"{address}: over {MAX_BYTES:,} bytes", permanent=True)
+                raise DownloadFailure("too slow", f"{address}: body incomplete after {seconds:g} s")
+        raise DownloadFailure("too large", f"{address}: over {MAX_BYTES:,} bytes", permanent=True)
+
+    def _check(self, content: bytes, item: Wanted) -> None:
+        try:
+            size = decode(content).size if self.verify else checked_size(content)
+        except TooManyPixelsError as error:
+            raise DownloadFailure("too large", str(error), permanent=True) from error
+        except ImageError as error:
+            raise DownloadFailure("corrupt", str(error)) from error
+        if size != (item.width, item.height):
+            expected = (item.width, item.height)
+            raise DownloadFailure(
+                "wrong size", f"{size} pixels, annotated as {expected}", permanent=True
+            )
 
 
-def _place(url: str, dataset: Dataset, settings: Settings) -> Path:
+def _target(url: str, dataset: Dataset, settings: Settings) -> Path:
     if url.startswith(sample.PREFIX):
         return settings.data_dir / "sample" / plain_name(url.removeprefix(sample.PREFIX))
     return local_path(url, dataset.image_hosts, settings.data_dir)
@@ -194,30 +226,3 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _whole(content: bytes | None, name: str, item: Wanted) -> Outcome | None:
-    """A file that is kept, if its content is whole to its last byte and what it should be."""
-    if content is None:
-        return None
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        if item.sha256 not in {"", digest} or decode(content).size != (item.width, item.height):
-            return None
-    except ImageError:
-        return None
-    return Outcome(
-        item.key, item.url, name, digest, len(content), item.etag, kept=True, decoded=True
-    )
-
-
-def _check(content: bytes, item: Wanted) -> None:
-    try:
-        size = decode(content).size if item.sha256 else checked_size(content)
-    except TooManyPixelsError as error:
-        raise Failure("too large", str(error), permanent=True) from error
-    except ImageError as error:
-        raise Failure("corrupt", str(error)) from error
-    if size != (item.width, item.height):
-        expected = (item.width, item.height)
-        raise Failure("wrong size", f"{size} pixels, annotated as {expected}", permanent=True)

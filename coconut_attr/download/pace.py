@@ -1,52 +1,49 @@
-"""How fast a host may be asked: additive increase, multiplicative decrease, and the pauses that it asks for."""
+"""Request rate of a host: additive increase, multiplicative decrease, and the pauses that it asks for."""
 
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
-#: Longer pauses than this (seconds) are cut: a host that asks for more is not worth a waiting worker.
-MAX_PAUSE = 600.0
-MAX_BACKOFF = 60.0
+from huggingface_hub.utils import parse_ratelimit_headers
+from urllib3 import Retry
+from urllib3.exceptions import InvalidHeader
+
+MAX_PAUSE = 600.0  # seconds; a longer pause is cut to this
+MAX_BACKOFF = 60.0  # seconds
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks for, in either of its forms (RFC 9110); None where it asks for nothing.
+def requested_pause(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a response asks to wait, at most MAX_PAUSE; None if it does not say.
 
-    A date is read against the answer's own Date, as the two clocks need not agree.
+    Reads Retry-After (RFC 9110: seconds or a date), or else RateLimit
+    (draft-ietf-httpapi-ratelimit-headers), which the Hugging Face hub sends.
     """
-    value = headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return min(MAX_PAUSE, float(value))
-    then = _seconds(value)
-    now = _seconds(headers.get("Date", ""))
-    return (
-        None
-        if then is None
-        else min(MAX_PAUSE, max(0.0, then - (time.time() if now is None else now)))
-    )
-
-
-def _seconds(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return None
+        seconds = Retry().parse_retry_after(headers["Retry-After"])
+    except (KeyError, InvalidHeader):
+        limit = parse_ratelimit_headers(headers)
+        if limit is None or limit.remaining:
+            return None
+        seconds = limit.reset_in_seconds
+    return min(MAX_PAUSE, seconds)
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling from half a second, half of it at random."""
+    """Return the seconds to wait after this many failures in a row.
+
+    The wait doubles from 0.5 s up to MAX_BACKOFF; half of it is random, so that retries spread.
+    """
     longest = min(MAX_BACKOFF, 0.5 * 2 ** (failures - 1))
     return random.uniform(longest / 2, longest)  # noqa: S311 (jitter)
 
 
 @dataclass
-class Pace:
-    """How many requests a host may have at once, and from when on. Times are of `time.monotonic`.
+class HostPace:
+    """How many requests a host may have at once, and from when on (`time.monotonic`).
 
-    An answer in time opens the window by one a round; a refusal (429, 503) halves it and stops all requests to the
-    host for as long as it asks, or for a growing while.
+    A success opens the window by one request a round. A throttling answer (429, 503) halves the
+    window and stops all requests to the host for as long as it asks, or else for a growing time.
     """
 
     limit: int
@@ -55,25 +52,28 @@ class Pace:
         self.window = float(self.limit)
         self.running = 0
         self.paused_until = 0.0
-        self._refusals = 0
-        self._refused_at = 0.0
+        self._throttled_in_a_row = 0
+        self._throttled_at = 0.0
 
     def may_start(self, now: float) -> bool:
         return self.running < int(self.window) and now >= self.paused_until
 
-    def answered(self) -> None:
-        """The host has answered a request as it should."""
-        self._refusals = 0
+    def record_success(self) -> None:
+        """Open the window after a request that the host answered as it should."""
+        self._throttled_in_a_row = 0
         self.window = min(self.limit, self.window + 1 / self.window)
 
-    def refused(self, started: float, wait: float | None) -> None:
-        """The host has refused a request that began at `started`, and asks for a pause of `wait` seconds."""
+    def record_throttling(self, started: float, pause: float | None) -> None:
+        """Slow down after a request, begun at `started`, that the host throttled.
+
+        Args:
+            pause: seconds that the host asks to wait; None if it does not say.
+        """
         now = time.monotonic()
-        if (
-            started > self._refused_at
-        ):  # requests that were under way when the host first refused say nothing new
-            self._refusals += 1
-            self._refused_at = now
+        # Requests that were in flight when the host first throttled carry no new information.
+        if started > self._throttled_at:
+            self._throttled_in_a_row += 1
+            self._throttled_at = now
             self.window = max(1.0, self.window / 2)
-            wait = backoff(self._refusals) if wait is None else wait
-        self.paused_until = max(self.paused_until, now + (wait or 0))
+            pause = backoff(self._throttled_in_a_row) if pause is None else pause
+        self.paused_until = max(self.paused_until, now + (pause or 0))

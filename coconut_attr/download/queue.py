@@ -1,27 +1,35 @@
-"""TODO."""
+"""The images of a download, queued by host: which to attempt now, and which wait for a retry."""
 
 import heapq
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Literal
 from urllib.parse import urlsplit
 
-from coconut_attr.download.failures import Failure, Refusal
-from coconut_attr.download.pace import Pace, backoff
+from coconut_attr.download.failures import DownloadFailure, HostThrottled
+from coconut_attr.download.pace import HostPace, backoff
 
-#: So many images may wait for another attempt; then no new one is begun until some of them are through.
+#: Which images a download covers. new: never tried, or failed for a transient cause; failed: every
+#: image that failed; verify: every downloaded image, whose file is read and compared with upstream.
+Mode = Literal["new", "failed", "verify"]
+
+#: Images that may wait for another attempt before no further image is begun.
 MAX_WAITING = 1000
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image to fetch. Width and height (pixels) are what its annotation says it must have.
+    """An image to fetch.
 
-    With `sha256`, the file is there and is to be verified: read again, decoded, and compared with upstream by `etag`.
+    Attributes:
+        width, height: pixels that its annotation states.
+        sha256, etag: of the file that was downloaded before; empty if there is none. Only a
+            download in mode "verify" compares them.
     """
 
-    key: int
+    image_id: int
     url: str
     width: int
     height: int
@@ -31,20 +39,21 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one image.
+    """The result of downloading one image.
 
     Attributes:
         path: its file, relative to the data folder; empty if there is none.
-        attempts: requests, or readings of a mirror's file; 0: the file was there.
-        seconds: spent on attempts, without the waiting between them.
-        kept: the file was there already, and whole.
-        uploaded: the kept file was whole on this machine alone, and has been put into the image store.
-        decoded: it has been decoded to its last byte, not only checked by its structure.
-        error_class: cause of a failure; with a path: the file is whole, but could not be compared with upstream.
-        permanent: there is no use in another attempt.
+        attempts: requests, or reads of a mirror's file; 0: the file was already there.
+        seconds: time spent on attempts, without the waits between them.
+        kept: the file was already there and intact.
+        uploaded: the file was intact on this machine only and has been uploaded to the object store.
+        decoded: all pixels were decoded, beyond the check of the file's structure.
+        error_class: cause of a failure. With a path: the file is intact, but could not be compared
+            with upstream.
+        permanent: another attempt will not help.
     """
 
-    key: int
+    image_id: int
     url: str
     path: str = ""
     sha256: str = ""
@@ -65,8 +74,8 @@ class Outcome:
 
 
 @dataclass
-class Job:
-    """An image under way. `kept` is its file in place, if that is whole."""
+class ImageJob:
+    """An image in progress; `kept` describes its file on disk if that is intact."""
 
     item: Wanted
     host: str
@@ -74,36 +83,36 @@ class Job:
     seconds: float = 0.0
     started: float = 0.0
     kept: Outcome | None = None
-    failure: Failure | None = None
+    failure: DownloadFailure | None = None
     outcome: Outcome | None = None
 
 
 @dataclass
-class Host:
-    """The images of one host that wait, by the time from which they may be asked for."""
+class HostQueue:
+    """The jobs of one host that wait, ordered by the time from which they may start."""
 
-    pace: Pace
-    waiting: list[tuple[float, int, Job]] = field(default_factory=list)
+    pace: HostPace
+    waiting: list[tuple[float, int, ImageJob]] = field(default_factory=list)
 
     def next_start(self) -> float:
         return max(self.waiting[0][0], self.pace.paused_until)
 
 
-class Queue:
-    """The images that wait for an attempt, and those under way; used by one thread."""
+class JobQueue:
+    """The jobs that wait for an attempt, and those running; used by one thread."""
 
     def __init__(self, wanted: Iterable[Wanted], threads: int) -> None:
         self.threads = threads
         self.running = self.waiting = 0
         self._source: Iterator[Wanted] | None = iter(wanted)
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[str, HostQueue] = {}
         self._now = 0.0
-        self._order = count()  # of equal times, first come, first served
+        self._order = count()  # breaks ties between equal start times: first come, first served
 
-    def due(self) -> Iterator[Job]:
-        """The images whose attempts are to begin now; they count as under way."""
+    def start_due(self) -> Iterator[ImageJob]:
+        """Yield the jobs whose next attempt starts now, and count them as running."""
         now = self._now = time.monotonic()
-        self._pull(now)
+        self._refill(now)
         for host in self._hosts.values():
             while (
                 self.running < self.threads
@@ -117,39 +126,37 @@ class Queue:
                 self.running, self.waiting = self.running + 1, self.waiting - 1
                 yield job
 
-    def back(self, job: Job) -> None:
-        """Take an image back from its attempt; without an outcome it waits for the next one."""
+    def finish_attempt(self, job: ImageJob) -> None:
+        """Record that an attempt ended; a job without an outcome waits for its next attempt."""
         host = self._hosts[job.host]
         self.running -= 1
         host.pace.running -= 1
         delay = backoff(job.attempts)
-        if isinstance(job.failure, Refusal):
-            host.pace.refused(job.started, job.failure.wait)
-            delay = 0.0  # the pause of the host is that of its images
+        if isinstance(job.failure, HostThrottled):
+            host.pace.record_throttling(job.started, job.failure.pause)
+            delay = 0.0  # the host's pause holds back all of its images
         elif job.failure is None:
-            host.pace.answered()
+            host.pace.record_success()
         if not job.outcome:
             self._wait(host, time.monotonic() + delay, job)
 
-    def pause(self) -> float | None:
-        """Seconds until the next attempt is due; None where one that is under way has to end before."""
+    def seconds_to_next(self) -> float | None:
+        """Return the seconds until an attempt is due; None if one must end first."""
         starts = [host.next_start() for host in self._hosts.values() if host.waiting]
         later = min((start for start in starts if start > self._now), default=None)
-        return (
-            None
-            if later is None or self.running == self.threads
-            else max(0.0, later - time.monotonic())
-        )
+        if later is None or self.running == self.threads:
+            return None
+        return max(0.0, later - time.monotonic())
 
     def is_empty(self) -> bool:
         return not self.running and not self.waiting
 
-    def _pull(self, now: float) -> None:
-        """Read on, so that every thread has something to do."""
+    def _refill(self, now: float) -> None:
+        """Take further images from the source, so that every thread has something to do."""
         ready = sum(
-            when <= now
+            start <= now
             for host in self._hosts.values()
-            for when, _, _ in host.waiting[: self.threads]
+            for start, _, _ in host.waiting[: self.threads]
         )
         while self._source is not None and ready < self.threads and self.waiting < MAX_WAITING:
             item = next(self._source, None)
@@ -157,9 +164,10 @@ class Queue:
                 self._source = None
                 return
             name = urlsplit(item.url).netloc
-            self._wait(self._hosts.setdefault(name, Host(Pace(self.threads))), 0.0, Job(item, name))
+            host = self._hosts.setdefault(name, HostQueue(HostPace(self.threads)))
+            self._wait(host, 0.0, ImageJob(item, name))
             ready += 1
 
-    def _wait(self, host: Host, until: float, job: Job) -> None:
+    def _wait(self, host: HostQueue, until: float, job: ImageJob) -> None:
         heapq.heappush(host.waiting, (until, next(self._order), job))
         self.waiting += 1

@@ -1,4 +1,4 @@
-"""An offline mirror made from what is held: a folder under the upstream host names, for COCONUT_ATTR_MIRROR."""
+"""Export of an offline mirror: the downloaded files under upstream host names."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ from coconut_attr.errors import UserError
 from coconut_attr.files.atomic import link_or_copy, part_of, sha256_of
 from coconut_attr.settings import Settings
 
-MARK: Final = "Made by `coconut-attr mirror export`"  # only a folder whose README says so is ever written into
+MARK: Final = "Made by `coconut-attr mirror export`"  # no folder is touched whose README lacks it
 SUMS: Final = "SHA256SUMS"
 GROUP_ROWS = 500
 HUB_HOST: Final = urlsplit(HUB).netloc
@@ -34,20 +34,31 @@ _SEGMENT = pa.struct(
 SCHEMA: Final = pa.schema(
     {
         "mask": pa.struct({"bytes": pa.binary(), "path": _TEXT}),
-        "segments_info": pa.struct({"file_name": _TEXT, "image_id": _INTEGER, "segments_info": pa.list_(_SEGMENT)}),
+        "segments_info": pa.struct(
+            {"file_name": _TEXT, "image_id": _INTEGER, "segments_info": pa.list_(_SEGMENT)}
+        ),
         "image_info": pa.struct(
-            {"id": _INTEGER, "file_name": _TEXT, "height": _INTEGER, "width": _INTEGER, "coco_url": _TEXT,
-             "license": _INTEGER}
+            {
+                "id": _INTEGER,
+                "file_name": _TEXT,
+                "height": _INTEGER,
+                "width": _INTEGER,
+                "coco_url": _TEXT,
+                "license": _INTEGER,
+            }
         ),
     }
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class MirrorImage:
-    """A downloaded image: its record, its photo and the SHA-256 that it had then, its mask if it has one.
+    """A downloaded image.
 
-    `annotation_file` is the name of the file that its mask and segments were read from.
+    Attributes:
+        sha256: of the photo when it was downloaded.
+        mask: its panoptic PNG, if it has one.
+        annotation_file: name of the file that its mask and segments were read from.
     """
 
     info: ImageInfo
@@ -60,10 +71,16 @@ class MirrorImage:
 
 @dataclass
 class Exported:
-    """What a mirror got: SHA-256 by path relative to it, and why images were left out, by COCO id."""
+    """The result of an export.
+
+    Attributes:
+        files: SHA-256 by path relative to the mirror.
+        images: number of images by licence.
+        left_out: reason by COCO id.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
-    images: Counter[str] = field(default_factory=Counter)  #: by licence
+    images: Counter[str] = field(default_factory=Counter)
     masks: int = 0
     captions: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
@@ -77,37 +94,38 @@ def export_mirror(
     settings: Settings,
     things: Collection[int],
 ) -> Exported:
-    """Write a dataset's images, masks and captions to a mirror folder; files that are there and equal stay.
+    """Write a dataset's images, masks and captions to a mirror folder; equal files stay.
 
-    An image whose photo is not the downloaded one any more, or whose mask is missing, is left out.
+    An image is left out if its photo has changed since the download, or its mask is missing.
 
     Args:
-        images: in a fixed order, so that the same store gives the same files; those of one annotation file together.
+        images: in a fixed order, so that a database always gives the same files, and grouped by
+            annotation file.
         origins: where the annotations were read, for the README.
         things: ids of the categories that are things.
 
     Raises:
         UserError: the folder holds something else, or the dataset has no upstream.
-        SourceError: the caption file cannot be had.
-        OSError: a file cannot be written; what was written before stays, and another export goes on from it.
+        SourceError: the caption file cannot be fetched or read.
+        OSError: a file cannot be written. Files written before stay, and another export resumes.
     """
     if not dataset.repos:
-        raise UserError(f"{dataset.name} comes with the program: there is nothing to mirror")
+        raise UserError(f"{dataset.name} is part of the program: there is nothing to mirror")
     readme = to / "README.md"
     sections = _sections(to)
     if not readme.is_file():
-        _write(readme, f"# Unfinished\n\n{MARK}, which did not end: run it again.\n")
+        _write(readme, f"# Unfinished\n\n{MARK}, which was interrupted: run it again.\n")
     before = _read_sums(to)
     exported = Exported()
-    held: set[int] = set()
-    photos = _photos(images, dataset, to, exported, held)
+    exported_ids: set[int] = set()
+    photos = _photos(images, dataset, to, exported, exported_ids)
     for source, group in itertools.groupby(photos, key=lambda image: _source(image, dataset)):
-        if source:  # of the others, the photos are all that there is; the next step of the loop fetches them
+        if source:  # the others have no mask: groupby still copies their photos when it skips them
             _shard(group, source, to, exported, things)
-    _captions(dataset, held, to, settings, exported)
+    _captions(dataset, exported_ids, to, settings, exported)
 
-    ours = tuple(f"{HUB_HOST}/datasets/{repo}/" for repo, _ in dataset.repos)
-    stale = {name for name in before if name not in exported.files and name.startswith(ours)}
+    shards = tuple(f"{HUB_HOST}/datasets/{repo}/" for repo, _ in dataset.repos)
+    stale = {name for name in before if name not in exported.files and name.startswith(shards)}
     for name in stale:
         (to / name).unlink(missing_ok=True)
     sums = {
@@ -124,7 +142,7 @@ def export_mirror(
 
 
 def _sections(to: Path) -> dict[str, str]:
-    """The part of a mirror's README about each dataset; empty where there is no mirror yet.
+    """Return the part of a mirror's README about each dataset; empty if there is no mirror yet.
 
     Raises:
         UserError: the folder holds something else.
@@ -155,24 +173,28 @@ def _read_sums(to: Path) -> dict[str, str]:
 
 
 def _photos(
-    images: Iterable[MirrorImage], dataset: Dataset, to: Path, exported: Exported, held: set[int]
+    images: Iterable[MirrorImage],
+    dataset: Dataset,
+    to: Path,
+    exported: Exported,
+    exported_ids: set[int],
 ) -> Iterator[MirrorImage]:
-    """Put photos into the mirror; yields the images whose photo is there, and adds their COCO ids to `held`."""
+    """Copy photos into the mirror, and yield the images whose photo could be copied."""
     for image in images:
         if reason := _photo(image, dataset, to, exported):
             exported.left_out[image.info.coco_id] = reason
             continue
-        held.add(image.info.coco_id)
+        exported_ids.add(image.info.coco_id)
         exported.images[image.info.licence] += 1
         yield image
 
 
 def _photo(image: MirrorImage, dataset: Dataset, to: Path, exported: Exported) -> str:
-    """Put a photo into the mirror; returns why it cannot be there, or nothing."""
+    """Copy a photo into the mirror; return the reason if it cannot be, or else an empty string."""
     target = local_path(image.info.url, dataset.image_hosts, to)
     try:
         if sha256_of(image.photo) != image.sha256:
-            return "its photo is not the downloaded one any more"
+            return "its photo has changed since the download"
     except OSError as error:
         return f"its photo cannot be read: {error.strerror}"
     if image.mask and not image.mask.is_file():
@@ -187,7 +209,7 @@ def _photo(image: MirrorImage, dataset: Dataset, to: Path, exported: Exported) -
 
 
 def _source(image: MirrorImage, dataset: Dataset) -> str:
-    """The hub file that an image's annotation is of, or else the repository that it belongs to by its URL."""
+    """Return the hub file that holds an image's annotation, or the repository that fits its URL."""
     if not image.mask:
         return ""
     name = PurePosixPath(image.annotation_file)
@@ -208,7 +230,7 @@ def _shard(
     exported: Exported,
     things: Collection[int],
 ) -> None:
-    """Write a parquet file, a row group at a time, under its name on the hub, or under one of its own."""
+    """Write a parquet file by row groups, under its name on the hub or under a new one."""
     name = f"{HUB_HOST}/datasets/{source}"
     if not name.endswith(".parquet"):
         number = sum(other.startswith(name) for other in exported.files)
@@ -227,47 +249,54 @@ def _row(image: MirrorImage, things: Collection[int]) -> dict[str, Any]:
     name = PurePosixPath(info.file_name).with_suffix(".png").name
     licences = {url: number for number, url in LICENCES.items()}
     segments = [
-        {"id": s.id, "category_id": s.category_id, "iscrowd": int(s.iscrowd), "area": s.area,
-         "isthing": int(s.category_id in things)}
+        {
+            "id": s.id,
+            "category_id": s.category_id,
+            "iscrowd": int(s.iscrowd),
+            "area": s.area,
+            "isthing": int(s.category_id in things),
+        }
         for s in image.segments
-    ]  # fmt: skip
+    ]
     return {
         "mask": {"bytes": image.mask.read_bytes() if image.mask else b"", "path": name},
         "segments_info": {"file_name": name, "image_id": info.coco_id, "segments_info": segments},
         "image_info": {
-            "id": info.coco_id, "file_name": info.file_name, "height": info.height, "width": info.width,
-            "coco_url": info.url, "license": licences.get(info.licence, 0),
+            "id": info.coco_id,
+            "file_name": info.file_name,
+            "height": info.height,
+            "width": info.width,
+            "coco_url": info.url,
+            "license": licences.get(info.licence, 0),
         },
-    }  # fmt: skip
+    }
 
 
 def _captions(
-    dataset: Dataset, held: set[int], to: Path, settings: Settings, exported: Exported
+    dataset: Dataset, exported_ids: set[int], to: Path, settings: Settings, exported: Exported
 ) -> None:
-    """Put the caption files into COCO's annotation zip: those of the images that the mirror holds, as they are."""
+    """Write COCO's annotation zip with the captions of the mirror's images, otherwise unchanged."""
     parts = urlsplit(dataset.caption_zip)
     name = f"{parts.netloc}{parts.path}"
     members = _members(to / name)
     for member in dataset.caption_members:
-        whole = fetch_member(dataset, member, settings).read_bytes()
-        content = json.loads(whole)
-        # Of an earlier export of another dataset, too: two datasets may share a caption file.
-        wanted = held | {
+        document = fetch_member(dataset, member, settings).read_bytes()
+        content = json.loads(document)
+        # Keep the captions of an earlier export: two datasets may share a caption file.
+        wanted = exported_ids | {
             image["id"] for image in json.loads(members.get(member, b"{}")).get("images", ())
         }
         images = [image for image in content["images"] if image["id"] in wanted]
         captions = [caption for caption in content["annotations"] if caption["image_id"] in wanted]
         if (len(images), len(captions)) != (len(content["images"]), len(content["annotations"])):
-            whole = json.dumps({**content, "images": images, "annotations": captions}).encode()
-        members[member] = whole
+            document = json.dumps({**content, "images": images, "annotations": captions}).encode()
+        members[member] = document
         exported.captions += len(captions)
     with part_of(to / name) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member, whole in sorted(members.items()):
-            info = zipfile.ZipInfo(
-                member
-            )  # with a fixed time, so that equal captions make an equal file
+        for member, document in sorted(members.items()):
+            info = zipfile.ZipInfo(member)  # its fixed time makes equal captions an equal file
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, whole)
+            archive.writestr(info, document)
     exported.files[name] = sha256_of(to / name)
 
 
@@ -293,7 +322,7 @@ def _section(dataset: Dataset, exported: Exported, origins: Sequence[str]) -> st
     ]
     if exported.left_out:
         lines.append(
-            f"- Left out: {len(exported.left_out):,} images, see what `coconut-attr check {dataset.name}` says"
+            f"- Left out: {len(exported.left_out):,} images, see `coconut-attr check {dataset.name}`"
         )
     return "\n".join(lines)
 
@@ -302,10 +331,11 @@ def _readme(sections: dict[str, str]) -> str:
     parts = "\n\n".join(f"## {name}\n{text}" for name, text in sorted(sections.items()))
     return f"""# An offline mirror of upstream data
 
-{MARK}. The folders bear the upstream host names: set `COCONUT_ATTR_MIRROR` to this folder,
-or to the URL at which `coconut-attr mirror serve` (or any HTTP server with byte ranges and folder listings) serves it.
-Photos and masks are byte for byte what was downloaded; the parquet files hold the columns that the product reads, the
-caption files the captions of the photos that are here. `sha256sum -c {SUMS}` verifies everything.
+{MARK}. The folders are named after the upstream hosts: set `COCONUT_ATTR_MIRROR`
+to this folder, or to the URL at which `coconut-attr mirror serve` (or any HTTP server with byte
+ranges and folder listings) serves it. Photos and masks are byte for byte what was downloaded. The
+parquet files hold the columns that coconut-attr reads, the caption files the captions of the photos
+here. `sha256sum -c {SUMS}` verifies every file.
 
 {parts}
 """

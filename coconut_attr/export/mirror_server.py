@@ -1,4 +1,4 @@
-"""A read-only HTTP server for a mirror folder: byte ranges (parquet and zip readers need them) and folder listings."""
+"""A read-only HTTP server for a mirror folder, with byte ranges (for parquet and zip) and listings."""
 
 import io
 import os
@@ -31,21 +31,19 @@ class _Part(io.RawIOBase):
 
 
 class MirrorHandler(SimpleHTTPRequestHandler):
-    """GET and HEAD of files and folders under one root. Hidden files, and links that leave the root, are not there."""
+    """GET and HEAD of files and folders under one root, without hidden files and links out of it."""
 
-    protocol_version = "HTTP/1.1"  # connections are kept
-    disable_nagle_algorithm = (
-        True  # head and body are two writes: the second would wait for the client
-    )
-    timeout = 60  # seconds that an idle connection is kept
+    protocol_version = "HTTP/1.1"  # connections stay open
+    disable_nagle_algorithm = True  # head and body are two writes: the second would be delayed
+    timeout = 60  # seconds until an idle connection is closed
     root: Path
 
     def translate_path(self, path: str) -> str:
-        found = Path(super().translate_path(path)).resolve()
-        parts = found.relative_to(self.root).parts if found.is_relative_to(self.root) else (".",)
-        return (
-            str(self.root / ".none") if any(part.startswith(".") for part in parts) else str(found)
-        )
+        target = Path(super().translate_path(path)).resolve()
+        inside = target.is_relative_to(self.root)
+        if not inside or any(p.startswith(".") for p in target.relative_to(self.root).parts):
+            return str(self.root / ".none")
+        return str(target)
 
     def send_head(self):
         path = Path(self.translate_path(self.path))
@@ -59,10 +57,12 @@ class MirrorHandler(SimpleHTTPRequestHandler):
         stat = os.fstat(file.fileno())
         etag = f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"'
         start, stop = 0, stat.st_size
-        asked = RANGE.fullmatch(self.headers.get("Range", ""))
-        ranged = bool(asked and any(asked.groups()) and self.headers.get("If-Range", etag) == etag)
-        if asked and ranged:
-            first, last = asked.groups()
+        requested = RANGE.fullmatch(self.headers.get("Range", ""))
+        ranged = bool(
+            requested and any(requested.groups()) and self.headers.get("If-Range", etag) == etag
+        )
+        if requested and ranged:
+            first, last = requested.groups()
             start = int(first) if first else max(0, stop - int(last))
             stop = min(stop, int(last) + 1) if first and last else stop
             if start >= stop:
@@ -87,22 +87,20 @@ class MirrorHandler(SimpleHTTPRequestHandler):
     def copyfile(self, source, outputfile) -> None:
         try:
             super().copyfile(source, outputfile)
-        except ConnectionError:  # the client has gone
+        except ConnectionError:  # the client has closed it
             self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a reader makes thousands of requests."""
+        """Log nothing: a reader sends thousands of requests."""
 
 
 def mirror_server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """A server of a folder on 127.0.0.1, ready for `serve_forever`; port 0 takes a free one.
+    """Return a server of a folder on 127.0.0.1, ready for `serve_forever`; port 0 is any free one.
 
     Raises:
-        UserError: there is no such folder, or the port is taken.
+        UserError: the folder does not exist, or the port is taken.
     """
-    if not os.path.isdir(
-        folder
-    ):  # False for a name that no folder can have, where pathlib raises an error
+    if not os.path.isdir(folder):  # pathlib raises for a name that no folder can have
         raise UserError(f"{folder} is not a folder")
 
     class Handler(MirrorHandler):

@@ -1,6 +1,6 @@
-"""Files by their relative path in an object store that machines share: of photos and masks each data folder is a cache.
+"""Files by relative path in an object store that machines share; data folders cache its photos.
 
-Without COCONUT_ATTR_IMAGE_STORE there is no such store, and files lie in the data folder alone.
+Without COCONUT_ATTR_IMAGE_STORE there is no object store, and files lie in the data folder only.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,31 +20,32 @@ from coconut_attr.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
-#: A file's path relative to the data folder, and its bytes; None where they are not known.
+#: A file's path relative to the data folder, and its size in bytes (None: not known).
 File = tuple[str, int | None]
-LONG = 2**26  # bytes; what is longer, as checkpoints are, may take longer to write
+LARGE = 2**26  # bytes; a larger file, such as a checkpoint, may take longer to write
 
 
 class ObjectStoreError(UserError):
-    """The image store cannot be used; the message says what, where and what to do."""
+    """The object store cannot be used; the message says what, where and what to do."""
 
 
 class ObjectStore:
-    """An object store, by fsspec. Its methods may be called from many threads.
+    """An object store, through fsspec. Its methods may be called from many threads.
 
     Raises:
-        ObjectStoreError: it cannot be used as it is set up; so do all methods.
-        UnreachableError: it does not answer, or not as it should; so do all methods.
+        ObjectStoreError: it cannot be used with this configuration. All methods raise it.
+        UnreachableError: it does not answer, or wrongly. All methods raise it.
     """
 
     def __init__(self, url: str, threads: int, write_timeout: float) -> None:
         self.threads = threads
         try:
-            # Other machines write, too: a listing that is kept would not tell of it.
+            # A cached listing would miss what other machines write.
             self.fs, self.root = url_to_fs(url.rstrip("/"), use_listings_cache=False)
         except ImportError as error:
             raise ObjectStoreError(
-                f"COCONUT_ATTR_IMAGE_STORE: {error}; for s3:// run: pip install -c constraints.txt -e '.[s3]'"
+                f"COCONUT_ATTR_IMAGE_STORE: {error}; for s3:// run:"
+                " pip install -c constraints.txt -e '.[s3]'"
             ) from error
         except ValueError as error:
             raise ObjectStoreError(
@@ -56,10 +57,10 @@ class ObjectStore:
             )
         self.write_timeout = write_timeout
         self.name = self.fs.unstrip_protocol(self.root)
-        self.sizes("none")  # tells a missing bucket from a missing photo
+        self.sizes("none")  # fails for a missing bucket, which read() could take for a missing file
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file, or None if there is none."""
+        """Return the content of a file; None if it does not exist."""
         with self._errors():
             try:
                 return self.fs.cat_file(f"{self.root}/{path}")
@@ -67,9 +68,9 @@ class ObjectStore:
                 return None
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file: it is there whole, or as it was."""
-        # s3fs waits without end for a server's leave to send a body ("100 Continue").
-        timeout = self.write_timeout * (1 + len(content) // LONG)
+        """Write a file completely, or leave it as it was."""
+        # Without a timeout s3fs waits for ever for a server's "100 Continue".
+        timeout = self.write_timeout * (1 + len(content) // LARGE)
         with self._errors():
             self.fs.pipe_file(
                 f"{self.root}/{path}",
@@ -78,54 +79,54 @@ class ObjectStore:
             )
 
     def modified(self, path: str) -> datetime:
-        """When a file was written last."""
+        """Return the time at which a file was last written."""
         with self._errors():
             return self.fs.modified(f"{self.root}/{path}")
 
     def delete(self, path: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file if it exists."""
         with self._errors():
-            if self.fs.exists(
-                f"{self.root}/{path}"
-            ):  # a key that may not delete is told only where it matters
+            # Keys without the right to delete must not fail where there is nothing to delete.
+            if self.fs.exists(f"{self.root}/{path}"):
                 self.fs.rm_file(f"{self.root}/{path}")
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Bytes of all files under a folder by their paths, from one listing."""
+        """Return the size in bytes of every file under a folder by path, from one listing."""
         with self._errors():
-            found = self.fs.find(f"{self.root}/{folder}", detail=True)
-        return {name.removeprefix(f"{self.root}/"): info["size"] for name, info in found.items()}
+            files = self.fs.find(f"{self.root}/{folder}", detail=True)
+        return {name.removeprefix(f"{self.root}/"): info["size"] for name, info in files.items()}
 
     def sizes_of(self, paths: Iterable[str]) -> dict[str, int]:
-        """Bytes of those of some files that are there, and of what else is in their folders."""
-        return {name: size for folder in {str(Path(path).parent) for path in paths}
-                for name, size in self.sizes(folder).items()}  # fmt: skip
+        """Return the size in bytes of every file in the folders of these paths, by path."""
+        folders = {str(Path(path).parent) for path in paths}
+        return {name: size for folder in folders for name, size in self.sizes(folder).items()}
 
-    def each(self, act: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """What `act` gives for each item, in order; several are under way at a time."""
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="image-store") as pool:
-            yield from pool.map(act, items)
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield the function's result for each item, in order, computed in several threads."""
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="object-store") as pool:
+            yield from pool.map(function, items)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each filesystem behind fsspec raises errors of its own
-            what = str(error) or type(error).__name__
-            mend = isinstance(error, FileNotFoundError | PermissionError | ValueError)
-            if mend or "Credentials" in type(error).__name__:
+            message = str(error) or type(error).__name__
+            misconfigured = isinstance(error, FileNotFoundError | PermissionError | ValueError)
+            if misconfigured or "Credentials" in type(error).__name__:
                 raise ObjectStoreError(
-                    f"the image store {self.name} cannot be used: {what}; see to COCONUT_ATTR_IMAGE_STORE, the keys"
-                    " and the endpoint (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
+                    f"the object store {self.name} cannot be used: {message}; check"
+                    " COCONUT_ATTR_IMAGE_STORE, the keys and the endpoint (for s3:"
+                    " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
                 ) from error
             raise UnreachableError(
-                f"the image store {self.name} does not answer as it should: {what}; see to it and to the network, and"
-                " run again: what is done is kept"
+                f"the object store {self.name} does not answer as it should: {message}; check it and"
+                " the network, and run again: finished work is stored"
             ) from error
 
 
 def object_store(settings: Settings) -> ObjectStore | None:
-    """The image store of the settings, if there is one; errors as `ObjectStore`."""
+    """Return the configured object store, or None; errors as `ObjectStore`."""
     if not settings.image_store:
         return None
     return _opened(settings.image_store, settings.download_threads, settings.body_timeout)
@@ -135,28 +136,27 @@ _opened = cache(ObjectStore)
 
 
 def missing_locally(settings: Settings, files: Iterable[File]) -> list[File]:
-    """Those files that have to be fetched from the image store before they are read: nothing where there is none.
+    """Return the files that must be fetched before they can be read; empty without an object store.
 
-    They are missing in the data folder, of another size, or of unknown size: a mask may have been replaced.
+    They are missing in the data folder, of another size, or of unknown size, as a mask is, which
+    may have been replaced.
     """
-    return (
-        [file for file in files if file[1] is None or not _is_here(settings, file)]
-        if settings.image_store
-        else []
-    )
+    if not settings.image_store:
+        return []
+    return [file for file in files if file[1] is None or not _is_local(settings, file)]
 
 
-def _is_here(settings: Settings, file: File) -> bool:
+def _is_local(settings: Settings, file: File) -> bool:
     try:
         return (settings.data_dir / file[0]).stat().st_size == file[1]
     except FileNotFoundError:
         return False
 
 
-def bring(settings: Settings, files: Iterable[File]) -> Iterator[str]:
-    """Fetch files from the image store into the data folder, in parallel; yields their paths as they are there.
+def fetch_files(settings: Settings, files: Iterable[File]) -> Iterator[str]:
+    """Fetch files from the object store into the data folder in parallel, and yield each path.
 
-    What the store lacks stays as it is: who reads it finds that out.
+    A file that the object store lacks is left out without an error: its reader reports it.
 
     Raises:
         ObjectStoreError, UnreachableError: as `ObjectStore`.
@@ -172,21 +172,21 @@ def bring(settings: Settings, files: Iterable[File]) -> Iterator[str]:
             write_atomically(path, content)
         return file[0]
 
-    return store.each(fetch, files)
+    return store.map(fetch, files)
 
 
 def fetch_missing(settings: Settings, files: Iterable[File]) -> None:
-    """Have files in the data folder that only the image store may have; errors as `bring`."""
+    """Fetch into the data folder the files that only the object store has; as `fetch_files`."""
     if missing := missing_locally(settings, files):
-        list(bring(settings, missing))
+        list(fetch_files(settings, missing))
 
 
 def read_file(settings: Settings, path: str) -> bytes:
-    """The content of a photo or mask, without keeping it: a reader's data folder may be read-only.
+    """Return the content of a photo or mask without storing it: the data folder may be read-only.
 
     Raises:
         ObjectStoreError, UnreachableError: as `ObjectStore`.
-        OSError: it is neither here nor in the image store, or cannot be read.
+        OSError: neither the data folder nor the object store has it, or it cannot be read.
     """
     try:
         return (settings.data_dir / path).read_bytes()

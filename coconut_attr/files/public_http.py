@@ -1,7 +1,8 @@
-"""HTTP that reaches public addresses alone, for URLs that users or annotations name.
+"""HTTP restricted to public addresses, for URLs that users or annotations name.
 
-The address that a connection really has is checked, before a byte is sent on it: neither a redirect nor a name that
-resolves to something else the second time gets around that. Behind a proxy, the proxy decides what it reaches.
+The peer address of each connection is checked before a byte is sent, so neither a redirect nor a
+name that resolves differently the second time reaches a private network. Through a proxy, the proxy
+decides what it reaches.
 """
 
 import ipaddress
@@ -22,11 +23,11 @@ TIMEOUTS = (10, 30)
 
 
 class RemoteError(UserError):
-    """Something cannot be fetched from a web address; the message says what and why."""
+    """A web address cannot be fetched; the message says what and why."""
 
 
 class PrivateAddressError(RemoteError):
-    """An address is refused because it is not a public one."""
+    """An address is refused because it is not public."""
 
 
 def _checked(connection: socket.socket, host: str) -> socket.socket:
@@ -56,7 +57,7 @@ class _PublicHTTPSPool(HTTPSConnectionPool):
 
 
 class PublicAdapter(HTTPAdapter):
-    """A transport of requests whose connections raise PrivateAddressError unless they reach a public address."""
+    """A transport adapter for requests that raises PrivateAddressError for non-public addresses."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -67,11 +68,12 @@ class PublicAdapter(HTTPAdapter):
 
 
 def fetch(url: str, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The content of a public web address.
+    """Return the content of a public web address.
 
     Raises:
         PrivateAddressError: it, or a redirect, leads to an address that is not public.
-        RemoteError: it is no http(s) URL, does not answer, answers with an error, or is larger than `max_bytes`.
+        RemoteError: it is no http(s) URL, does not answer, answers with an error status, or is
+            larger than `max_bytes`.
     """
     if not url.startswith(("http://", "https://")):
         raise RemoteError(f"{url} is not an http(s) URL")

@@ -131,7 +131,7 @@ def newest_checkpoint(settings: Settings) -> Path:
     if store := object_store(settings):
         names = [name for name in store.sizes(RUNS) if name.endswith(f"/{FILE_NAME}")]
         if names:
-            _, newest = max(zip(store.each(store.modified, names), names, strict=True))
+            _, newest = max(zip(store.map(store.modified, names), names, strict=True))
             sync(settings, settings.data_dir / newest, epoch_of)
             return settings.data_dir / newest
     folder = settings.data_dir / RUNS

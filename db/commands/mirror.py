@@ -1,4 +1,4 @@
-"""TODO."""
+"""The commands `mirror export` and `mirror serve`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,16 +25,16 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Folder of the mirror.", show_default=False)],
     dataset: Annotated[str, typer.Option(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
 ) -> None:
-    """Write what is downloaded of a dataset as a mirror, for COCONUT_ATTR_MIRROR on machines without internet.
+    """Write the downloaded part of a dataset as a mirror, for COCONUT_ATTR_MIRROR on machines without internet.
 
-    Run again, it goes on where it was: what is there and equal stays. Several datasets can share a folder.
+    Run it again to resume: equal files stay. Several datasets can share a folder.
     """
-    entry = get_dataset(dataset)
+    get_dataset(dataset)  # report a mistake before the database is opened
     engine = open_for_reading(settings().sqlalchemy_url)
     image_ids = annotations.image_ids(engine, dataset)
     if not image_ids:
         raise UserError(
-            f"the store holds no image of {dataset}; run: coconut-attr download {dataset}"
+            f"the database holds no image of {dataset}; run: coconut-attr download {dataset}"
         )
     files = annotations.annotation_files(engine, dataset)
     origins = [
@@ -42,26 +42,32 @@ def export(
         for name, row in files.items()
     ]
     things = {category.id for category in load_rules().rules.category.values() if category.thing}
-    watched = Console(stderr=True)
+    console = Console(stderr=True)
     images = track(
-        mirror_images(engine, image_ids), f"exporting {dataset}", len(image_ids), console=watched, transient=True,
-        disable=not watched.is_terminal,
-    )  # fmt: skip
+        mirror_images(engine, image_ids),
+        f"exporting {dataset}",
+        len(image_ids),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
     try:
-        done = export_mirror(entry, images, origins, folder, settings(), things)
+        done = export_mirror(get_dataset(dataset), images, origins, folder, settings(), things)
     except OSError as error:
         raise UserError(
-            f"cannot write {folder}: {error}; mend that and run it again, it goes on"
+            f"cannot write {folder}: {error}; correct that and run it again: it resumes"
         ) from error
     total = done.images.total()
     typer.echo(
-        f"{folder} holds {total:,} photos, {done.masks:,} masks and {done.captions:,} captions of {dataset}"
+        f"{folder} holds {total:,} photos, {done.masks:,} masks and {done.captions:,} captions"
+        f" of {dataset}"
     )
     for coco_id, reason in list(done.left_out.items())[:5]:
         typer.echo(f"left out: image {coco_id}, {reason}")
     if missing := len(image_ids) - total:
         typer.echo(
-            f"{missing:,} of {len(image_ids):,} images are left out: not downloaded, or not whole (see check)"
+            f"{missing:,} of {len(image_ids):,} images are left out: not downloaded, or damaged"
+            f" (see coconut-attr check {dataset})"
         )
     typer.echo(f"use it: COCONUT_ATTR_MIRROR={folder.absolute()}")
 
@@ -73,7 +79,7 @@ def serve(
         int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)
     ] = 8000,
 ) -> None:
-    """Serve a mirror by HTTP on this machine alone, read-only, until Ctrl-C."""
+    """Serve a mirror by HTTP on this machine only, read-only, until Ctrl-C."""
     server = mirror_server(folder, port)
     typer.echo(f"COCONUT_ATTR_MIRROR=http://{HOST}:{server.server_port}  (Ctrl-C stops)")
     try:

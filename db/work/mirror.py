@@ -1,4 +1,4 @@
-"""The commands `mirror export` and `mirror serve`: an offline mirror made from the store and its data folder."""
+"""The images of a database in the form that the mirror export takes."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from db.labels import images_at_hand
 
 
 def mirror_images(engine: Engine, image_ids: list[int]) -> Iterator[MirrorImage]:
-    """The downloaded images among these, in their order, read shard by shard."""
+    """Yield the downloaded images among these, in the same order, read shard by shard."""
     size, data_dir = settings().shard_size, settings().data_dir
     for start in range(0, len(image_ids), size):
         for item in images_at_hand(engine, image_ids[start : start + size]):

@@ -129,7 +129,7 @@ def test_an_export_goes_on_and_follows_the_store(
     output = export(folder)
     assert "holds 22 photos, 14 masks" in output
     assert "left out: image 3, its photo cannot be read" in output
-    assert "left out: image 4, its photo is not the downloaded one any more" in output
+    assert "left out: image 4, its photo has changed since the download" in output
     assert copy.read_bytes() == tiny.jpeg(2)
     assert (folder / PHOTOS / "000000000005.jpg").read_bytes() == tiny.jpeg(5)
     assert f"{PHOTOS}/000000000003.jpg" not in (folder / "SHA256SUMS").read_text()
@@ -137,7 +137,7 @@ def test_an_export_goes_on_and_follows_the_store(
     for target, dataset, message in (
         (tiny_mirror, "val5k", "holds other files than an earlier mirror export"),
         (copy, "val5k", "is a file: give the name of a folder"),
-        (tmp_path / "new", "sample", "the store holds no image of sample"),
+        (tmp_path / "new", "sample", "the database holds no image of sample"),
         (tmp_path / "new", "x", "unknown dataset 'x'"),
     ):
         with pytest.raises(UserError, match=message):

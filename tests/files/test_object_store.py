@@ -170,7 +170,7 @@ def test_a_store_that_hangs_ends_the_run_and_the_next_one_completes_it(
         try:
             with pytest.raises(
                 UnreachableError,
-                match=r"image store s3://hangs/team/images does not answer .*again",
+                match=r"object store s3://hangs/team/images does not answer .*again",
             ):
                 fetch(engine, settings)
         finally:
@@ -300,7 +300,7 @@ def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
         settled.set()
         thread.join()
     assert (
-        "so far, this epoch of run 2 is kept on this machine alone: the image store s3://runs/team/images"
+        "so far, this epoch of run 2 is kept on this machine alone: the object store s3://runs/team/images"
         in caplog.text
     )
     best = f"{RUNS}/{run}/{FILE_NAME}"
@@ -396,28 +396,28 @@ def test_a_store_that_cannot_be_used_is_told_in_one_sentence(
         (
             {},
             "s3://missing/x",
-            "image store s3://missing/x cannot be used: The specified bucket does not exist",
+            "object store s3://missing/x cannot be used: The specified bucket does not exist",
         ),
         (
             wrong,
             url,
-            f"image store {url} cannot be used: The request signature we calculated does not match",
+            f"object store {url} cannot be used: The request signature we calculated does not match",
         ),
         (
             none,
             url,
-            f"image store {url} cannot be used: Unable to locate credentials; see to COCONUT_ATTR_IMAGE_STORE",
+            f"object store {url} cannot be used: Unable to locate credentials; check COCONUT_ATTR_IMAGE_STORE",
         ),
-        (s3.reader, url, f"image store {url} cannot be used: "),
+        (s3.reader, url, f"object store {url} cannot be used: "),
         (
             nowhere,
             url,
-            f"image store {url} does not answer as it should: Could not connect to the endpoint URL",
+            f"object store {url} does not answer as it should: Could not connect to the endpoint URL",
         ),
         (
             {"AWS_ENDPOINT_URL": "nonsense"},
             url,
-            f"image store {url} cannot be used: Invalid endpoint: nonsense",
+            f"object store {url} cannot be used: Invalid endpoint: nonsense",
         ),
         (
             {},
