@@ -29,7 +29,7 @@ def _absolute_sqlite(url: str) -> str:
     return f"{driver}{mark}{Path(path).absolute()}"
 
 
-#: Set for child processes that get all settings by environment: another folder's .env must not count.
+#: Set for child processes, which get all settings by environment and must not read another .env.
 SETTLED = "COCONUT_ATTR_SETTLED"
 Absolute = Annotated[Path, AfterValidator(Path.absolute)]
 AbsoluteOrNone = Annotated[Absolute | None, BeforeValidator(lambda path: path or None)]

@@ -1,4 +1,4 @@
-"""Request rate of a host: additive increase, multiplicative decrease, and the pauses that it asks for."""
+"""Request rate of a host: additive increase, multiplicative decrease, and requested pauses."""
 
 import random
 import time

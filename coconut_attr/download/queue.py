@@ -46,7 +46,7 @@ class Outcome:
         attempts: requests, or reads of a mirror's file; 0: the file was already there.
         seconds: time spent on attempts, without the waits between them.
         kept: the file was already there and intact.
-        uploaded: the file was intact on this machine only and has been uploaded to the object store.
+        uploaded: the file was intact on this machine only and is now in the object store.
         decoded: all pixels were decoded, beyond the check of the file's structure.
         error_class: cause of a failure. With a path: the file is intact, but could not be compared
             with upstream.

@@ -322,7 +322,7 @@ def _section(dataset: Dataset, exported: Exported, origins: Sequence[str]) -> st
     ]
     if exported.left_out:
         lines.append(
-            f"- Left out: {len(exported.left_out):,} images, see `coconut-attr check {dataset.name}`"
+            f"- Left out: {len(exported.left_out):,} images: `coconut-attr check {dataset.name}`"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""A read-only HTTP server for a mirror folder, with byte ranges (for parquet and zip) and listings."""
+"""A read-only HTTP server for a mirror folder, with byte ranges and folder listings."""
 
 import io
 import os
@@ -31,7 +31,7 @@ class _Part(io.RawIOBase):
 
 
 class MirrorHandler(SimpleHTTPRequestHandler):
-    """GET and HEAD of files and folders under one root, without hidden files and links out of it."""
+    """GET and HEAD of files and folders under one root, except hidden files and links out of it."""
 
     protocol_version = "HTTP/1.1"  # connections stay open
     disable_nagle_algorithm = True  # head and body are two writes: the second would be delayed

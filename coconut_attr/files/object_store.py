@@ -136,7 +136,7 @@ _opened = cache(ObjectStore)
 
 
 def missing_locally(settings: Settings, files: Iterable[File]) -> list[File]:
-    """Return the files that must be fetched before they can be read; empty without an object store.
+    """Return the files to fetch before they can be read; empty without an object store.
 
     They are missing in the data folder, of another size, or of unknown size, as a mask is, which
     may have been replaced.

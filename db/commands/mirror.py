@@ -25,9 +25,9 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Folder of the mirror.", show_default=False)],
     dataset: Annotated[str, typer.Option(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
 ) -> None:
-    """Write the downloaded part of a dataset as a mirror, for COCONUT_ATTR_MIRROR on machines without internet.
+    """Write the downloaded part of a dataset as a mirror, for machines without internet.
 
-    Run it again to resume: equal files stay. Several datasets can share a folder.
+    Point COCONUT_ATTR_MIRROR to the folder there. Run it again to resume: equal files stay. Several datasets can share a folder.
     """
     get_dataset(dataset)  # report a mistake before the database is opened
     engine = open_for_reading(settings().sqlalchemy_url)
