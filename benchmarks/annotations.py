@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.annotations.hub import COLUMNS, list_shards, read_shard
+from coconut_attr.annotations.files import annotation_files
+from coconut_attr.annotations.hub import COLUMNS, list_shards
 from coconut_attr.annotations.upstream import hub_folder
 from coconut_attr.datasets import get_dataset
 from coconut_attr.settings import Settings, settings
@@ -58,8 +59,8 @@ def write(path: Path, rows: int, group: int) -> None:
 
 def ours(mirror: Path) -> Iterator[tuple[int, int]]:
     local = Settings(mirror=str(mirror))
-    for shard in list_shards(VAL5K, local):
-        for batch in read_shard(shard, local):
+    for file in annotation_files(VAL5K, local):
+        for batch in file.read(0):
             yield len(batch), sum(len(annotation.segments) for annotation in batch)
 
 
@@ -115,12 +116,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = (
-            Path(folder)
-            / "huggingface.co"
-            / "datasets"
-            / VAL5K.repos[0][0]
-            / "data"
-            / "train.parquet"
+            Path(folder) / "huggingface.co" / "datasets" / VAL5K.repos[0] / "data" / "train.parquet"
         )
         write(path, arguments.rows, arguments.group)
         group = pq.ParquetFile(path).metadata.row_group(0).total_byte_size / 2**20

@@ -6,6 +6,32 @@ from typing import Final
 from coconut_attr.errors import UserError
 
 COCO_IMAGES: Final = "http://images.cocodataset.org/"
+_CAPTIONS_ZIP: Final = COCO_IMAGES + "annotations/annotations_trainval2017.zip"
+_UNLABELED_ZIP: Final = COCO_IMAGES + "annotations/image_info_unlabeled2017.zip"
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A JSON of COCO's: its zip, its member name there, and the URL folder of the photos that it lists."""
+
+    archive: str
+    member: str
+    photos: str
+    has_captions: bool = True
+
+
+VAL2017: Final = CocoFile(
+    _CAPTIONS_ZIP, "annotations/captions_val2017.json", COCO_IMAGES + "val2017/"
+)
+TRAIN2017: Final = CocoFile(
+    _CAPTIONS_ZIP, "annotations/captions_train2017.json", COCO_IMAGES + "train2017/"
+)
+UNLABELED2017: Final = CocoFile(
+    _UNLABELED_ZIP,
+    "annotations/image_info_unlabeled2017.json",
+    COCO_IMAGES + "unlabeled2017/",
+    has_captions=False,
+)
 
 
 @dataclass(frozen=True)
@@ -15,10 +41,9 @@ class Dataset:
     Attributes:
         name: name used by deployments, the command line and SQL.
         title: name for people.
-        repos: Hugging Face dataset repositories of the panoptic masks (parquet), each with the URL folder of
-            those of its images for which the annotation names no URL.
+        repos: Hugging Face dataset repositories of the panoptic masks (parquet).
         image_hosts: hosts that image URLs may point to; others are refused.
-        caption_zip, caption_members: zip of COCO's annotations, and the caption files in it.
+        coco_files: COCO's own files about its photos: names, sizes, licences, URLs, captions.
         kaggle_name: name of the dataset's folder and file in COCONut's Kaggle layout.
         expected_images, expected_segments: counts that upstream states (None: not stated).
         is_coconut: False for the offline photographs that stand in for the dataset.
@@ -27,10 +52,9 @@ class Dataset:
 
     name: str
     title: str
-    repos: tuple[tuple[str, str], ...] = ()
+    repos: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ("images.cocodataset.org",)
-    caption_zip: str = COCO_IMAGES + "annotations/annotations_trainval2017.zip"
-    caption_members: tuple[str, ...] = ()
+    coco_files: tuple[CocoFile, ...] = ()
     kaggle_name: str = ""
     expected_images: int | None = None
     expected_segments: int | None = None
@@ -47,8 +71,8 @@ _ENTRIES = (
     Dataset(
         name="val5k",
         title="COCONut relabelled COCO-val",
-        repos=(("xdeng77/relabeled_coco_val", COCO_IMAGES + "val2017/"),),
-        caption_members=("annotations/captions_val2017.json",),
+        repos=("xdeng77/relabeled_coco_val",),
+        coco_files=(VAL2017,),
         kaggle_name="relabeled_coco_val",
         expected_images=5_000,
         expected_segments=67_000,
@@ -56,8 +80,8 @@ _ENTRIES = (
     Dataset(
         name="coconut-s",
         title="COCONut-S",
-        repos=(("xdeng77/coconut_s", COCO_IMAGES + "train2017/"),),
-        caption_members=("annotations/captions_train2017.json",),
+        repos=("xdeng77/coconut_s",),
+        coco_files=(TRAIN2017,),
         kaggle_name="coconut_s",
         expected_images=118_000,
         expected_segments=1_540_000,
@@ -65,12 +89,8 @@ _ENTRIES = (
     Dataset(
         name="coconut-b",
         title="COCONut-B",
-        # On the hub, B holds the half that S lacks (COCO's unlabelled images); the two together are COCONut-B.
-        repos=(
-            ("xdeng77/coconut_s", COCO_IMAGES + "train2017/"),
-            ("xdeng77/coconut_b", COCO_IMAGES + "unlabeled2017/"),
-        ),
-        caption_members=("annotations/captions_train2017.json",),
+        repos=("xdeng77/coconut_s", "xdeng77/coconut_b"),
+        coco_files=(TRAIN2017, UNLABELED2017),
         kaggle_name="coconut_b",
         expected_images=242_000,
         expected_segments=2_780_000,

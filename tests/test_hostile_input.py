@@ -18,11 +18,12 @@ from PIL import Image
 from safetensors.torch import save
 
 from coconut_attr.annotations import kaggle
-from coconut_attr.annotations.caption_zip import fetch_member, read_member
-from coconut_attr.annotations.hub import list_shards, read_shard
+from coconut_attr.annotations.caption_zip import fetch_member
+from coconut_attr.annotations.coco_file import read_coco_file
+from coconut_attr.annotations.files import annotation_files
 from coconut_attr.annotations.records import local_path
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.datasets import get_dataset
+from coconut_attr.datasets import VAL2017, get_dataset
 from coconut_attr.errors import UserError
 from coconut_attr.files.images import checked_size
 from coconut_attr.files.photos import upright
@@ -155,7 +156,7 @@ ENTRY = {"images": [tiny.image_entry(1)], "annotations": [{"id": 1, "image_id": 
 def test_captions(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "captions.json"
     path.write_bytes(content)
-    found = attempt(read_member, path, "http://h/")
+    found = attempt(read_coco_file, path, "http://h/")
     for image in found[0] if found else ():
         assert "/" not in image.file_name
         attempt(local_path, image.url, ("images.cocodataset.org",), Path("data"))
@@ -198,7 +199,7 @@ def test_zips(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     archive.write_bytes(content)
     (folder / "data" / "annotations" / Path(tiny.CAPTIONS).name).unlink(missing_ok=True)
     configured = Settings(mirror=str(folder), data_dir=folder / "data")
-    attempt(fetch_member, get_dataset("val5k"), tiny.CAPTIONS, configured)
+    attempt(fetch_member, VAL2017.archive, tiny.CAPTIONS, configured)
 
 
 def parquet(rows: list[Any]) -> bytes:
@@ -222,8 +223,8 @@ def test_parquet_shards(tmp_path_factory: pytest.TempPathFactory, content: bytes
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     configured = Settings(mirror=str(folder))
-    for shard in list_shards(get_dataset("val5k"), configured):
-        for batch in attempt(lambda shard=shard: list(read_shard(shard, configured))) or ():
+    for file in annotation_files(get_dataset("val5k"), configured):
+        for batch in attempt(lambda file=file: list(file.read(0))) or ():
             for annotation in batch:
                 assert "/" not in annotation.image.file_name
                 attempt(decode_mask, annotation.mask_png)

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from coconut_attr.annotations import caption_zip, hub, kaggle, sample
-from coconut_attr.annotations.records import Caption, ImageInfo, Panoptic, plain_name
+from coconut_attr.annotations import caption_zip, hub, kaggle, rows, sample
+from coconut_attr.annotations.coco_file import read_coco_file
+from coconut_attr.annotations.records import MALFORMED, Caption, ImageInfo, Panoptic, plain_name
 from coconut_attr.annotations.upstream import HUB
 from coconut_attr.annotations.version import Version, differs, version_of, with_checksum
 from coconut_attr.datasets import Dataset
+from coconut_attr.errors import SourceError
 from coconut_attr.files.atomic import write_atomically
 from coconut_attr.files.object_store import object_store
 from coconut_attr.settings import Settings
@@ -58,10 +60,24 @@ def annotation_files(dataset: Dataset, settings: Settings) -> list[AnnotationFil
     origin = f"mirror {settings.mirror}" if settings.mirror else HUB
     return [
         AnnotationFile(
-            shard.name, origin, shard.version, partial(hub.read_shard, shard, settings), shard.local
+            shard.name,
+            origin,
+            shard.version,
+            partial(_read_shard, shard, dataset.coco_files[-1].photos, settings),
+            shard.local,
         )
         for shard in hub.list_shards(dataset, settings)
     ]
+
+
+def _read_shard(
+    shard: hub.Shard, image_prefix: str, settings: Settings, skip: int
+) -> Iterator[list[Panoptic]]:
+    try:
+        for batch in hub.read_shard(shard, settings, skip):
+            yield [rows.hub_row(row, image_prefix) for row in batch]
+    except MALFORMED as error:
+        raise SourceError(f"cannot read {shard.name}: {error}") from error
 
 
 def _read_kaggle(folder: Path, dataset: Dataset, skip: int) -> Iterator[list[Panoptic]]:
@@ -78,9 +94,11 @@ def captioned_images(dataset: Dataset, settings: Settings) -> tuple[list[ImageIn
         return sample.read()
     images: list[ImageInfo] = []
     texts: list[Caption] = []
-    for member in dataset.caption_members:
-        path = caption_zip.fetch_member(dataset, member, settings)
-        more_images, more_texts = caption_zip.read_member(path, dataset.repos[0][1])
+    for file in dataset.coco_files:
+        if not file.has_captions:
+            continue
+        path = caption_zip.fetch_member(file.archive, file.member, settings)
+        more_images, more_texts = read_coco_file(path, file.photos)
         images += more_images
         texts += more_texts
     return images, texts

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coconut_attr.annotations.records import MALFORMED, Panoptic, SegmentInfo, image_info
+from coconut_attr.annotations.records import MALFORMED
 from coconut_attr.annotations.upstream import hub_folder, is_url
 from coconut_attr.annotations.version import Version, version_of
 from coconut_attr.datasets import Dataset
@@ -32,7 +32,6 @@ class Shard:
     repo: str
     path: str
     version: Version
-    image_prefix: str
     local: Path | None = None
 
     @property
@@ -47,7 +46,7 @@ def list_shards(dataset: Dataset, settings: Settings) -> list[Shard]:
         SourceError: the hub (or mirror) cannot be reached, or holds no parquet file of it.
     """
     shards = []
-    for repo, prefix in dataset.repos:
+    for repo in dataset.repos:
         filesystem, folder = hub_folder(repo, settings)
         folder = folder.rstrip("/")
         try:
@@ -68,18 +67,20 @@ def list_shards(dataset: Dataset, settings: Settings) -> list[Shard]:
         for path, detail in sorted(found.items()):
             name = path.split(f"{repo}/", 1)[1]
             local = Path(path) if folder.startswith("/") else None
-            shards.append(Shard(repo, name, version_of(detail), prefix, local))
+            shards.append(Shard(repo, name, version_of(detail), local))
     return shards
 
 
-def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list[Panoptic]]:
-    """The rows of one parquet file in batches, read so that memory stays bounded however large its row groups are.
+def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list[Any]]:
+    """Yield the rows of one parquet file in batches, as dicts of COLUMNS; `rows.hub_row` parses one.
+
+    Memory stays bounded however large the file's row groups are.
 
     Args:
         skip: rows that an earlier, interrupted reading already stored; whole row groups of them are not read.
 
     Raises:
-        SourceError: the file cannot be read, lacks a column, or names a file outside its folder.
+        SourceError: the file cannot be read, or lacks a column.
     """
     filesystem, folder = hub_folder(shard.repo, settings)
     address = f"{folder.rstrip('/')}/{shard.path}"
@@ -98,7 +99,7 @@ def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list
                 rows = batch.slice(skip).to_pylist()
                 skip = max(0, skip - batch.num_rows)
                 if rows:
-                    yield [_panoptic(row, shard.image_prefix) for row in rows]
+                    yield rows
     except (OSError, pa.ArrowException, *MALFORMED) as error:
         raise _unread(error, address)(f"cannot read {address}: {error}") from error
 
@@ -109,17 +110,3 @@ def _unread(error: Exception, address: str) -> type[SourceError]:
         error, (FileNotFoundError, pa.ArrowException, *MALFORMED)
     )
     return SourceError if local else UnreachableError
-
-
-def _panoptic(row: dict, image_prefix: str) -> Panoptic:
-    mask = row["mask"]["bytes"]
-    if not isinstance(mask, bytes):
-        raise TypeError(f"a mask is no bytes but {type(mask).__name__}")
-    return Panoptic(
-        image=image_info(row["image_info"], image_prefix),
-        mask_png=mask,
-        segments=tuple(
-            SegmentInfo(int(s["id"]), int(s["category_id"]), bool(s["iscrowd"]), int(s["area"]))
-            for s in row["segments_info"]["segments_info"]
-        ),
-    )

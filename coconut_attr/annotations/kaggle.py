@@ -44,7 +44,7 @@ def read(
     path = annotation_file(folder, dataset)
     try:
         content = json.loads(path.read_bytes())
-        prefix = dataset.repos[0][1]
+        prefix = dataset.coco_files[-1].photos
         images = {entry["id"]: image_info(entry, prefix) for entry in content["images"]}
         annotations = content["annotations"][skip:]
     except MALFORMED as error:

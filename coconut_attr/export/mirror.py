@@ -124,7 +124,7 @@ def export_mirror(
             _shard(group, source, to, exported, things)
     _captions(dataset, exported_ids, to, settings, exported)
 
-    shards = tuple(f"{HUB_HOST}/datasets/{repo}/" for repo, _ in dataset.repos)
+    shards = tuple(f"{HUB_HOST}/datasets/{repo}/" for repo in dataset.repos)
     stale = {name for name in before if name not in exported.files and name.startswith(shards)}
     for name in stale:
         (to / name).unlink(missing_ok=True)
@@ -209,18 +209,15 @@ def _photo(image: MirrorImage, dataset: Dataset, to: Path, exported: Exported) -
 
 
 def _source(image: MirrorImage, dataset: Dataset) -> str:
-    """Return the hub file that holds an image's annotation, or the repository that fits its URL."""
+    """Return the hub file that holds an image's annotation, or else the dataset's repository."""
     if not image.mask:
         return ""
     name = PurePosixPath(image.annotation_file)
     if name.suffix == ".parquet" and ".." not in name.parts:
-        for repo, _ in dataset.repos:
+        for repo in dataset.repos:
             if name.is_relative_to(repo):
                 return str(name)
-    return next(
-        (repo for repo, prefix in dataset.repos if image.info.url.startswith(prefix)),
-        dataset.repos[0][0],
-    )
+    return dataset.repos[0]
 
 
 def _shard(
@@ -276,11 +273,13 @@ def _captions(
     dataset: Dataset, exported_ids: set[int], to: Path, settings: Settings, exported: Exported
 ) -> None:
     """Write COCO's annotation zip with the captions of the mirror's images, otherwise unchanged."""
-    parts = urlsplit(dataset.caption_zip)
+    files = [file for file in dataset.coco_files if file.has_captions]
+    parts = urlsplit(files[0].archive)
     name = f"{parts.netloc}{parts.path}"
     members = _members(to / name)
-    for member in dataset.caption_members:
-        document = fetch_member(dataset, member, settings).read_bytes()
+    for file in files:
+        member = file.member
+        document = fetch_member(file.archive, member, settings).read_bytes()
         content = json.loads(document)
         # Keep the captions of an earlier export: two datasets may share a caption file.
         wanted = exported_ids | {
