@@ -1,10 +1,10 @@
-"""Area and mean colour of the segments of panoptic PNGs: ours against a reference and against PNG decoding alone.
+"""Measure the speed of segment areas and mean colours: ours, a reference, and PNG decoding alone.
 
     COCONUT_ATTR_MIRROR=... python benchmarks/extract.py
 
-The reference works as panopticapi does: a boolean mask for each segment over the rgb2id array. Both see the same masks
-and the same decoded photos in one run, and their areas and colours are checked to be equal; ours measures boxes too.
-Prints images per second and the ratios.
+The reference works as panopticapi does: a boolean mask for each segment over the rgb2id array. Both
+read the same masks and decoded photos in one run; their areas and colours are checked to be equal.
+Ours also measures boxes. Prints images per second and the ratios.
 """
 
 import io
@@ -27,7 +27,7 @@ from coconut_attr.labels.panoptic import decode_mask, measure
 from coconut_attr.settings import settings
 
 ROUNDS = 5
-Measured = dict[int, tuple[int, tuple[float, ...]]]
+Measures = dict[int, tuple[int, tuple[float, ...]]]  # area and mean colour by segment id
 
 
 @dataclass(frozen=True)
@@ -36,47 +36,46 @@ class Item:
     photo: np.ndarray
 
 
-def decode_only(item: Item) -> Measured:
+def decode_only(item: Item) -> Measures:
     np.asarray(Image.open(io.BytesIO(item.annotation.mask_png)))
     return {}
 
 
-def reference(item: Item) -> Measured:
+def reference(item: Item) -> Measures:
     rgb = np.asarray(Image.open(io.BytesIO(item.annotation.mask_png)), dtype=np.uint32)
     ids = rgb[:, :, 0] + 256 * rgb[:, :, 1] + 256 * 256 * rgb[:, :, 2]
-    found = {}
+    measures = {}
     for segment in item.annotation.segments:
         mask = ids == segment.id
-        found[segment.id] = (int(mask.sum()), tuple(item.photo[mask].mean(axis=0).tolist()))
-    return found
+        measures[segment.id] = (int(mask.sum()), tuple(item.photo[mask].mean(axis=0).tolist()))
+    return measures
 
 
-def ours(item: Item) -> Measured:
-    found = measure(
-        decode_mask(item.annotation.mask_png), item.annotation.segments, frozenset(), item.photo
-    )
-    return {segment.id: (segment.area, segment.mean_rgb or ()) for segment in found.segments}
+def ours(item: Item) -> Measures:
+    ids = decode_mask(item.annotation.mask_png)
+    segments = measure(ids, item.annotation.segments, frozenset(), item.photo).segments
+    return {segment.id: (segment.area, segment.mean_rgb or ()) for segment in segments}
 
 
-def same(one: Measured, other: Measured) -> bool:
-    """Equal areas, and mean colours equal but for the last bits of a sum."""
+def same(one: Measures, other: Measures) -> bool:
+    """Compare: equal areas, and mean colours equal up to the rounding of sums."""
     return {k: area for k, (area, _) in one.items()} == {
         k: area for k, (area, _) in other.items()
     } and all(np.allclose(color, other[k][1], rtol=0, atol=1e-9) for k, (_, color) in one.items())
 
 
 def masks_with_photos() -> list[Item]:
-    """Every mask of val5k, and its photo (fetched if it is not in the data folder)."""
-    entry = get_dataset("val5k")
+    """Return every mask of val5k with its photo, downloaded if it is not in the data folder."""
+    dataset = get_dataset("val5k")
     annotations = [
-        a for file in annotation_files(entry, settings()) for batch in file.read(0) for a in batch
+        a for file in annotation_files(dataset, settings()) for batch in file.read(0) for a in batch
     ]
     wanted = [
         Wanted(k, a.image.url, a.image.width, a.image.height) for k, a in enumerate(annotations)
     ]
     return [
         Item(annotations[outcome.image_id], np.asarray(decode(settings().data_dir / outcome.path)))
-        for outcome in download(wanted, entry, settings())
+        for outcome in download(wanted, dataset, settings())
         if outcome.path
     ]
 
@@ -85,16 +84,15 @@ def main() -> None:
     items = masks_with_photos()
     assert all(same(ours(item), reference(item)) for item in items)
     times: dict[str, float] = {}
-    calls: tuple[Callable[[Item], Measured], ...] = (reference, ours, decode_only)
-    for _ in range(
-        ROUNDS
-    ):  # in turn, and the best of each: what else the machine does hits all alike
+    calls: tuple[Callable[[Item], Measures], ...] = (reference, ours, decode_only)
+    # Taking turns and the best round of each: other load on the machine hits all alike.
+    for _ in range(ROUNDS):
         for call in calls:
             started = time.perf_counter()
             for item in items:
                 call(item)
-            spent = time.perf_counter() - started
-            times[call.__name__] = min(spent, times.get(call.__name__, spent))
+            seconds = time.perf_counter() - started
+            times[call.__name__] = min(seconds, times.get(call.__name__, seconds))
     segments = sum(len(item.annotation.segments) for item in items)
     table = Table(
         "",
@@ -103,9 +101,9 @@ def main() -> None:
         "of decoding",
         title=f"{len(items)} masks, {segments} segments",
     )
-    for name, spent in times.items():
-        ratios = (f"{times['reference'] / spent:.2f}", f"{times['decode_only'] / spent:.2f}")
-        table.add_row(name, f"{len(items) / spent:.0f}", *ratios)
+    for name, seconds in times.items():
+        ratios = (f"{times['reference'] / seconds:.2f}", f"{times['decode_only'] / seconds:.2f}")
+        table.add_row(name, f"{len(items) / seconds:.0f}", *ratios)
     Console().print(table)
 
 

@@ -1,10 +1,11 @@
-"""Compare policies of combining evidence, on the dev part of the gold set.
+"""Compare policies that combine evidence, on the dev part of the gold set.
 
     python benchmarks/labels.py [DATASET]
 
-Policies: `surest` (the surer side decides, the product's own), `vote` (the side with more pieces), `learned` (sum of
-log-odds of each source's accuracy for that state and attribute group, counted on the other dev images: leave one out).
-Reads the store of COCONUT_ATTR_DATABASE_URL; run the flow `extract` first.
+Policies: `surest` (the product's: the state with the most confident piece), `vote` (the state with
+more pieces), `learned` (sum of log-odds of each source's accuracy for that state and attribute
+group, counted on the other dev images: leave one out). Reads the database of
+COCONUT_ATTR_DATABASE_URL; run the flow `extract` first.
 """
 
 import math
@@ -38,7 +39,7 @@ def vote(pieces: Pieces) -> list[int]:
 
 
 def learned(others: dict[int, Pieces], gold: dict[int, list[int]]) -> Callable[[Pieces], list[int]]:
-    """A policy with accuracies counted (add-one) on other images."""
+    """Build a policy from accuracies counted on other images, with add-one smoothing."""
     right: Counter = Counter()
     seen: Counter = Counter()
     for image, pieces in others.items():
@@ -84,24 +85,14 @@ def main() -> None:
         },
     }
     base = overall(agree(results["surest"], gold))
-    table = Table(
-        "policy",
-        "known cells",
-        "of surest",
-        "present: right",
-        "n",
-        "macro",
-        "absent: right",
-        "n",
-        "macro",
-    )
+    columns = ("known cells", "of surest", "present: right", "n", "macro", "absent: right", "n")
+    table = Table("policy", *columns, "macro")
     for name, labels in results.items():
         row = overall(agree(labels, gold))
-        table.add_row(
-            name, f"{row.coverage:.1%}", f"{row.coverage / base.coverage:.3f}",
-            f"{row.present_micro:.1%}", str(row.present), f"{row.present_macro:.1%}",
-            f"{row.absent_micro:.1%}", str(row.absent), f"{row.absent_macro:.1%}",
-        )  # fmt: skip
+        present = (f"{row.present_micro:.1%}", str(row.present), f"{row.present_macro:.1%}")
+        absent = (f"{row.absent_micro:.1%}", str(row.absent), f"{row.absent_macro:.1%}")
+        coverage = (f"{row.coverage:.1%}", f"{row.coverage / base.coverage:.3f}")
+        table.add_row(name, *coverage, *present, *absent)
     Console().print(table)
 
 

@@ -10,7 +10,7 @@ from coconut_attr.datasets import Dataset
 from coconut_attr.files.atomic import sha256_of
 from coconut_attr.files.object_store import object_store
 from coconut_attr.findings import Finding
-from coconut_attr.labels.panoptic import Measured, measure, read_mask, unusable
+from coconut_attr.labels.panoptic import MaskMeasures, annotation_problems, measure, read_mask
 from coconut_attr.settings import Settings
 
 
@@ -27,9 +27,9 @@ def check_annotation(
     """
     ids = read_mask(mask, shape)
     if isinstance(ids, Finding):
-        return [ids, *unusable(infos, Measured([], []), categories)]
+        return [ids, *annotation_problems(infos, MaskMeasures([], []), categories)]
     measured = measure(ids, infos, frozenset())
-    problems = unusable(infos, measured, categories)
+    problems = annotation_problems(infos, measured, categories)
     areas = {segment.id: segment.area for segment in measured.segments}
     for info in infos:
         name = f"segment {info.id} (category {info.category_id})"

@@ -1,4 +1,4 @@
-"""Commands about labels, added to `coconut-attr labels`."""
+"""Labels and their evidence: the images that need them, and reading and writing their rows."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,33 +26,33 @@ States = dict[int, list[int]]
 
 
 def combined_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> States:
-    """COCO image id -> the 34 states (1, 0, -1) that are stored for it."""
-    found: States = {}
+    """Return the stored labels: COCO image id -> 34 states (1, 0, -1)."""
+    labels: States = {}
     for row in labels_of(engine, dataset, coco_ids):
-        states = found.setdefault(row["coco_id"], [-1] * len(ATTRIBUTES))
+        states = labels.setdefault(row["coco_id"], [-1] * len(ATTRIBUTES))
         states[INDEX[row["attribute"]]] = CODES[row["state"]]
-    return found
+    return labels
 
 
 def source_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> dict[str, States]:
-    """The labels that each source would give alone, from the stored evidence."""
+    """Return the labels that each source alone leads to, by the stored evidence."""
     pieces: dict[tuple[str, int], list[Evidence]] = {}
     for row in evidence_of(engine, dataset, coco_ids):
         piece = Evidence(
             row["attribute"], row["state"], row["source"], row["confidence"], row["detail"]
         )
         pieces.setdefault((row["source"], row["coco_id"]), []).append(piece)
-    found: dict[str, States] = {source: {} for source in SOURCES}
+    labels: dict[str, States] = {source: {} for source in SOURCES}
     for (source, coco_id), evidence in pieces.items():
-        found[source][coco_id] = [CODES[label.state] for label in combine(evidence)]
-    return found
+        labels[source][coco_id] = [CODES[label.state] for label in combine(evidence)]
+    return labels
 
 
 def _by_image(
     connection: Connection, query: Select, image_ids: Sequence[int]
 ) -> dict[int, list[RowMapping]]:
-    """The rows of a query by their column `image_id`; an image without rows has an empty list."""
-    groups: dict[int, list[RowMapping]] = {key: [] for key in image_ids}
+    """Group the rows of a query by `image_id`; an image without rows has an empty list."""
+    groups: dict[int, list[RowMapping]] = {image_id: [] for image_id in image_ids}
     for row in connection.execute(query).mappings():
         groups[row["image_id"]].append(row)
     return groups
@@ -60,7 +60,7 @@ def _by_image(
 
 @persistent
 def images_to_label(engine: Engine, dataset: str, rule_version: str) -> list[int]:
-    """Ids of the images that are there and have no labels by these rules."""
+    """Return the ids of the downloaded images that have no labels by these rules."""
     query = (
         select(Image.id)
         .join(Download)
@@ -77,7 +77,7 @@ def images_to_label(engine: Engine, dataset: str, rule_version: str) -> list[int
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image, what came of its download, and all that its labels are made from."""
+    """An image with the outcome of its download, and the annotations behind its labels."""
 
     image: RowMapping
     segments: Rows
@@ -85,13 +85,13 @@ class AnnotatedImage:
 
     @property
     def files(self) -> list[tuple[str, int | None]]:
-        """Its photo and its mask, so far as there are any: relative paths, with the bytes of the photo."""
-        found = [(self.image["path"], self.image["bytes"]), (self.image["mask_path"], None)]
-        return [(path, size) for path, size in found if path]
+        """List its photo and mask, if it has them: relative path, and bytes (None: mask)."""
+        files = [(self.image["path"], self.image["bytes"]), (self.image["mask_path"], None)]
+        return [(path, size) for path, size in files if path]
 
     @property
     def infos(self) -> list[SegmentInfo]:
-        """Its segments_info, as the annotation states it."""
+        """Return its segments_info as annotated."""
         return [
             SegmentInfo(s["segment_id"], s["category_id"], s["iscrowd"], s["annotated_area"])
             for s in self.segments
@@ -99,20 +99,21 @@ class AnnotatedImage:
 
 
 class OtherDatabaseError(UserError):
-    """Images that a flow has listed are not in this store, so it is not the flow's."""
+    """The flow listed images that this database lacks: it is another database than the flow's."""
 
 
 @persistent
 def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[AnnotatedImage]:
-    """Images with their segments and captions, in the given order.
+    """Read images with their segments and captions, in the given order.
 
     Raises:
-        OtherDatabaseError: the store lacks some of them.
+        OtherDatabaseError: the database lacks some of them.
     """
     with engine.connect() as connection:
 
         def grouped(model: type, *columns: Any) -> dict[int, list[RowMapping]]:
-            query = select(model.image_id, *columns).where(model.image_id.in_(image_ids))  # type: ignore[attr-defined]
+            image_id = model.image_id  # type: ignore[attr-defined]
+            query = select(image_id, *columns).where(image_id.in_(image_ids))
             return _by_image(connection, query, image_ids)
 
         segments = grouped(
@@ -131,18 +132,21 @@ def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated
         images = {image["id"]: image for image in connection.execute(query).mappings()}
     if missing := len(set(image_ids) - images.keys()):
         raise OtherDatabaseError(
-            f"{missing} of {len(image_ids)} images are not in {display_url(engine)}: a worker needs the flow's "
-            "COCONUT_ATTR_DATABASE_URL"
+            f"{missing} of {len(image_ids)} images are not in {display_url(engine)}: "
+            "a worker needs the flow's COCONUT_ATTR_DATABASE_URL"
         )
-    return [AnnotatedImage(images[key], segments[key], captions[key]) for key in image_ids]
+    return [
+        AnnotatedImage(images[image_id], segments[image_id], captions[image_id])
+        for image_id in image_ids
+    ]
 
 
-def images_at_hand(engine: Engine, image_ids: Sequence[int]) -> list[AnnotatedImage]:
-    """`annotated_images` whose photos and masks are in the data folder: what only the image store has is fetched.
+def local_images(engine: Engine, image_ids: Sequence[int]) -> list[AnnotatedImage]:
+    """Read `annotated_images`; fetch those files that only the object store has.
 
     Raises:
-        OtherDatabaseError: as `annotated_images`.
-        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `fetch_missing`.
+        OtherDatabaseError: see `annotated_images`.
+        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: see `fetch_missing`.
     """
     items = annotated_images(engine, image_ids)
     fetch_missing(settings(), [file for item in items for file in item.files])
@@ -151,7 +155,7 @@ def images_at_hand(engine: Engine, image_ids: Sequence[int]) -> list[AnnotatedIm
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image with its label vector: 1 present, 0 absent, -1 unknown, in the order of the attributes."""
+    """An image with its label vector: 1 present, 0 absent, -1 unknown, in the attributes' order."""
 
     id: int
     path: str
@@ -162,24 +166,23 @@ class LabelledImage:
 
 @persistent
 def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledImage]:
-    """The labelled images of a split, by COCO id."""
+    """Read the labelled images of a split in the order of their COCO ids."""
     query = (
         select(Image.id, Image.path, Image.bytes, Image.sha256, ImageAttribute.state)
         .join(ImageAttribute, ImageAttribute.image_id == Image.id)
         .where(Image.dataset == dataset, Image.split == split, Image.path.is_not(None))
         .order_by(Image.coco_id, ImageAttribute.attribute_id)
     )
-    found: dict[int, LabelledImage] = {}
+    images: dict[int, LabelledImage] = {}
     with engine.connect() as connection:
-        for key, path, size, sha256, state in connection.execute(query):
-            found.setdefault(
-                key, LabelledImage(key, path or "", size, sha256 or "", [])
-            ).states.append(CODES[state])
-    return list(found.values())
+        for image_id, path, size, sha256, state in connection.execute(query):
+            image = LabelledImage(image_id, path or "", size, sha256 or "", [])
+            images.setdefault(image_id, image).states.append(CODES[state])
+    return list(images.values())
 
 
 def labels_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
-    """Rows of the view `label` (coco_id, attribute, state) of some images of a dataset."""
+    """Read the rows of the view `label` (coco_id, attribute, state) of some images of a dataset."""
     query = (
         "SELECT coco_id, attribute, state FROM label WHERE dataset = :dataset AND coco_id IN :ids"
     )
@@ -187,14 +190,14 @@ def labels_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
 
 
 def evidence_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
-    """Rows of the view `evidence` of some images of a dataset."""
+    """Read the rows of the view `evidence` of some images of a dataset."""
     query = "SELECT * FROM evidence WHERE dataset = :dataset AND coco_id IN :ids"
     return sql(engine, query, dataset=dataset, ids=list(coco_ids))
 
 
 @persistent
 def label_versions(engine: Engine, dataset: str, split: str | None) -> list[str]:
-    """The rule versions that the labels of a dataset, or of one split of it, were made with; none: no labels."""
+    """Return the rule versions of the labels of a dataset or split; empty without labels."""
     query = (
         select(Image.rule_version)
         .where(Image.dataset == dataset, Image.rule_version.is_not(None))
@@ -208,7 +211,7 @@ def label_versions(engine: Engine, dataset: str, split: str | None) -> list[str]
 
 @dataclass(frozen=True)
 class LabelPage:
-    """Some labelled images in the order of their COCO ids, and by image id their labels, segments and captions."""
+    """Labelled images in the order of their COCO ids; their labels and annotations by image id."""
 
     images: Rows
     labels: dict[int, list[RowMapping]]
@@ -226,10 +229,13 @@ def label_page(
     segments: bool = False,
     captions: bool = False,
 ) -> LabelPage:
-    """The next images that have labels, at most `size` of them: those whose COCO id is above `after`.
+    """Read the next labelled images.
 
     Args:
-        segments, captions: read those too. Segments without a pixel in the mask are left out.
+        split: a split; None: all.
+        after: only images whose COCO id is greater; None: from the first.
+        size: at most this many images.
+        segments, captions: read those too. Segments without a pixel in the mask are skipped.
     """
     query = select(Image).where(Image.dataset == dataset, Image.rule_version.is_not(None))
     if split:
@@ -238,25 +244,27 @@ def label_page(
         query = query.where(Image.coco_id > after)
     with engine.connect() as connection:
         images = connection.execute(query.order_by(Image.coco_id).limit(size)).mappings().all()
-        keys = [row["id"] for row in images]
+        image_ids = [row["id"] for row in images]
 
         def grouped(model: type, *order: Any) -> dict[int, list[RowMapping]]:
             table = model.__table__  # type: ignore[attr-defined]
-            query = select(table).where(table.c.image_id.in_(keys)).order_by(*order)
-            return _by_image(connection, query, keys)
+            query = select(table).where(table.c.image_id.in_(image_ids)).order_by(*order)
+            return _by_image(connection, query, image_ids)
 
-        labels = grouped(ImageAttribute, ImageAttribute.attribute_id)
-        found = grouped(Segment, Segment.segment_id) if segments else {}
-        found = {
-            key: [row for row in rows if row["area"] is not None] for key, rows in found.items()
-        }
+        all_segments = grouped(Segment, Segment.segment_id) if segments else {}
         return LabelPage(
-            images, labels, found, grouped(Caption, Caption.caption_id) if captions else {}
+            images,
+            labels=grouped(ImageAttribute, ImageAttribute.attribute_id),
+            segments={
+                image_id: [row for row in rows if row["area"] is not None]
+                for image_id, rows in all_segments.items()
+            },
+            captions=grouped(Caption, Caption.caption_id) if captions else {},
         )
 
 
 def captions_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
-    """Some images of a dataset (coco_id, path), one row for each of their captions (text), at least one."""
+    """Read a row (coco_id, path, text) for each caption of some images; text NULL without any."""
     query = (
         select(Image.coco_id, Image.path, Caption.text)
         .outerjoin(Caption, Caption.image_id == Image.id)
@@ -275,9 +283,9 @@ def record_labels(
     evidence: Sequence[Row],
     segments: Sequence[Row],
 ) -> int:
-    """Store the labels, evidence and segment measures of some images, in place of earlier ones.
+    """Replace the labels, evidence and segment measures of some images.
 
-    Rows of images for which nothing has changed are left alone.
+    Rows of images without a change are not rewritten.
 
     Args:
         labels: rows of `image_attribute` by image id.
@@ -285,15 +293,15 @@ def record_labels(
         segments: the key and the measured columns of `segment`.
 
     Returns:
-        The number of images of which a label or its evidence has changed.
+        The number of images whose labels or evidence changed.
     """
-    keys = list(labels)
-    label_rows = [row for rows in labels.values() for row in rows]
+    image_ids = list(labels)
+    all_labels = [row for rows in labels.values() for row in rows]
     with engine.begin() as connection:
-        changed = _changed(connection, ImageAttribute, keys, label_rows) | _changed(
-            connection, AttributeEvidence, keys, evidence
+        changed = _changed(connection, ImageAttribute, image_ids, all_labels) | _changed(
+            connection, AttributeEvidence, image_ids, evidence
         )
-        for model, rows in ((ImageAttribute, label_rows), (AttributeEvidence, evidence)):
+        for model, rows in ((ImageAttribute, all_labels), (AttributeEvidence, evidence)):
             replace_rows(
                 connection,
                 model,
@@ -301,49 +309,49 @@ def record_labels(
                 [row for row in rows if row["image_id"] in changed],
             )
         update_rows(connection, table_of(Segment), segments)
-        set_rule_version(connection, keys, rule_version)
+        set_rule_version(connection, image_ids, rule_version)
     return len(changed)
 
 
 def _changed(
     connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]
 ) -> set[int]:
-    """Which of these images hold other rows in a table than the given ones."""
+    """Return those images whose rows in a table differ from the given ones."""
     table = table_of(model)
     names = [column.name for column in table.columns]
     before: dict[int, set[tuple[Any, ...]]] = defaultdict(set)
     for start in range(0, len(image_ids), BATCH):
         query = select(table).where(table.c.image_id.in_(image_ids[start : start + BATCH]))
-        for found in connection.execute(query):
-            before[found.image_id].add(tuple(found))
+        for stored in connection.execute(query):
+            before[stored.image_id].add(tuple(stored))
     after: dict[int, set[tuple[Any, ...]]] = defaultdict(set)
     pick = itemgetter(*names)
     for row in rows:
         if row["image_id"] in before:
             after[row["image_id"]].add(pick(row))
     new = {row["image_id"] for row in rows} - before.keys()
-    return new | {key for key in before if before[key] != after[key]}
+    return new | {image_id for image_id in before if before[image_id] != after[image_id]}
 
 
-def label_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
-    """Rows of the table `image_attribute` for the image with this key."""
+def label_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+    """Build the rows of the table `image_attribute` for an image."""
     return [
         {
-            "image_id": key,
+            "image_id": image_id,
             "attribute_id": INDEX[label.attribute],
             "state": label.state,
             "confidence": label.confidence,
             "conflict": label.conflict,
         }
-        for label in found.labels
+        for label in extraction.labels
     ]
 
 
-def evidence_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
-    """Rows of the table `attribute_evidence` for the image with this key."""
+def evidence_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+    """Build the rows of the table `attribute_evidence` for an image."""
     return [
         {
-            "image_id": key,
+            "image_id": image_id,
             "attribute_id": INDEX[piece.attribute],
             "source": piece.source,
             "state": piece.state,
@@ -352,30 +360,39 @@ def evidence_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
             "segment_id": piece.segment_id,
             "caption_id": piece.caption_id,
         }
-        for piece in found.evidence
+        for piece in extraction.evidence
     ]
 
 
-def segment_rows(key: int, found: Extraction) -> list[dict[str, Any]]:
-    """Rows of the table `segment` for the image with this key; of a segment, what was measured."""
-    boxes = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")
-    means = ("mean_l", "mean_a", "mean_b")
-    colors = found.colors
+def segment_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+    """Build the measured columns of the table `segment` for an image's segments."""
+    rows = []
+    for segment in extraction.segments:
+        x, y, width, height = segment.bbox
+        color = extraction.colors.get(segment.id)
+        lightness, a, b = color.lab if color else (None, None, None)
+        rows.append(
+            {
+                "image_id": image_id,
+                "segment_id": segment.id,
+                "area": segment.area,
+                "bbox_x": x,
+                "bbox_y": y,
+                "bbox_width": width,
+                "bbox_height": height,
+                "mean_l": lightness,
+                "mean_a": a,
+                "mean_b": b,
+                "color": color.name if color else None,
+                "rle": segment.rle or None,
+            }
+        )
+    return rows
+
+
+def extraction_finding_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+    """Build the rows of the table `finding` for an image."""
     return [
-        {
-            "image_id": key,
-            "segment_id": segment.id,
-            "area": segment.area,
-            **dict(zip(boxes, segment.bbox, strict=True)),
-            **dict(
-                zip(
-                    means,
-                    colors[segment.id].lab if segment.id in colors else (None,) * 3,
-                    strict=True,
-                )
-            ),
-            "color": colors[segment.id].name if segment.id in colors else None,
-            "rle": segment.rle or None,
-        }
-        for segment in found.segments
+        {"image_id": image_id, "kind": finding.kind, "detail": finding.detail}
+        for finding in extraction.findings
     ]

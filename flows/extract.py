@@ -1,4 +1,4 @@
-"""The flow `extract`: labels, with their evidence, for every image that has none by the present rules."""
+"""The flow `extract`: labels and evidence for all images that lack labels by the current rules."""
 
 from collections import Counter
 from typing import Any
@@ -17,9 +17,10 @@ from db.counts import refresh_counts
 from db.labels import (
     AnnotatedImage,
     evidence_rows,
-    images_at_hand,
+    extraction_finding_rows,
     images_to_label,
     label_rows,
+    local_images,
     record_labels,
     segment_rows,
 )
@@ -32,7 +33,7 @@ from flows.shards import over_shards
 
 @flow
 def extract(dataset: DatasetName = "val5k") -> int:
-    """Label the images of a dataset; those that have labels by the present rules are left alone.
+    """Label the images of a dataset that have no labels by the current rules.
 
     Returns:
         The number of images that were labelled.
@@ -48,49 +49,56 @@ def extract(dataset: DatasetName = "val5k") -> int:
 
 @task(task_run_name="labels from {image_ids[0]}", **RETRY)
 def label_images(dataset: str, image_ids: list[int], version: str) -> int:
-    """Label one shard of images; returns how many could be. What could not be used becomes findings.
+    """Label a shard of images; photos and annotations that cannot be used become findings.
+
+    Returns:
+        The number of images that were labelled.
 
     Raises:
-        coconut_attr.labels.rules.RulesError: this process, on another machine, has other rules.
-        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: as `images_at_hand`.
+        coconut_attr.labels.rules.RulesError: this process has other rules than the flow.
+        coconut_attr.files.object_store.ObjectStoreError, UnreachableError: see `local_images`.
     """
     loaded = load_rules()
     if loaded.version != version:
         raise RulesError(
-            f"this worker has the rules {loaded.version}, the flow {version}: it needs the same version of the program "
-            "and the same COCONUT_ATTR_RULES_FILE"
+            f"this worker has the rules {loaded.version}, the flow has {version}: "
+            "give it the flow's version of the program and its COCONUT_ATTR_RULES_FILE"
         )
     extractor = Extractor(loaded.rules)
     labels: dict[int, list[dict[str, Any]]] = {}
     evidence: list[dict[str, Any]] = []
     segments: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
-    for item in images_at_hand(engine(), image_ids):
-        key = item.image["id"]
+    for item in local_images(engine(), image_ids):
+        image_id = item.image["id"]
         try:
-            found = extract_image(extractor, item)
+            extraction = extract_image(extractor, item)
         except (ImageError, OSError) as error:
             get_run_logger().warning("image %s is not labelled: %s", item.image["coco_id"], error)
-            findings.append({"image_id": key, "kind": "image not read", "detail": str(error)})
+            findings.append({"image_id": image_id, "kind": "image not read", "detail": str(error)})
             continue
-        labels[key] = label_rows(key, found)
-        evidence += evidence_rows(key, found)
-        segments += segment_rows(key, found)
-        findings += [{"image_id": key, "kind": p.kind, "detail": p.detail} for p in found.problems]
+        labels[image_id] = label_rows(image_id, extraction)
+        evidence += evidence_rows(image_id, extraction)
+        segments += segment_rows(image_id, extraction)
+        findings += extraction_finding_rows(image_id, extraction)
     changed = record_labels(engine(), version, labels, evidence, segments)
     annotations.record_findings(engine(), dataset, "extract", image_ids, findings)
     if findings:
         kinds = Counter(finding["kind"] for finding in findings)
-        causes = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
-        get_run_logger().warning("findings (table finding): %s", causes)
+        counts = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+        get_run_logger().warning("findings (table finding): %s", counts)
     get_run_logger().info(
-        "%s images labelled, %s of them anew or otherwise than before", len(labels), changed
+        "%s images labelled, %s of them for the first time or with a change", len(labels), changed
     )
     return len(labels)
 
 
 def extract_image(extractor: Extractor, item: AnnotatedImage) -> Extraction:
-    """Evidence and labels of one image whose files are in the data folder; errors as `Extractor.extract`."""
+    """Extract the evidence and labels of an image whose files are in the data folder.
+
+    Raises:
+        ImageError, OSError: see `Extractor.extract`.
+    """
     data_dir, mask = settings().data_dir, item.image["mask_path"]
     captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
     return extractor.extract(

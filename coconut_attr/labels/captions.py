@@ -1,7 +1,7 @@
-"""Captions: lemmas, phrases and negation, turned into evidence.
+"""Captions: evidence from lemmas, phrases and negation.
 
-Lemmas are simplemma's: it is maintained, pure Python, and brings its dictionary along, where spaCy wants a model that
-no package registry has.
+simplemma lemmatizes: it is maintained, pure Python and ships its dictionary. spaCy needs a model
+that package registries do not have.
 """
 
 import re
@@ -18,7 +18,7 @@ from coconut_attr.labels.evidence import Evidence, Side
 from coconut_attr.labels.rules import Rules
 
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-ANY_WORD = re.compile(r"[^\W\d_]+")  # of any script
+ANY_WORD = re.compile(r"[^\W\d_]+")  # in any script
 
 
 @lru_cache(maxsize=100_000)
@@ -32,7 +32,7 @@ def is_english(word: str) -> bool:
 
 
 class CaptionReader:
-    """Finds the attributes that a caption names, or denies. Built once for a set of rules."""
+    """Finds the attributes that captions mention or negate; built once for a set of rules."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules.caption
@@ -56,32 +56,33 @@ class CaptionReader:
         self._longest = max(map(len, [*self._phrases, *self._negations]), default=1)
 
     def readable(self, captions: Sequence[Caption]) -> tuple[list[Caption], list[Finding]]:
-        """The captions that can be read, cut where they are too long, and what is wrong with the others.
+        """Return the captions that can be read, truncated if too long, and findings about the rest.
 
-        Those that cannot be read must not count as silent.
+        Unreadable captions must not count as silent about an attribute.
         """
-        kept, problems = [], []
+        readable, findings = [], []
         for caption in captions:
             text = caption.text[: self.rules.max_length]
             if len(text) < len(caption.text):
-                detail = f"caption {caption.id} has {len(caption.text):,} characters: the first {len(text):,} are read"
-                problems.append(Finding("long caption", detail))
+                length, limit = len(caption.text), len(text)
+                detail = f"caption {caption.id} has {length:,} characters; {limit:,} are read"
+                findings.append(Finding("long caption", detail))
             words = ANY_WORD.findall(text.lower())
             english = sum(map(is_english, words))
             if not words:
-                problems.append(Finding("empty caption", f"caption {caption.id} has no word"))
+                findings.append(Finding("empty caption", f"caption {caption.id} has no word"))
             elif english < self.rules.min_english * len(words):
                 detail = f"caption {caption.id}: {english} of {len(words)} words are English"
-                problems.append(Finding("caption not English", detail))
+                findings.append(Finding("caption not English", detail))
             else:
-                kept.append(replace(caption, text=text))
-        return kept, problems
+                readable.append(replace(caption, text=text))
+        return readable, findings
 
     def read(self, text: str) -> dict[str, tuple[Side, str]]:
-        """Attributes that one caption speaks of: name -> (state, the words that say so)."""
+        """Return the attributes that a caption mentions: name -> (state, the words that say so)."""
         words = WORD.findall(text.lower())
         lemmas = [lemma(word) for word in words]
-        found: dict[str, tuple[Side, str]] = {}
+        mentions: dict[str, tuple[Side, str]] = {}
         position, negated_until, negated = 0, -1, ""
         while position < len(words):
             step = 1
@@ -93,27 +94,27 @@ class CaptionReader:
             else:
                 if words[position] in self.rules.negation_ends:
                     negated_until = position
-                step, names = self._named(words, lemmas, position)
-                spoken = " ".join(words[position : position + step])
+                step, names = self._attributes(words, lemmas, position)
+                mention = " ".join(words[position : position + step])
                 for name in names:
                     if position < negated_until:
-                        found.setdefault(name, ("absent", f"{negated} {spoken}"))
+                        mentions.setdefault(name, ("absent", f"{negated} {mention}"))
                     else:
-                        found[name] = ("present", spoken)
+                        mentions[name] = ("present", mention)
             position += step
-        return found
+        return mentions
 
     def _match(self, entries, words: list[str], position: int) -> int:
-        """Number of words of the longest entry that stands at a position; 0: none does."""
+        """Return the number of words of the longest entry at a position; 0 without a match."""
         for length in range(self._longest, 0, -1):
             if tuple(words[position : position + length]) in entries:
                 return length
         return 0
 
-    def _named(
+    def _attributes(
         self, words: list[str], lemmas: list[str], position: int
     ) -> tuple[int, Sequence[str]]:
-        """Words taken, and the attributes named, at a position: a phrase if one stands there, else a word."""
+        """Return the number of words of the phrase (or word) at a position, and its attributes."""
         length = self._match(self._phrases, lemmas, position)
         if length:
             return length, self._phrases[tuple(lemmas[position : position + length])]
@@ -122,46 +123,41 @@ class CaptionReader:
         )
 
     def evidence(self, captions: Sequence[Caption]) -> list[Evidence]:
-        """What an image's captions say: for each attribute and state one piece, the surer the more agree.
+        """Collect evidence from an image's captions.
+
+        An attribute and state have one piece; its confidence grows with the captions that agree.
 
         Args:
-            captions: those of an image that `readable` has kept.
+            captions: of one image, as `readable` returns them.
         """
         votes: dict[tuple[str, Side], list[tuple[Caption, str]]] = defaultdict(list)
         for caption in captions:
             for attribute, (state, words) in self.read(caption.text).items():
                 votes[attribute, state].append((caption, words))
-        result = []
+        evidence = []
         for (attribute, state), voters in votes.items():
             base = self.rules.confidence if state == "present" else self.rules.negated_confidence
             confidence = min(0.95, base + self.rules.agreement * (len(voters) - 1))
             caption, words = voters[0]
             detail = f'"{words}" in {len(voters)} of {len(captions)} captions'
-            result.append(
+            evidence.append(
                 Evidence(attribute, state, "caption", confidence, detail, caption_id=caption.id)
             )
-        spoken = {(piece.attribute, piece.state): piece for piece in result}
+        present = {piece.attribute: piece for piece in evidence if piece.state == "present"}
+        mentioned = {piece.attribute for piece in evidence}
         for pair in self.rules.exclusive:
             for one, other in (pair, pair[::-1]):
-                sign = spoken.get((one, "present"))
-                if sign and (other, "present") not in spoken and (other, "absent") not in spoken:
-                    detail = f"speaks for {one}: {sign.detail}"
-                    against = Evidence(
-                        other,
-                        "absent",
-                        "caption",
-                        sign.confidence,
-                        detail,
-                        caption_id=sign.caption_id,
-                    )
-                    result.append(against)
+                if one in present and other not in mentioned:
+                    reason = present[one]
+                    detail = f"speaks for {one}: {reason.detail}"
+                    evidence.append(replace(reason, attribute=other, state="absent", detail=detail))
         silence = self.rules.silence
         if len(captions) >= silence.min_captions:
-            heard = {piece.attribute for piece in result}
+            mentioned = {piece.attribute for piece in evidence}
             detail = f"named in none of {len(captions)} captions"
-            result += [
+            evidence += [
                 Evidence(attribute, "absent", "caption", silence.confidence, detail)
                 for attribute in silence.attributes
-                if attribute not in heard
+                if attribute not in mentioned
             ]
-        return result
+        return evidence

@@ -1,4 +1,4 @@
-"""One piece of evidence for or against one attribute of one image."""
+"""A piece of evidence for or against one attribute of one image."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +9,14 @@ Side = Literal["present", "absent"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one source says of one attribute.
+    """What one source says about one attribute.
 
     Attributes:
-        state: what it speaks for.
+        state: the state that it supports.
         confidence: 0 to 1.
-        detail: in words, for people.
-        segment_id, caption_id: the COCO segment or caption that it was read from, where there is one.
+        detail: the reason, in words.
+        segment_id: the COCONut segment that it was read from, if any.
+        caption_id: the COCO caption that it was read from, if any.
     """
 
     attribute: str

@@ -1,4 +1,4 @@
-"""Attribute extraction: the evidence of every source about one image, and the label it comes to."""
+"""Attribute extraction: the evidence of all sources about an image, and the labels it leads to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,23 +13,26 @@ from coconut_attr.findings import Finding
 from coconut_attr.labels.captions import CaptionReader
 from coconut_attr.labels.evidence import Evidence
 from coconut_attr.labels.panoptic import (
-    Measured,
+    MaskMeasures,
     Segment,
+    annotation_problems,
     measure,
     panoptic_evidence,
     read_mask,
-    unusable,
 )
 from coconut_attr.labels.pixels import SegmentColor, measure_pixels, pixel_evidence
 from coconut_attr.labels.rules import Rules
 
-#: Opposite evidence this close in confidence leaves a label unknown.
+#: Opposing evidence whose confidences differ by less than this leaves a label unknown.
 TIE = 0.1
 
 
 @dataclass(frozen=True)
 class Label:
-    """The state of one attribute of one image. `conflict`: some evidence spoke for the other state."""
+    """The state of an attribute of an image.
+
+    `conflict` says that there was evidence for both states.
+    """
 
     attribute: str
     state: State
@@ -39,20 +42,25 @@ class Label:
 
 @dataclass(frozen=True)
 class Extraction:
-    """All that was found in one image: its segments with their colours by id, the evidence, the 34 labels in order.
+    """The result for one image.
 
-    `problems` tells what of its mask and captions was left out.
+    Attributes:
+        segments: the measured segments of its mask.
+        colors: their colours by segment id.
+        evidence: of all sources.
+        labels: one for each attribute, in the order of `ATTRIBUTES`.
+        findings: the parts of its annotation that could not be used.
     """
 
     segments: list[Segment]
     colors: dict[int, SegmentColor]
     evidence: list[Evidence]
     labels: list[Label]
-    problems: list[Finding]
+    findings: list[Finding]
 
 
 class Extractor:
-    """Extracts labels by one set of rules."""
+    """Extracts evidence and labels by one set of rules; built once, used for many images."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -69,45 +77,50 @@ class Extractor:
         infos: Sequence[SegmentInfo],
         captions: Sequence[Caption],
     ) -> Extraction:
-        """Evidence and labels of one image. A mask or a caption that cannot be used is left out, as a problem.
+        """Extract the evidence and labels of an image.
+
+        A mask or caption that cannot be used is skipped and becomes a finding.
 
         Args:
-            photo: its JPEG or PNG file.
-            mask: its panoptic PNG, or None if it has none.
-            infos: the segments_info that belong to the mask.
+            photo: path of its JPEG or PNG.
+            mask: path of its panoptic PNG; None if it has no mask.
+            infos: segments_info of the mask.
+            captions: the captions of the image.
 
         Raises:
-            coconut_attr.files.images.ImageError: the photo is not a whole image.
+            coconut_attr.files.images.ImageError: the photo is damaged or incomplete.
             OSError: the photo cannot be read.
         """
         image = decode(photo)
         pixels = image.width * image.height
         rgb = np.asarray(image)
-        problems: list[Finding] = []
+        findings: list[Finding] = []
         ids: np.ndarray | None = None
-        measured = Measured([], [])
+        measures = MaskMeasures([], [])
         if mask is not None:
-            found_mask = read_mask(mask, (image.height, image.width))
-            if isinstance(found_mask, Finding):
-                problems.append(found_mask)
+            mask_ids = read_mask(mask, (image.height, image.width))
+            if isinstance(mask_ids, Finding):
+                findings.append(mask_ids)
             else:
-                ids = found_mask
-                measured = measure(ids, infos, self._things, rgb)
-        problems += unusable(infos, measured, self._categories)
-        readable, unread = self._captions.readable(captions)
-        problems += unread
+                ids = mask_ids
+                measures = measure(ids, infos, self._things, rgb)
+        segments = measures.segments
+        findings += annotation_problems(infos, measures, self._categories)
+        readable, unreadable = self._captions.readable(captions)
+        findings += unreadable
 
-        found = measure_pixels(image, ids, measured.segments, self.rules.pixels)
-        evidence = panoptic_evidence(measured.segments, pixels, self.rules)
-        evidence += pixel_evidence(found, measured.segments, pixels, self.rules)
+        colors = measure_pixels(image, ids, segments, self.rules.pixels)
+        evidence = panoptic_evidence(segments, pixels, self.rules)
+        evidence += pixel_evidence(colors, segments, pixels, self.rules)
         evidence += self._captions.evidence(readable)
-        return Extraction(measured.segments, found.segments, evidence, combine(evidence), problems)
+        return Extraction(segments, colors.segments, evidence, combine(evidence), findings)
 
 
 def combine(evidence: Sequence[Evidence]) -> list[Label]:
-    """The 34 labels that evidence comes to: the surer side decides, and a near tie stays unknown.
+    """Combine evidence into 34 labels.
 
-    The confidence of a side is that of its best piece; a side is heard at all if one piece speaks for it.
+    A state's confidence is that of its most confident piece. The state with more confidence wins;
+    a near tie (`TIE`) is unknown.
     """
     best: dict[str, dict[str, float]] = {attribute: {} for attribute in ATTRIBUTES}
     for piece in evidence:

@@ -1,4 +1,4 @@
-"""Panoptic masks: the RGB PNG read once, its segments measured, and what their categories say of the image."""
+"""Panoptic masks: decode the PNG, measure its segments, and collect evidence from them."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ from coconut_attr.labels.rules import Rules
 
 @dataclass(frozen=True)
 class Segment:
-    """One measured segment.
+    """A segment, measured in the mask.
 
     Attributes:
         id: R + 256 G + 65536 B of its colour in the mask.
-        area: pixels in the mask (segments_info states its own, in `SegmentInfo`).
-        bbox: x, y, width, height in pixels, as COCO writes it.
-        mean_rgb: mean sRGB of its pixels in the photo, 0 to 255; None if no photo was given.
-        rle: compressed COCO run-length counts of a thing (pycocotools.mask), empty for stuff.
+        area: pixels in the mask. `SegmentInfo.area` is what segments_info states.
+        bbox: x, y, width, height in pixels, as in COCO.
+        mean_rgb: mean sRGB of its pixels in the photo, 0 to 255; None without a photo.
+        rle: compressed COCO run-length counts (pycocotools.mask) of a thing, empty for stuff.
     """
 
     id: int
@@ -38,27 +38,27 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A measured mask: the segments that segments_info names, and the ids of the mask that it does not name."""
+class MaskMeasures:
+    """The segments that segments_info names, and the ids in the mask that it does not name."""
 
     segments: list[Segment]
     unnamed: list[int]
 
 
 def decode_mask(png: bytes) -> np.ndarray:
-    """Segment ids of a panoptic PNG.
+    """Decode the segment ids of a panoptic PNG.
 
     Returns:
         uint32 array [height, width]; 0 is unlabelled.
 
     Raises:
-        ImageError: not a whole PNG, or not RGB (a palette or grey mask has lost the ids).
+        ImageError: not a complete PNG, or not RGB (a palette or grey mask has lost the ids).
     """
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             if image.mode not in {"RGB", "RGBA"}:
                 raise ImageError(f"panoptic mask of mode {image.mode}; COCO's are RGB")
-            # Four bytes, as Pillow keeps a pixel of either mode, so that a pixel is one little-endian number.
+            # Pillow stores both modes in four bytes a pixel: one little-endian number.
             packed = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
             size = image.size
     except UnidentifiedImageError:
@@ -73,18 +73,18 @@ def measure(
     infos: Sequence[SegmentInfo],
     things: frozenset[int],
     rgb: np.ndarray | None = None,
-) -> Measured:
-    """Measure those segments of a mask that segments_info names.
+) -> MaskMeasures:
+    """Measure the segments of a mask that segments_info names.
 
     Args:
-        ids: uint32 [height, width] of `decode_mask`.
-        infos: segments_info of the image; entries without a pixel in the mask are left out.
-        things: category ids of which the run-length encoding is wanted.
+        ids: uint32 [height, width] from `decode_mask`.
+        infos: segments_info of the image; entries without a pixel in the mask are skipped.
+        things: category ids whose segments get a run-length encoding.
         rgb: the photo, uint8 [height, width, 3].
     """
     width = ids.shape[1]
     flat = ids.ravel()
-    # Masks are runs of equal ids: everything is summed over some thousand runs, not over the pixels.
+    # Masks are runs of equal ids. Summing over a few thousand runs is faster than over all pixels.
     begins = np.empty(flat.size, dtype=bool)
     np.not_equal(flat[1:], flat[:-1], out=begins[1:])
     begins[::width] = True  # a run ends with its row
@@ -93,7 +93,7 @@ def measure(
     rows, columns = np.divmod(starts, width)
 
     run_ids = flat[starts]
-    order = np.argsort(run_ids, kind="stable")  # the runs of a segment together, from the top down
+    order = np.argsort(run_ids, kind="stable")  # groups the runs of a segment, top to bottom
     first = np.flatnonzero(np.diff(run_ids[order], prepend=np.int64(-1)))
     index = {int(value): k for k, value in enumerate(run_ids[order[first]])}
     last = np.append(first[1:], len(order)) - 1
@@ -119,11 +119,11 @@ def measure(
         segments.append(
             Segment(info.id, info.category_id, info.iscrowd, int(areas[k]), bbox, mean, rle)
         )
-    return Measured(segments, sorted(index.keys() - {0} - {info.id for info in infos}))
+    return MaskMeasures(segments, sorted(index.keys() - {0} - {info.id for info in infos}))
 
 
 def _encode(ids: np.ndarray, segment_id: int, bbox: tuple[int, int, int, int]) -> str:
-    """COCO's compressed run-length counts of one segment; only the pixels of its box are compared."""
+    """Encode a segment as COCO's compressed run-length counts; only its box is compared."""
     x, y, width, height = bbox
     mask = np.zeros(ids.shape, dtype=np.uint8, order="F")
     mask[y : y + height, x : x + width] = ids[y : y + height, x : x + width] == segment_id
@@ -131,10 +131,13 @@ def _encode(ids: np.ndarray, segment_id: int, bbox: tuple[int, int, int, int]) -
 
 
 def panoptic_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) -> list[Evidence]:
-    """What the categories and sizes of an image's segments say; one of an unknown category says nothing.
+    """Collect evidence from the categories and sizes of an image's segments.
+
+    Segments of an unknown category give none.
 
     Args:
-        pixels: pixels of the image.
+        segments: from `measure`.
+        pixels: number of pixels of the image.
     """
     policy = rules.panoptic
     labelled = 0
@@ -186,7 +189,7 @@ def panoptic_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) ->
 
 
 def _size_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) -> list[Evidence]:
-    """Large and small: the area of the largest and of the smallest countable object, as a share of the image."""
+    """Decide `large` and `small` by the areas of the largest and the smallest countable object."""
     policy = rules.panoptic
     things = {category.id for category in rules.category.values() if category.thing}
     objects = sorted(
@@ -196,7 +199,7 @@ def _size_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) -> li
         return []
     smallest, largest = objects[0], objects[-1]
     small, large = smallest.area / pixels, largest.area / pixels
-    found = []
+    evidence = []
     for attribute, segment, share, is_present, is_absent in (
         ("large", largest, large, large >= policy.large_present, large <= policy.large_absent),
         ("small", smallest, small, small <= policy.small_present, small >= policy.small_absent),
@@ -205,40 +208,46 @@ def _size_evidence(segments: Sequence[Segment], pixels: int, rules: Rules) -> li
             state: Side = "present" if is_present else "absent"
             confidence = policy.present_confidence if is_present else policy.absent_confidence
             detail = f"{share:.1%} of the image"
-            found.append(
+            evidence.append(
                 Evidence(attribute, state, "panoptic", confidence, detail, segment_id=segment.id)
             )
-    return found
+    return evidence
 
 
 def read_mask(mask: Path, shape: tuple[int, int]) -> np.ndarray | Finding:
-    """Segment ids [height, width] of a panoptic PNG, or why it cannot be used for an image of that shape."""
+    """Read a panoptic PNG; return its ids [height, width], or a finding if they cannot be used.
+
+    Args:
+        mask: path of the PNG.
+        shape: height and width of its photo, which the mask must have too.
+    """
     try:
         ids = decode_mask(mask.read_bytes())
     except (ImageError, OSError) as error:
         return Finding("mask not read", str(error))
     if ids.shape != shape:
-        what = f"{ids.shape[1]} x {ids.shape[0]} pixels, its image has {shape[1]} x {shape[0]}"
-        return Finding("mask size differs", what)
+        sizes = f"{ids.shape[1]} x {ids.shape[0]} pixels, its image has {shape[1]} x {shape[0]}"
+        return Finding("mask size differs", sizes)
     return ids
 
 
-def unusable(
-    infos: Iterable[SegmentInfo], measured: Measured, categories: Iterable[int]
+def annotation_problems(
+    infos: Iterable[SegmentInfo], measures: MaskMeasures, categories: Iterable[int]
 ) -> list[Finding]:
-    """What of an annotation nothing can be made of: ids that segments_info lacks, and categories unknown to the rules.
+    """Return the segments of an annotation that cannot be used, and why.
 
     Args:
-        categories: ids of the categories that there are.
+        infos: segments_info of the image.
+        measures: from `measure`.
+        categories: ids of the categories that the rules know.
     """
-    problems = []
-    if measured.unnamed:
-        shown = ", ".join(map(str, measured.unnamed[:5]))
-        problems.append(
-            Finding("ids not in segments_info", f"{len(measured.unnamed)} ids of the mask: {shown}")
-        )
+    findings = []
+    if measures.unnamed:
+        examples = ", ".join(map(str, measures.unnamed[:5]))
+        detail = f"{len(measures.unnamed)} ids of the mask: {examples}"
+        findings.append(Finding("ids not in segments_info", detail))
     unknown = sorted({info.category_id for info in infos}.difference(categories))
-    return problems + [
+    return findings + [
         Finding("unknown category", f"category {c} is none of the rules' categories")
         for c in unknown
     ]

@@ -1,4 +1,4 @@
-"""Pixels: colour names, lightness and colourfulness of an image."""
+"""Pixels: evidence from colour names, lightness and colourfulness."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,23 @@ import numpy as np
 from PIL import Image, ImageColor
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from coconut_attr.labels.evidence import Evidence
+from coconut_attr.labels.evidence import Evidence, Side
 from coconut_attr.labels.panoptic import Segment
 from coconut_attr.labels.rules import PixelRules, Rules
 
 LEVELS = 32  # colour names are looked up in a table of 32 x 32 x 32 RGB cells
-SIDE = 240  # pixels of the longer side at which an image is measured
+SIDE = 240  # images are measured with their longer side reduced to this many pixels
 
 
 @cache
 def _table(
     prototypes: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The nearest prototype's name, by CIEDE2000, of each RGB cell: uint8 [32, 32, 32], and the names."""
+    """Return the nearest prototype of each RGB cell by CIEDE2000.
+
+    Returns:
+        uint8 [32, 32, 32], indices into the names; and the names.
+    """
     names = tuple(name for name, _ in prototypes)
     axis = (np.arange(LEVELS) + 0.5) / LEVELS
     cells = rgb2lab(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3))
@@ -36,13 +40,13 @@ def _table(
 
 
 def name_pixels(rgb: np.ndarray, rules: PixelRules) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The colour name of each pixel, as an index into the names.
+    """Name the colour of each pixel.
 
     Args:
         rgb: uint8 [height, width, 3].
 
     Returns:
-        uint8 [height, width], and the names.
+        uint8 [height, width], indices into the names; and the names.
     """
     prototypes = {
         name: color.prototypes for name, color in rules.colors.items()
@@ -54,9 +58,12 @@ def name_pixels(rgb: np.ndarray, rules: PixelRules) -> tuple[np.ndarray, tuple[s
 
 @dataclass(frozen=True)
 class SegmentColor:
-    """Colour of one segment: CIELAB of its mean, the name that most of its pixels bear, and their share of it.
+    """The colour of a segment.
 
-    A segment that vanishes at the reduced size has no name and a share of 0.
+    Attributes:
+        lab: CIELAB of its mean sRGB.
+        name: the most frequent colour name of its pixels; None if it vanishes at the reduced size.
+        share: share of its pixels that have this name, 0 to 1.
     """
 
     lab: tuple[float, float, float]
@@ -65,8 +72,15 @@ class SegmentColor:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """What was measured of an image's pixels; see `measure_pixels`."""
+class PixelMeasures:
+    """The colours of an image.
+
+    Attributes:
+        shares: share of the image's pixels by colour name, 0 to 1.
+        lightness: mean CIELAB L*, 0 to 100.
+        colorfulness: Hasler and Suesstrunk's M3.
+        segments: colours by segment id.
+    """
 
     shares: dict[str, float]
     lightness: float
@@ -76,13 +90,13 @@ class Pixels:
 
 def measure_pixels(
     image: Image.Image, ids: np.ndarray | None, segments: Sequence[Segment], rules: PixelRules
-) -> Pixels:
-    """Measure an image, and name the colours of each of its segments, at a reduced size.
+) -> PixelMeasures:
+    """Measure the colours of an image and of its segments at a reduced size.
 
     Args:
         image: RGB.
-        ids: segment ids uint32 [height, width] of `coconut_attr.labels.panoptic.decode_mask`, if there is a mask.
-        segments: of `coconut_attr.labels.panoptic.measure`, with their mean colours.
+        ids: segment ids uint32 [height, width] from `panoptic.decode_mask`; None without a mask.
+        segments: from `panoptic.measure`, with their mean colours.
     """
     small = image.copy()
     small.thumbnail((SIDE, SIDE))
@@ -90,7 +104,7 @@ def measure_pixels(
     named, names = name_pixels(rgb, rules)
     lab = rgb2lab(rgb)
     counts = np.bincount(named.ravel(), minlength=len(names))
-    return Pixels(
+    return PixelMeasures(
         shares=dict(zip(names, counts / counts.sum(), strict=True)),
         lightness=float(lab[..., 0].mean()),
         colorfulness=colorfulness(rgb),
@@ -101,7 +115,7 @@ def measure_pixels(
 
 
 def _shrink(ids: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Nearest-neighbour reduction: segment ids must not be mixed."""
+    """Resize by nearest neighbour: interpolation would make ids that no segment has."""
     rows, columns = (
         ((np.arange(n) + 0.5) * full / n).astype(int)
         for n, full in zip(shape, ids.shape, strict=True)
@@ -114,13 +128,11 @@ def _segment_colors(
 ) -> dict[int, SegmentColor]:
     values = np.array(sorted({0, *(segment.id for segment in segments)}), dtype=ids.dtype)
     index = np.searchsorted(values, ids).clip(max=len(values) - 1)
-    index[values[index] != ids] = (
-        0  # a segment that segments_info does not name counts as unlabelled
-    )
+    index[values[index] != ids] = 0  # ids that segments_info does not name count as unlabelled
     table = np.bincount((index * len(names) + named).ravel(), minlength=len(values) * len(names))
     table = table.reshape(len(values), len(names))
     best, areas = table.argmax(1), table.sum(1)
-    found = {
+    dominant = {
         int(values[k]): (names[best[k]], float(table[k, best[k]] / areas[k]))
         for k in np.flatnonzero(areas)
     }
@@ -128,14 +140,14 @@ def _segment_colors(
     labs = rgb2lab(np.array([segment.mean_rgb for segment in measured]).reshape(-1, 3) / 255)
     return {
         segment.id: SegmentColor(
-            (float(lab[0]), float(lab[1]), float(lab[2])), *found.get(segment.id, (None, 0.0))
+            (float(lab[0]), float(lab[1]), float(lab[2])), *dominant.get(segment.id, (None, 0.0))
         )
         for segment, lab in zip(measured, labs, strict=True)
     }
 
 
 def colorfulness(rgb: np.ndarray) -> float:
-    """Hasler and Suesstrunk's M3 (SPIE 2003): sigma_rgyb + 0.3 mu_rgyb over the two opponent colour axes.
+    """Return Hasler and Suesstrunk's M3 (SPIE 2003): sigma_rgyb + 0.3 mu_rgyb.
 
     Args:
         rgb: uint8 [height, width, 3].
@@ -146,41 +158,43 @@ def colorfulness(rgb: np.ndarray) -> float:
 
 
 def pixel_evidence(
-    measured: Pixels, segments: Sequence[Segment], pixels: int, rules: Rules
+    measures: PixelMeasures, segments: Sequence[Segment], pixels: int, rules: Rules
 ) -> list[Evidence]:
-    """What the pixels of an image say of its colours, its lightness and its colourfulness.
+    """Collect evidence about colours, lightness and colourfulness from an image's pixels.
 
     Args:
-        measured: of `measure_pixels`.
-        segments: of `coconut_attr.labels.panoptic.measure`; a large enough one that is mostly of one colour speaks for it.
-        pixels: pixels of the image.
+        measures: from `measure_pixels`.
+        segments: from `panoptic.measure`; large ones that are mostly of one colour support it.
+        pixels: number of pixels of the image.
     """
     policy = rules.pixels
-    light_detail = f"mean L* {measured.lightness:.0f}"
-    light, vivid, shares = measured.lightness, measured.colorfulness, measured.shares
-    lightness = policy.lightness
-    decided = [
-        *((name, shares[name] >= color.present, shares[name] <= color.absent, f"{shares[name]:.1%} of the image")
-          for name, color in policy.colors.items()),
-        ("bright", light >= lightness.bright_present, light <= lightness.bright_absent, light_detail),
-        ("dark", light <= lightness.dark_present, light >= lightness.dark_absent, light_detail),
-        ("colorful", vivid >= policy.colorfulness.present, vivid <= policy.colorfulness.absent,
-         f"colourfulness {vivid:.0f}"),
-    ]  # fmt: skip
-    found = {
-        attribute: Evidence(
-            attribute, "present" if is_present else "absent", "pixels", policy.confidence, detail
-        )
-        for attribute, is_present, is_absent, detail in decided
-        if is_present or is_absent
-    }
+    evidence: dict[str, Evidence] = {}
+
+    def decide(attribute: str, is_present: bool, is_absent: bool, detail: str) -> None:
+        if is_present or is_absent:
+            state: Side = "present" if is_present else "absent"
+            evidence[attribute] = Evidence(attribute, state, "pixels", policy.confidence, detail)
+
+    for name, color in policy.colors.items():
+        share = measures.shares[name]
+        decide(name, share >= color.present, share <= color.absent, f"{share:.1%} of the image")
+    light, lightness = measures.lightness, policy.lightness
+    detail = f"mean L* {light:.0f}"
+    decide("bright", light >= lightness.bright_present, light <= lightness.bright_absent, detail)
+    decide("dark", light <= lightness.dark_present, light >= lightness.dark_absent, detail)
+    vivid, vividness = measures.colorfulness, policy.colorfulness
+    detail = f"colourfulness {vivid:.0f}"
+    decide("colorful", vivid >= vividness.present, vivid <= vividness.absent, detail)
     for segment in sorted(segments, key=lambda s: s.area):
-        color = measured.segments.get(segment.id)
-        large = segment.area >= policy.segment_area * pixels
-        if large and color and color.name in policy.colors and color.share >= policy.segment_share:
-            detail = f"{color.share:.0%} of a segment of {segment.area / pixels:.1%} of the image"
-            confidence = policy.segment_confidence
-            found[color.name] = Evidence(
-                color.name, "present", "pixels", confidence, detail, segment_id=segment.id
-            )
-    return list(found.values())
+        dominant = measures.segments.get(segment.id)
+        if (
+            segment.area >= policy.segment_area * pixels
+            and dominant
+            and dominant.name in policy.colors
+            and dominant.share >= policy.segment_share
+        ):
+            name, confidence = dominant.name, policy.segment_confidence
+            area = segment.area / pixels
+            detail = f"{dominant.share:.0%} of a segment of {area:.1%} of the image"
+            evidence[name] = Evidence(name, "present", "pixels", confidence, detail, segment.id)
+    return list(evidence.values())

@@ -1,4 +1,4 @@
-"""The labelling rules: read from rules.toml, and checked before anything uses them."""
+"""The labelling rules of rules.toml, validated when they are loaded."""
 
 import hashlib
 import tomllib
@@ -24,7 +24,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _known(names: list[str]) -> list[str]:
+def _attributes(names: list[str]) -> list[str]:
     unknown = [name for name in names if name not in INDEX]
     if unknown:
         raise ValueError(f"not among the 34 attributes: {', '.join(unknown)}")
@@ -32,18 +32,18 @@ def _known(names: list[str]) -> list[str]:
 
 
 class Category(_Strict):
-    """What a segment of one COCO panoptic category says of its image."""
+    """What a segment of a COCO panoptic category says about its image."""
 
     id: int
     thing: bool
     present: list[str]
     maybe: list[str] = []
 
-    _check = field_validator("present", "maybe")(_known)
+    _check = field_validator("present", "maybe")(_attributes)
 
 
 class PanopticRules(_Strict):
-    """Thresholds of the panoptic source; areas are shares of the image."""
+    """Thresholds of the panoptic source; areas are shares of the image, 0 to 1."""
 
     present_confidence: float = Share
     absent_confidence: float = Share
@@ -58,7 +58,7 @@ class PanopticRules(_Strict):
     small_present: float = Share
     small_absent: float = Share
 
-    _check = field_validator("min_area_attributes", "exhaustive")(_known)
+    _check = field_validator("min_area_attributes", "exhaustive")(_attributes)
 
 
 class Lightness(_Strict):
@@ -78,7 +78,7 @@ class Colorfulness(_Strict):
 
 
 class Color(_Strict):
-    """One colour of the attributes; `present` and `absent` are shares of the image, prototypes `#rrggbb`."""
+    """A colour attribute: thresholds as shares of the image, prototypes as `#rrggbb`."""
 
     present: float = Share
     absent: float = Share
@@ -106,13 +106,13 @@ class PixelRules(_Strict):
 
 
 class Silence(_Strict):
-    """Attributes that are absent where so many captions name them in no way."""
+    """Attributes that are absent if none of at least `min_captions` captions names them."""
 
     attributes: list[str]
     min_captions: int = Field(ge=1)
     confidence: float = Share
 
-    _check = field_validator("attributes")(_known)
+    _check = field_validator("attributes")(_attributes)
 
 
 class CaptionRules(_Strict):
@@ -133,15 +133,15 @@ class CaptionRules(_Strict):
     lexicon: dict[str, list[str]]
 
     @model_validator(mode="after")
-    def _attributes(self) -> "CaptionRules":
-        _known(list(self.lexicon))
+    def _names(self) -> "CaptionRules":
+        _attributes(list(self.lexicon))
         for names in self.phrases.values():
-            _known(names)
+            _attributes(names)
         return self
 
 
 class Rules(_Strict):
-    """All rules of one version."""
+    """The rules of all sources."""
 
     version: str
     panoptic: PanopticRules
@@ -161,14 +161,17 @@ class Rules(_Strict):
 
 @dataclass(frozen=True)
 class LoadedRules:
-    """Rules, and `version`: the file's own version with the first 8 hex digits of its SHA-256."""
+    """Rules with their version: the file's `version` and the first 8 hex digits of its SHA-256."""
 
     rules: Rules
     version: str
 
 
 def load_rules(path: Path | None = None) -> LoadedRules:
-    """Read and check a rules file; by default the one that the settings name, or else the one of the package.
+    """Load and validate a rules file.
+
+    Args:
+        path: default: COCONUT_ATTR_RULES_FILE, or the package's rules.toml.
 
     Raises:
         RulesError: not TOML, or a field is missing, unknown or out of range.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The commands `coconut-attr labels`."""
 
 import math
 from typing import Annotated
@@ -18,7 +18,7 @@ from db.labels import SOURCES, States, combined_labels, source_labels
 from db.schema import open_for_reading
 
 labels_commands = typer.Typer(
-    help="Attribute labels: how right they are, and exports.", no_args_is_help=True
+    help="Attribute labels: their accuracy, and exports.", no_args_is_help=True
 )
 
 
@@ -27,22 +27,22 @@ labels_commands.command()(export)
 
 @labels_commands.command()
 def report(
-    dataset: Annotated[str, typer.Argument(help="Dataset that holds gold images.")] = "val5k",
+    dataset: Annotated[str, typer.Argument(help="Dataset with images of the gold set.")] = "val5k",
     part: Annotated[
         str,
         typer.Option(
-            help="Part of the gold set: dev (40 images, the rules were set on it) or test (20)."
+            help="Part of the gold set: dev (40 images, used to write the rules) or test (20)."
         ),
     ] = "dev",
     source: Annotated[
-        str, typer.Option(help="Whose labels to show by attribute: combined, or one source's.")
+        str, typer.Option(help="Labels to show by attribute: combined, or those of one source.")
     ] = "combined",
 ) -> None:
-    """Measure the stored labels against the gold set, for each source and combined, and for each attribute."""
+    """Measure the stored labels against the gold set: by source, and by attribute."""
     if source not in (*SOURCES, "combined"):
         raise UserError(f"unknown source {source!r}; choose one of: combined, {', '.join(SOURCES)}")
     if part not in ("dev", "test"):
-        raise UserError(f"unknown part {part!r} of the gold set; choose one of: dev, test")
+        raise UserError(f"unknown part {part!r} of the gold set; choose dev or test")
     engine = open_for_reading(settings().sqlalchemy_url)
     gold = load_gold(part)  # type: ignore[arg-type]
     name = get_dataset(dataset).name
@@ -54,20 +54,29 @@ def report(
     gold = {coco_id: states for coco_id, states in gold.items() if coco_id in labels}
     console = Console()
     console.print(
-        f"{name}: {len(gold)} images of the gold set's {part} part, {len(gold) * len(ATTRIBUTES):,} cells"
+        f"{name}: {len(gold)} images of the gold set's {part} part, "
+        f"{len(gold) * len(ATTRIBUTES):,} cells"
     )
-    table = Table("source", "known cells", "present: right", "macro", "absent: right", "macro", "recall of present",
-                  caption="95 % intervals: bootstrap over images, and Wilson's where that is wider")  # fmt: skip
-    found = {**source_labels(engine, name, list(gold)), "combined": labels}
-    for key, states in found.items():
-        table.add_row(key, *_summary(states, gold))
+    table = Table(
+        "source",
+        "known cells",
+        "present: right",
+        "macro",
+        "absent: right",
+        "macro",
+        "recall of present",
+        caption="95 % intervals: bootstrap over images, or Wilson's if that is wider",
+    )
+    by_source = {**source_labels(engine, name, list(gold)), "combined": labels}
+    for origin, states in by_source.items():
+        table.add_row(origin, *_summary(states, gold))
     table.add_section()
     table.add_row("one state for all", *_baselines(gold))
     console.print(table)
     table = Table(
         "attribute", "known", "present: right", "absent: right", "recall of present", title=source
     )
-    for row in agree(found[source], gold):
+    for row in agree(by_source[source], gold):
         table.add_row(row.attribute, f"{row.known:.0%}", *_cells(row))
     console.print(table)
 
@@ -85,7 +94,7 @@ def _summary(states: States, gold: States) -> list[str]:
 
 
 def _baselines(gold: States) -> list[str]:
-    """What calling every cell present reaches, and what calling every cell absent does."""
+    """Return the scores of calling every cell present, and of calling every cell absent."""
     present, absent = (
         overall(agree(dict.fromkeys(gold, [state] * len(ATTRIBUTES)), gold)) for state in (1, 0)
     )

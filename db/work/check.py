@@ -12,7 +12,7 @@ from coconut_attr.labels.rules import load_rules
 from coconut_attr.settings import settings
 from db import annotations, labels
 from db import annotations as writes
-from db.labels import images_at_hand
+from db.labels import local_images
 from db.sql import sql
 
 STAGES = ("annotations", "captions", "check")  #: the check finds itself what extraction leaves out
@@ -23,7 +23,7 @@ def check_images(engine: Engine, dataset: Dataset, image_ids: Sequence[int]) -> 
     categories = [category.id for category in load_rules().rules.category.values()]
     findings = [
         {"image_id": item.image["id"], "kind": problem.kind, "detail": problem.detail}
-        for item in images_at_hand(engine, image_ids)
+        for item in local_images(engine, image_ids)
         for problem in _image_problems(dataset, item, categories)
     ]
     writes.record_findings(engine, dataset.name, "check", image_ids, findings)

@@ -1,6 +1,8 @@
 """Labels from panoptic masks, pixels and captions, and the evidence behind them."""
 
+import io
 import json
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +16,20 @@ from coconut_attr.files.images import ImageError
 from coconut_attr.labels.captions import CaptionReader
 from coconut_attr.labels.evidence import Evidence
 from coconut_attr.labels.extract import Extractor, combine
-from coconut_attr.labels.panoptic import decode_mask, measure, panoptic_evidence
+from coconut_attr.labels.panoptic import Segment, decode_mask, measure, panoptic_evidence
 from coconut_attr.labels.pixels import colorfulness, measure_pixels, pixel_evidence
 from coconut_attr.labels.rules import RulesError, load_rules
 from tests.support.tiny_mirror import HEIGHT, WIDTH, annotation, jpeg, mask_png
 
 RULES = load_rules().rules
+RULES_TEXT = (resources.files("coconut_attr.labels") / "rules.toml").read_text()
 
 
 def states(evidence: list[Evidence], source: str | None = None) -> dict[str, str]:
     return {e.attribute: e.state for e in evidence if source in (None, e.source)}
 
 
-def test_there_are_34_attributes_in_6_groups_of_which_the_report_names_26() -> None:
+def test_the_report_names_26_of_the_34_attributes_in_6_groups() -> None:
     assert (len(ATTRIBUTES), len(GROUPS), len(set(ATTRIBUTES) - OURS)) == (34, 6, 26)
     assert len(set(ATTRIBUTES)) == 34
 
@@ -52,9 +55,7 @@ def test_segments_are_measured_as_pycocotools_measures_them() -> None:
         assert segment.mean_rgb == pytest.approx(photo[ids == segment.id].mean(axis=0))
 
 
-def test_a_mask_that_has_lost_its_ids_is_refused() -> None:
-    import io
-
+def test_a_mask_without_ids_is_refused() -> None:
     buffer = io.BytesIO()
     Image.new("L", (4, 4)).save(buffer, "PNG")
     with pytest.raises(ImageError, match="mode L"):
@@ -65,8 +66,6 @@ def test_a_mask_that_has_lost_its_ids_is_refused() -> None:
 
 def panoptic(*categories: tuple[int, int]) -> dict[str, str]:
     """States from segments given as (category id, area) in an image of 100 x 100 pixels."""
-    from coconut_attr.labels.panoptic import Segment
-
     segments = [
         Segment(k, category, False, area, (0, 0, 1, 1))
         for k, (category, area) in enumerate(categories, 1)
@@ -74,7 +73,7 @@ def panoptic(*categories: tuple[int, int]) -> dict[str, str]:
     return states(panoptic_evidence(segments, 10_000, RULES))
 
 
-def test_categories_speak_for_attributes_and_their_lack_against() -> None:
+def test_categories_make_attributes_present_and_missing_ones_absent() -> None:
     found = panoptic((17, 4000), (190, 6000))  # a cat on a floor
     assert found["animal"] == found["natural"] == "present"
     assert found["person"] == found["vehicle"] == "absent"
@@ -82,44 +81,38 @@ def test_categories_speak_for_attributes_and_their_lack_against() -> None:
     assert found["small"] == "absent"
 
 
-def test_an_image_that_is_partly_unlabelled_says_nothing_absent() -> None:
+def test_a_partly_unlabelled_image_makes_nothing_absent() -> None:
     assert "person" not in panoptic((17, 4000), (190, 4000))
     assert "person" not in panoptic(
         (17, 4000), (190, 4000), (999, 2000)
-    )  # what that is, nobody knows
+    )  # the rules do not know category 999, so it counts as unlabelled
 
 
-def test_where_nothing_can_move_all_is_at_rest() -> None:
-    assert {
-        k: v for k, v in panoptic((67, 6000), (47, 4000)).items() if k in ("moving", "static")
-    } == {
-        "moving": "absent",
-        "static": "present",
-    }
+def test_an_image_without_anything_that_can_move_is_static() -> None:
+    found = panoptic((67, 6000), (47, 4000))
+    assert (found["moving"], found["static"]) == ("absent", "present")
     assert "moving" not in panoptic((17, 4000), (190, 6000))
 
 
-def test_a_material_is_not_told_from_a_speck() -> None:
+def test_a_tiny_segment_does_not_make_its_material_present() -> None:
     assert panoptic((118, 6000), (46, 4000))["glass"] == "present"
     assert "glass" not in panoptic(
         (118, 9990), (46, 10)
-    )  # a wine glass of 0.1 %: possible, not sure
+    )  # a wine glass of 0.1 % only makes glass possible
 
 
-def pixels_say(image: Image.Image) -> dict[str, str]:
+def pixel_states(image: Image.Image) -> dict[str, str]:
     measured = measure_pixels(image, None, [], RULES.pixels)
     return states(pixel_evidence(measured, [], image.width * image.height, RULES))
 
 
-def test_colour_is_measured_under_each_mask() -> None:
-    from coconut_attr.labels.panoptic import measure as measure_segments
-
+def test_colours_are_measured_by_segment() -> None:
     image = Image.new("RGB", (400, 300), "#fafafa")
     image.paste("#c81e1e", (0, 0, 60, 60))
     ids = np.full((300, 400), 7)
     ids[:60, :60] = 300
     infos = [SegmentInfo(300, 1, False, 0), SegmentInfo(7, 1, False, 0)]
-    segments = measure_segments(ids, infos, frozenset(), np.asarray(image)).segments
+    segments = measure(ids, infos, frozenset(), np.asarray(image)).segments
     measured = measure_pixels(image, ids, segments, RULES.pixels)
     assert measured.segments[300].name == "red"
     assert measured.segments[7].name == "white"
@@ -144,20 +137,20 @@ def solid(color: str) -> Image.Image:
         ("#fafafa", "white"),
     ],
 )
-def test_a_solid_colour_is_named(color: str, name: str) -> None:
-    found = pixels_say(solid(color))
+def test_a_uniform_image_has_only_its_colour(color: str, name: str) -> None:
+    found = pixel_states(solid(color))
     assert {c: found[c] for c in GROUPS["color"]} == {
         c: "present" if c == name else "absent" for c in GROUPS["color"]
     }
 
 
-def test_lightness_and_colourfulness() -> None:
-    white, black = pixels_say(solid("white")), pixels_say(solid("black"))
+def test_lightness_and_colourfulness_decide_bright_dark_and_colorful() -> None:
+    white, black = pixel_states(solid("white")), pixel_states(solid("black"))
     assert (white["bright"], white["dark"], white["colorful"]) == ("present", "absent", "absent")
     assert (black["bright"], black["dark"]) == ("absent", "present")
     stripes = np.zeros((30, 30, 3), np.uint8)
     stripes[:, :10, 0] = stripes[:, 10:20, 1] = stripes[:, 20:, 2] = 255
-    assert pixels_say(Image.fromarray(stripes))["colorful"] == "present"
+    assert pixel_states(Image.fromarray(stripes))["colorful"] == "present"
     assert colorfulness(np.full((4, 4, 3), 128, np.uint8)) == 0
 
 
@@ -184,12 +177,14 @@ def test_lightness_and_colourfulness() -> None:
         ("There is no car but a man", {"vehicle": "absent", "person": "present"}),
     ],
 )
-def test_captions_are_read(text: str, expected: dict[str, str | None]) -> None:
+def test_captions_are_read_with_phrases_and_negations(
+    text: str, expected: dict[str, str | None]
+) -> None:
     found = CaptionReader(RULES).read(text)
     assert {name: found.get(name, (None,))[0] for name in expected} == expected
 
 
-def test_five_silent_captions_speak_against_an_object_and_nothing_else() -> None:
+def test_five_silent_captions_make_only_some_objects_absent() -> None:
     captions = [Caption(k, 1, "a red dot") for k in range(5)]
     found = states(CaptionReader(RULES).evidence(captions))
     assert found == {"red": "present"} | dict.fromkeys(
@@ -198,19 +193,19 @@ def test_five_silent_captions_speak_against_an_object_and_nothing_else() -> None
     assert states(CaptionReader(RULES).evidence(captions[:4])) == {"red": "present"}
 
 
-def test_a_word_for_a_category_says_what_the_category_says() -> None:
+def test_a_word_for_a_category_makes_the_category_s_attributes_present() -> None:
     found = CaptionReader(RULES).read("A man and a car")
     assert {found[name][0] for name in ("fabric", "metal", "outdoor", "vehicle", "person")} == {
         "present"
     }
 
 
-def test_a_named_scene_is_not_the_other_one() -> None:
+def test_a_mentioned_scene_excludes_the_other() -> None:
     found = states(CaptionReader(RULES).evidence([Caption(1, 1, "a pan in a kitchen")]))
     assert (found["indoor"], found["outdoor"]) == ("present", "absent")
 
 
-def test_captions_that_agree_are_surer_and_silence_says_nothing() -> None:
+def test_captions_that_agree_raise_the_confidence() -> None:
     reader = CaptionReader(RULES)
     one = reader.evidence([Caption(1, 1, "a dog")])
     two = reader.evidence([Caption(1, 1, "a dog"), Caption(2, 1, "a brown dog")])
@@ -227,7 +222,7 @@ def red(*pieces: Evidence):
     return next(label for label in combine(pieces) if label.attribute == "red")
 
 
-def test_the_surer_side_decides_and_a_near_tie_stays_unknown() -> None:
+def test_the_more_confident_state_wins_and_a_near_tie_is_unknown() -> None:
     assert red().state == "unknown"
     assert red(evidence("present", 0.7)).state == "present"
     assert red(evidence("present", 0.7), evidence("absent", 0.9)).state == "absent"
@@ -250,7 +245,7 @@ def test_an_image_is_labelled_with_its_evidence(tmp_path: Path) -> None:
     assert by_name["person"].state == "present"
     assert {e.source for e in found.evidence if e.attribute == "person"} == {"panoptic", "caption"}
     assert sum(s.area for s in found.segments) == WIDTH * HEIGHT
-    assert found.problems == []
+    assert found.findings == []
 
 
 @pytest.mark.parametrize("fault", ["size", "mode", "truncated", "gone"])
@@ -268,7 +263,7 @@ def test_an_image_whose_mask_cannot_be_used_is_labelled_without_it(
     found = Extractor(RULES).extract(
         photo, mask, [SegmentInfo(1, 1, False, 5)], [Caption(10, 1, "A man")]
     )
-    assert {problem.kind for problem in found.problems} == {
+    assert {finding.kind for finding in found.findings} == {
         "mask size differs" if fault == "size" else "mask not read"
     }
     assert {label.attribute: label.state for label in found.labels}["person"] == "present"
@@ -276,21 +271,19 @@ def test_an_image_whose_mask_cannot_be_used_is_labelled_without_it(
 
 
 @pytest.mark.parametrize("category", [0, 999])
-def test_a_segment_of_an_unknown_category_says_nothing_and_is_told(
-    tmp_path: Path, category: int
-) -> None:
+def test_a_segment_of_an_unknown_category_becomes_a_finding(tmp_path: Path, category: int) -> None:
     photo, mask = tmp_path / "photo.jpg", tmp_path / "mask.png"
     photo.write_bytes(jpeg(1))
     mask.write_bytes(mask_png(np.full((HEIGHT, WIDTH), 7)))
     found = Extractor(RULES).extract(photo, mask, [SegmentInfo(7, category, False, 5)], [])
-    assert [problem.kind for problem in found.problems] == ["unknown category"]
-    assert str(category) in found.problems[0].detail
+    assert [finding.kind for finding in found.findings] == ["unknown category"]
+    assert str(category) in found.findings[0].detail
     assert {evidence.source for evidence in found.evidence} == {"pixels"}
     found = Extractor(RULES).extract(photo, mask, [], [])
-    assert [problem.kind for problem in found.problems] == ["ids not in segments_info"]
+    assert [finding.kind for finding in found.findings] == ["ids not in segments_info"]
 
 
-def test_captions_that_cannot_be_read_do_not_count_as_silent() -> None:
+def test_unreadable_captions_become_findings_and_do_not_count_as_silent() -> None:
     reader = CaptionReader(RULES)
     texts = {
         "": "empty caption",
@@ -300,11 +293,11 @@ def test_captions_that_cannot_be_read_do_not_count_as_silent() -> None:
         "a red bus " * 100_000: "long caption",
         "A dog \N{DOG FACE} on the beach": None,
     }
-    kept, problems = reader.readable([Caption(k, 1, text) for k, text in enumerate(texts)])
-    assert [problem.kind for problem in problems] == [kind for kind in texts.values() if kind]
-    assert [caption.id for caption in kept] == [4, 5]
-    assert max(len(caption.text) for caption in kept) == RULES.caption.max_length
-    assert states(reader.evidence(kept))["vehicle"] == "present"
+    readable, findings = reader.readable([Caption(k, 1, text) for k, text in enumerate(texts)])
+    assert [finding.kind for finding in findings] == [kind for kind in texts.values() if kind]
+    assert [caption.id for caption in readable] == [4, 5]
+    assert max(len(caption.text) for caption in readable) == RULES.caption.max_length
+    assert states(reader.evidence(readable))["vehicle"] == "present"
 
 
 def test_the_genuine_coconut_sample_is_read_and_labelled(real_mirror: Path) -> None:
@@ -335,23 +328,18 @@ def test_the_rules_cover_the_133_coco_panoptic_categories(real_mirror: Path) -> 
         ("bicycle = { id = 2", "bicycle = { id = 1", "two categories share an id"),
         ("[panoptic]", "[panoptic", "line"),
     ],
-)  # fmt: skip
-def test_a_mistake_in_the_rules_is_told(tmp_path: Path, old: str, new: str, message: str) -> None:
-    from importlib import resources
-
-    text = (resources.files("coconut_attr.labels") / "rules.toml").read_text()
-    assert old in text
+)
+def test_the_message_about_a_mistake_in_the_rules_says_where_it_is(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in RULES_TEXT
     path = tmp_path / "rules.toml"
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(RULES_TEXT.replace(old, new, 1))
     with pytest.raises(RulesError, match=message):
         load_rules(path)
 
 
 def test_an_edit_of_the_rules_changes_their_version(tmp_path: Path) -> None:
-    from importlib import resources
-
     path = tmp_path / "rules.toml"
-    path.write_text(
-        (resources.files("coconut_attr.labels") / "rules.toml").read_text() + "\n# edited\n"
-    )
+    path.write_text(RULES_TEXT + "\n# edited\n")
     assert load_rules(path).version != load_rules().version

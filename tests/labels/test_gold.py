@@ -5,7 +5,7 @@ import math
 import pytest
 from typer.testing import CliRunner
 
-from coconut_attr.attributes import ATTRIBUTES, GROUPS, OURS
+from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, OURS
 from coconut_attr.errors import UserError
 from coconut_attr.labels.gold.agreement import agree, intervals, load_gold, overall
 from db import annotations, reference
@@ -31,14 +31,10 @@ def cell(state: int) -> list[int]:
     return states
 
 
-def test_labels_are_counted_against_gold() -> None:
+def test_agreement_counts_right_labels_and_bounds_them() -> None:
     gold = {1: cell(1), 2: cell(0), 3: cell(1), 4: cell(-1), 5: cell(1)}
-    labels = {
-        1: cell(1),
-        2: cell(1),
-        3: cell(0),
-        4: cell(1),
-    }  # image 5 has no label, and of 4 gold knows nothing
+    # Image 5 has no label; the gold state of image 4 is unknown.
+    labels = {1: cell(1), 2: cell(1), 3: cell(0), 4: cell(1)}
     row = agree(labels, gold)[RED]
     assert (row.present, row.present_right, row.absent, row.absent_right) == (2, 1, 1, 0)
     assert row.known == pytest.approx(4 / 5)
@@ -57,36 +53,57 @@ def test_labels_are_counted_against_gold() -> None:
     assert intervals(gold, gold)["right"] == pytest.approx((0.5101, 1), abs=1e-3), (
         "Wilson's of 4 of 4"
     )
-    assert math.isnan(intervals(gold, gold)["present_macro"][0]), "no resample tells how sure it is"
+    assert math.isnan(intervals(gold, gold)["present_macro"][0]), "all resamples agree"
     assert all(math.isnan(end) for end in intervals({}, gold)["right"])
 
 
 @pytest.fixture
 def gold_labels(configure) -> dict[int, list[int]]:
-    """A store in which one gold image has labels: `red` by pixels, as gold has it (unit-test input)."""
+    """Label one gold image: `red` by pixels, as in gold. Returns its true states."""
     engine = open_database(configure().sqlalchemy_url)
     coco_id, truth = next(
         (image, states) for image, states in load_gold("dev").items() if states[RED] == 1
     )
-    reference.sync_reference(
-        engine,
-        datasets=[{"name": "val5k", "title": "", "is_coconut": True, "licence": "", "expected_images": None,
-                   "expected_segments": None}],
-        attributes=[{"id": k, "name": name, "group_name": group, "ours": name in OURS}
-                    for group, names in GROUPS.items() for name in names for k in [ATTRIBUTES.index(name)]],
-        categories=[],
-    )  # fmt: skip
-    image = {"dataset": "val5k", "coco_id": coco_id, "file_name": "x.jpg", "url": "", "licence": "", "width": 1,
-             "height": 1, "split": "train"}  # fmt: skip
+    dataset = {
+        "name": "val5k",
+        "title": "",
+        "is_coconut": True,
+        "licence": "",
+        "expected_images": None,
+        "expected_segments": None,
+    }
+    attributes = [
+        {"id": k, "name": name, "group_name": GROUP_OF[name], "ours": name in OURS}
+        for k, name in enumerate(ATTRIBUTES)
+    ]
+    reference.sync_reference(engine, datasets=[dataset], attributes=attributes, categories=[])
+    image = {
+        "dataset": "val5k",
+        "coco_id": coco_id,
+        "file_name": "x.jpg",
+        "url": "",
+        "licence": "",
+        "width": 1,
+        "height": 1,
+        "split": "train",
+    }
     annotations.add_captions(engine, "val5k", [image], [])
-    proof = {"image_id": 1, "attribute_id": RED, "source": "pixels", "state": "present", "confidence": 0.7,
-             "detail": "", "segment_id": None, "caption_id": None}  # fmt: skip
-    rows = [
-        {"image_id": 1, "attribute_id": k, "state": "present" if k == RED else "unknown", "confidence": 0.7,
-         "conflict": False}
+    label = {"image_id": 1, "confidence": 0.7, "conflict": False}
+    labels = [
+        {**label, "attribute_id": k, "state": "present" if k == RED else "unknown"}
         for k in range(34)
-    ]  # fmt: skip
-    record_labels(engine, "1", {1: rows}, [proof], [])
+    ]
+    evidence = {
+        "image_id": 1,
+        "attribute_id": RED,
+        "source": "pixels",
+        "state": "present",
+        "confidence": 0.7,
+        "detail": "",
+        "segment_id": None,
+        "caption_id": None,
+    }
+    record_labels(engine, "1", {1: labels}, [evidence], [])
     return {coco_id: truth}
 
 
@@ -94,7 +111,7 @@ def call(*arguments: str):
     return CliRunner().invoke(labels_commands, ["report", *arguments], env={"COLUMNS": "220"})
 
 
-def test_the_report_measures_what_the_store_holds(gold_labels) -> None:
+def test_the_report_measures_the_stored_labels(gold_labels) -> None:
     (truth,) = gold_labels.values()
     result = call()
     assert result.exit_code == 0, result.output
@@ -118,7 +135,7 @@ def test_the_report_measures_what_the_store_holds(gold_labels) -> None:
     assert "0 of 0" in by_caption["red"]
 
 
-def test_a_report_without_gold_images_is_told(gold_labels) -> None:
+def test_wrong_arguments_of_the_report_are_refused_with_the_choices(gold_labels) -> None:
     for arguments, message in (
         (("--part", "test"), "no labelled image of val5k is in the gold set"),
         (("--part", "x"), "unknown part 'x'"),

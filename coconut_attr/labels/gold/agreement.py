@@ -1,7 +1,7 @@
-"""The gold set: 60 COCO photographs and the true state of all 34 attributes of each, as one annotator, an AI model that
-saw the photographs alone, judged them by GUIDELINE.md.
+"""The gold set: the true state of all 34 attributes of 60 COCO photographs.
 
-Forty of them (`dev`) may be looked at while rules are written; twenty (`test`) are for the final figure alone.
+One annotator judged them by GUIDELINE.md: an AI model that saw only the photographs. 40 images
+(`dev`) may be looked at while writing rules; 20 (`test`) are for the final figure only.
 """
 
 import csv
@@ -22,7 +22,7 @@ _CODES = {"p": 1, "a": 0, "u": -1}
 
 
 def load_gold(part: Part) -> dict[int, list[int]]:
-    """COCO image id -> the 34 true states: 1 present, 0 absent, -1 unknown."""
+    """Load the true states of a part: COCO image id -> 34 times 1 present, 0 absent, -1 unknown."""
     with (resources.files("coconut_attr.labels.gold") / "gold.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["part"] == part]
     return {int(row["image_id"]): [_CODES[row[name]] for name in ATTRIBUTES] for row in rows}
@@ -30,11 +30,15 @@ def load_gold(part: Part) -> dict[int, list[int]]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How labels agree with gold on one attribute.
+    """The agreement of labels with gold on one attribute.
 
-    Counts are of cells that gold knows, but for `known`: the share of all gold images that have a label at all.
-    Precision of a state: of the labels of that state, how many are right; nan where there is none. Recall: of gold's
-    present cells, how many are labelled present.
+    Counts are of images whose gold state is known; ratios are nan if their denominator is 0.
+
+    Attributes:
+        known: share of all gold images whose label is known.
+        present: labels `present`, of which `present_right` are right.
+        absent: labels `absent`, of which `absent_right` are right.
+        gold_present: images that gold calls present: the denominator of `recall`.
     """
 
     attribute: str
@@ -64,18 +68,18 @@ def agree(
     """Compare label vectors with gold, attribute by attribute.
 
     Args:
-        labels: COCO image id -> 34 states (1, 0, -1); images that are missing have no label at all.
-        gold: of `load_gold`.
+        labels: COCO image id -> 34 states (1, 0, -1); a missing image counts as all unknown.
+        gold: from `load_gold`.
     """
-    truth, found = _arrays(labels, gold)
+    truth, states = _arrays(labels, gold)
     result = []
     for k, attribute in enumerate(ATTRIBUTES):
-        sure = truth[:, k] >= 0
-        present, absent = sure & (found[:, k] == 1), sure & (found[:, k] == 0)
+        decided = truth[:, k] >= 0
+        present, absent = decided & (states[:, k] == 1), decided & (states[:, k] == 0)
         result.append(
             Agreement(
                 attribute=attribute,
-                known=float((found[:, k] >= 0).mean()),
+                known=float((states[:, k] >= 0).mean()),
                 present=int(present.sum()),
                 present_right=int((truth[present, k] == 1).sum()),
                 absent=int(absent.sum()),
@@ -89,14 +93,14 @@ def agree(
 def _arrays(
     labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gold's states and those of the labels, [n, 34]."""
+    """Return the states of gold and of the labels, int [n, 34] each."""
     unknown = [-1] * len(ATTRIBUTES)
     return np.array(list(gold.values())), np.array([labels.get(image, unknown) for image in gold])
 
 
 @dataclass(frozen=True)
 class Overall:
-    """Means over the attributes for which a figure is defined (macro), and over all cells (micro, with its counts)."""
+    """Agreement over all attributes: macro over those where it is defined, micro over all cells."""
 
     coverage: float
     present_macro: float
@@ -104,13 +108,13 @@ class Overall:
     recall_macro: float
     present_micro: float
     absent_micro: float
-    right: float  #: of both states together, micro
+    right: float  #: micro, of both states together
     present: int
     absent: int
 
 
 def overall(rows: Sequence[Agreement]) -> Overall:
-    """The summary of `agree`'s rows."""
+    """Compute the summary of the rows of `agree`."""
     present, absent = sum(row.present for row in rows), sum(row.absent for row in rows)
     right = sum(row.present_right + row.absent_right for row in rows)
     return Overall(
@@ -129,16 +133,18 @@ def overall(rows: Sequence[Agreement]) -> Overall:
 def intervals(
     labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[int]]
 ) -> dict[str, Interval]:
-    """95 % intervals of `Overall`'s shares by their names: the percentile bootstrap over images, as the cells of one
-    image are not independent; for micro shares with Wilson's, where that reaches further, as it does if all is right.
+    """Estimate 95 % intervals of the ratios of `Overall`, by name.
+
+    The percentile bootstrap resamples images, because the cells of an image are not independent.
+    Micro ratios take the wider of it and Wilson's interval: without an error all resamples agree.
 
     Args:
-        labels, gold: as `agree` takes them.
+        labels, gold: as in `agree`.
 
     Returns:
-        nan where a share is not defined, or a macro share is the same in all resamples.
+        nan if a ratio is not defined, or a macro ratio is the same in all resamples.
     """
-    truth, found = _arrays(labels, gold)
+    truth, states = _arrays(labels, gold)
     images = len(truth)
     draws = np.random.default_rng(0).multinomial(
         images, np.full(images, 1 / images), size=RESAMPLES
@@ -147,12 +153,12 @@ def intervals(
     def count(cells: np.ndarray) -> np.ndarray:
         return (draws @ cells).astype(float)  # [resamples, 34]
 
-    states = ((found == 1) & (truth >= 0), (found == 0) & (truth >= 0))
-    rights = ((found == 1) & (truth == 1), (found == 0) & (truth == 0))
-    (present, absent), (present_right, absent_right) = map(count, states), map(count, rights)
+    decided = ((states == 1) & (truth >= 0), (states == 0) & (truth >= 0))
+    rights = ((states == 1) & (truth == 1), (states == 0) & (truth == 0))
+    (present, absent), (present_right, absent_right) = map(count, decided), map(count, rights)
     with np.errstate(invalid="ignore"):
         shares = {
-            "coverage": count(found >= 0).mean(axis=1) / images,
+            "coverage": count(states >= 0).mean(axis=1) / images,
             "present_macro": _row_means(present_right / present),
             "absent_macro": _row_means(absent_right / absent),
             "recall_macro": _row_means(present_right / count(truth == 1)),
@@ -160,11 +166,11 @@ def intervals(
             "absent_micro": absent_right.sum(axis=1) / absent.sum(axis=1),
             "right": (present_right + absent_right).sum(axis=1) / (present + absent).sum(axis=1),
         }
-    result = {name: _unless_equal(percentile(drawn)) for name, drawn in shares.items()}
+    result = {name: _unless_equal(percentile(resampled)) for name, resampled in shares.items()}
     for name, cells, right in (
-        ("present_micro", states[0], rights[0]),
-        ("absent_micro", states[1], rights[1]),
-        ("right", states[0] | states[1], rights[0] | rights[1]),
+        ("present_micro", decided[0], rights[0]),
+        ("absent_micro", decided[1], rights[1]),
+        ("right", decided[0] | decided[1], rights[0] | rights[1]),
     ):
         (low, high), (least, most) = result[name], wilson(int(right.sum()), int(cells.sum()))
         result[name] = (float(np.fmin(low, least)), float(np.fmax(high, most)))
@@ -172,7 +178,7 @@ def intervals(
 
 
 def _row_means(table: np.ndarray) -> np.ndarray:
-    """The mean of each row's defined values."""
+    """Return the mean of each row's defined values."""
     return np.nansum(table, axis=1) / (~np.isnan(table)).sum(axis=1)
 
 
