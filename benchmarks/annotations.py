@@ -25,7 +25,6 @@ from rich.table import Table
 
 from coconut_attr.annotations.files import annotation_files
 from coconut_attr.annotations.hub import COLUMNS, list_shards
-from coconut_attr.annotations.upstream import hub_folder
 from coconut_attr.datasets import get_dataset
 from coconut_attr.settings import Settings, settings
 
@@ -34,11 +33,11 @@ VAL5K = get_dataset("val5k")
 
 
 def real_rows() -> pa.Table:
-    """The rows with the most segments, as many as have so many segments on average."""
+    """Return the rows with the most segments, SEGMENTS_A_ROW of them on average."""
     (shard,) = list_shards(VAL5K, settings())
-    filesystem, folder = hub_folder(shard.repo, settings())
-    with filesystem.open(f"{folder}/{shard.path}") as file:
-        table = pq.read_table(file)
+    if shard.local is None:
+        raise SystemExit("set COCONUT_ATTR_MIRROR to a folder")
+    table = pq.read_table(shard.local)
     counts = [len(row["segments_info"]) for row in table["segments_info"].to_pylist()]
     order = sorted(range(len(counts)), key=lambda k: -counts[k])
     totals = itertools.accumulate(counts[k] for k in order)
@@ -48,7 +47,7 @@ def real_rows() -> pa.Table:
 
 
 def write(path: Path, rows: int, group: int) -> None:
-    """The repeated rows. Without dictionaries: they would store each repeated mask once."""
+    """Write the rows repeatedly, without dictionaries, which would store repeated masks once."""
     real = real_rows()
     path.parent.mkdir(parents=True)
     with pq.ParquetWriter(path, real.schema, use_dictionary=False) as writer:
@@ -78,15 +77,15 @@ def decode(mirror: Path) -> Iterator[tuple[int, int]]:
 
 def rows(mirror: Path) -> Iterator[tuple[int, int]]:
     for table in tables(mirror):
-        found = table.to_pylist()
-        yield len(found), sum(len(row["segments_info"]["segments_info"]) for row in found)
+        records = table.to_pylist()
+        yield len(records), sum(len(row["segments_info"]["segments_info"]) for row in records)
 
 
 READERS = {"ours": ours, "rows": rows, "decode": decode}
 
 
 def peak() -> float:
-    """Peak memory of this process in MiB, on Linux (getrusage would count the parent's, too)."""
+    """Return the peak memory of this process in MiB on Linux (getrusage counts the parent's, too)."""
     (line,) = [
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -99,8 +98,14 @@ def child(reader: str, mirror: Path) -> None:
     before, started, counts, segments = peak(), time.perf_counter(), 0, 0
     for n, m in READERS[reader](mirror):
         counts, segments = counts + n, segments + m
-    print(json.dumps({"rows": counts, "segments": segments, "seconds": time.perf_counter() - started,
-                      "peak": peak(), "added": peak() - before}))  # fmt: skip
+    measured = {
+        "rows": counts,
+        "segments": segments,
+        "seconds": time.perf_counter() - started,
+        "peak": peak(),
+        "added": peak() - before,
+    }
+    print(json.dumps(measured))
 
 
 def main() -> None:
@@ -120,17 +125,17 @@ def main() -> None:
         )
         write(path, arguments.rows, arguments.group)
         group = pq.ParquetFile(path).metadata.row_group(0).total_byte_size / 2**20
-        found = {}
+        measured = {}
         for reader in READERS:
             command = [sys.executable, __file__, "--child", reader, folder]
-            found[reader] = json.loads(
+            measured[reader] = json.loads(
                 subprocess.run(command, check=True, capture_output=True, text=True).stdout
             )
         title = f"{path.stat().st_size / 2**20:,.0f} MiB, row groups of {group:,.0f} MiB"
-    title += f", {found['ours']['rows']:,} rows, {found['ours']['segments']:,} segments"
+    title += f", {measured['ours']['rows']:,} rows, {measured['ours']['segments']:,} segments"
     table = Table("reader", "rows/s", "of decode", "peak MiB", "added MiB", title=title)
-    for reader, row in found.items():
-        speed, of = row["rows"] / row["seconds"], found["decode"]["seconds"] / row["seconds"]
+    for reader, row in measured.items():
+        speed, of = row["rows"] / row["seconds"], measured["decode"]["seconds"] / row["seconds"]
         table.add_row(
             reader, f"{speed:,.0f}", f"{of:.2f}", f"{row['peak']:,.0f}", f"{row['added']:,.0f}"
         )

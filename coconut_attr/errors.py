@@ -10,4 +10,8 @@ class SourceError(UserError):
 
 
 class UnreachableError(SourceError):
-    """A source does not answer; another attempt may help."""
+    """A source does not answer; another attempt may help, after `pause` seconds if it asks so."""
+
+    def __init__(self, message: str, pause: float | None = None) -> None:
+        super().__init__(message)
+        self.pause = pause

@@ -8,7 +8,7 @@ from pathlib import Path
 from coconut_attr.annotations import caption_zip, hub, kaggle, rows, sample
 from coconut_attr.annotations.coco_file import read_coco_file
 from coconut_attr.annotations.records import MALFORMED, Caption, ImageInfo, Panoptic, plain_name
-from coconut_attr.annotations.upstream import HUB
+from coconut_attr.annotations.upstream import hub_endpoint
 from coconut_attr.annotations.version import Version, differs, version_of, with_checksum
 from coconut_attr.datasets import Dataset
 from coconut_attr.errors import SourceError
@@ -57,7 +57,7 @@ def annotation_files(dataset: Dataset, settings: Settings) -> list[AnnotationFil
         stat = path.stat()
         version = version_of({"size": stat.st_size, "mtime": stat.st_mtime})
         return [AnnotationFile(f"kaggle/{path.name}", origin, version, read, path)]
-    origin = f"mirror {settings.mirror}" if settings.mirror else HUB
+    origin = f"mirror {settings.mirror}" if settings.mirror else hub_endpoint()
     return [
         AnnotationFile(
             shard.name,

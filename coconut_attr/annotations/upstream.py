@@ -1,23 +1,36 @@
-"""Upstream addresses, and the mirror that may stand in for them."""
+"""Addresses of upstream data, and of the mirror that may replace them."""
 
+import os
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
-import fsspec
 import requests
 
 from coconut_attr.errors import SourceError
 from coconut_attr.settings import Settings
 
-HUB = "https://huggingface.co"
+HUB: Final = "https://huggingface.co"  # mirrors have a folder of this name, whatever HF_ENDPOINT is
 
 
 def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
+def hub_endpoint() -> str:
+    """Return the address of the Hugging Face hub: HF_ENDPOINT, or else the public hub.
+
+    Raises:
+        SourceError: HF_ENDPOINT is not a URL.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+    if not is_url(endpoint):
+        raise SourceError(f"HF_ENDPOINT={endpoint} is not a URL: write https:// before the host")
+    return endpoint
+
+
 def mirrored(url: str, settings: Settings) -> str:
-    """The address to read in place of an upstream URL: a path or URL in the mirror, or the URL itself.
+    """Return the address to read instead of an upstream URL: in the mirror, or the URL itself.
 
     Raises:
         SourceError: the mirror is a folder that does not exist.
@@ -35,21 +48,16 @@ def mirrored(url: str, settings: Settings) -> str:
     return str(folder / parts.netloc / parts.path.lstrip("/"))
 
 
-def hub_folder(repo: str, settings: Settings) -> tuple[fsspec.AbstractFileSystem, str]:
-    """A filesystem, and the folder in it that holds the files of a Hugging Face dataset repository."""
-    if not settings.mirror:
-        return fsspec.filesystem("hf"), f"datasets/{repo}"
-    folder = mirrored(f"{HUB}/datasets/{repo}", settings)
-    return fsspec.filesystem("http" if is_url(folder) else "file"), folder
-
-
-def reachable(settings: Settings, timeout: float = 5) -> bool:
-    """Whether both upstream hosts answer (any HTTP answer counts; a refused or hanging connection does not)."""
-    for host in (HUB, "http://images.cocodataset.org"):
-        try:
-            requests.head(
-                host, timeout=min(timeout, settings.connect_timeout), allow_redirects=False
-            )
-        except requests.RequestException:
-            return False
+def answers(url: str, settings: Settings) -> bool:
+    """Return whether a host answers within 5 s; any HTTP status counts."""
+    timeout = min(5, settings.connect_timeout)
+    try:
+        requests.head(url, timeout=timeout, allow_redirects=False)
+    except requests.RequestException:
+        return False
     return True
+
+
+def reachable(settings: Settings) -> bool:
+    """Return whether both upstream hosts answer."""
+    return all(answers(u, settings) for u in (hub_endpoint(), "http://images.cocodataset.org"))

@@ -4,9 +4,8 @@ from typing import Final
 
 import requests
 
-from coconut_attr.download.pace import requested_pause
+from coconut_attr.files.remote import TRANSIENT_STATUSES, requested_pause
 
-TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 THROTTLING_STATUSES = frozenset({429, 503})  # about the host, not about the image
 
 #: What to do about each cause of failure. Further HTTP statuses are handled in `hint`.

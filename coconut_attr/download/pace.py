@@ -1,41 +1,9 @@
 """Request rate of a host: additive increase, multiplicative decrease, and requested pauses."""
 
-import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from huggingface_hub.utils import parse_ratelimit_headers
-from urllib3 import Retry
-from urllib3.exceptions import InvalidHeader
-
-MAX_PAUSE = 600.0  # seconds; a longer pause is cut to this
-MAX_BACKOFF = 60.0  # seconds
-
-
-def requested_pause(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a response asks to wait, at most MAX_PAUSE; None if it does not say.
-
-    Reads Retry-After (RFC 9110: seconds or a date), or else RateLimit
-    (draft-ietf-httpapi-ratelimit-headers), which the Hugging Face hub sends.
-    """
-    try:
-        seconds = Retry().parse_retry_after(headers["Retry-After"])
-    except (KeyError, InvalidHeader):
-        limit = parse_ratelimit_headers(headers)
-        if limit is None or limit.remaining:
-            return None
-        seconds = limit.reset_in_seconds
-    return min(MAX_PAUSE, seconds)
-
-
-def backoff(failures: int) -> float:
-    """Return the seconds to wait after this many failures in a row.
-
-    The wait doubles from 0.5 s up to MAX_BACKOFF; half of it is random, so that retries spread.
-    """
-    longest = min(MAX_BACKOFF, 0.5 * 2 ** (failures - 1))
-    return random.uniform(longest / 2, longest)  # noqa: S311 (jitter)
+from coconut_attr.files.remote import backoff
 
 
 @dataclass

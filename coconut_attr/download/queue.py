@@ -9,7 +9,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from coconut_attr.download.failures import DownloadFailure, HostThrottled
-from coconut_attr.download.pace import HostPace, backoff
+from coconut_attr.download.pace import HostPace
+from coconut_attr.files.remote import backoff
 
 #: Which images a download covers. new: never tried, or failed for a transient cause; failed: every
 #: image that failed; verify: every downloaded image, whose file is read and compared with upstream.
