@@ -1,13 +1,13 @@
-# make run: the main job once. make test: the tests. make up: Prefect UI, workers, dashboard. See README.md.
+# make run: the main job once. make up: Prefect UI, workers, dashboard. make test: all tests. See README.md.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Uncompiled: Python compiles the modules that are used at their first import, which is quicker than all of them now;
-# but not where it may not write them, as in many containers: there each process would compile them anew.
+# pip compiles no module: Python compiles those that are used at their first import, which takes less time. A
+# container's file system is often read-only, so that every process would compile them again: there we compile all.
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib,@:)
 
-.PHONY: run up test audit upgrade install clean
+.PHONY: run up check test-fast test audit upgrade install clean
 
 run: $(VENV)/installed
 	$(BIN)/coconut-attr run
@@ -15,22 +15,30 @@ run: $(VENV)/installed
 up: $(VENV)/installed
 	$(BIN)/coconut-attr up
 
-# Three processes: on two cores one of them may wait, as tests of faults do for minutes.
-test: $(VENV)/installed-test
+# Lint, format, types, declared dependencies, security: seconds.
+check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive coconut_attr db flows dashboard
+
+# The tests that need no server, browser or database server: a minute or two.
+test-fast: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m 'not server'
+
+# All tests, in three processes: on two cores one of them may wait, as tests of faults do for minutes.
+test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
 
-# Known vulnerabilities of what is installed; asks a database on the internet, and fails if a package cannot be looked up.
+# Look up known vulnerabilities of the installed packages in a database on the internet.
 audit: $(VENV)/installed
 	$(BIN)/pip install --quiet pip-audit
 	$(BIN)/pip freeze --exclude-editable > $(VENV)/installed.txt
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/installed.txt
 
-# Writes the newest versions that pyproject.toml allows to constraints.txt; `make clean test` tells whether they will do.
-# The builds of torch differ by platform and CUDA, so torch and what it brings are left open.
+# Write the newest versions that pyproject.toml allows to constraints.txt; then run `make clean test`.
+# torch and its CUDA packages stay unpinned: their builds differ by platform.
 upgrade:
 	rm -rf $(VENV)-upgrade && $(PYTHON) -m venv $(VENV)-upgrade
 	$(VENV)-upgrade/bin/pip install --quiet --no-compile --editable '.[test]'

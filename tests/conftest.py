@@ -113,8 +113,18 @@ def store(store_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+#: Fixtures that start a server, a browser or a database server, directly or through others.
+SERVERS = {"prefect_server", "postgres_server", "browser", "server"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest applies -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        on_postgres = parameters is not None and "postgresql" in parameters.params.values()
+        if on_postgres or SERVERS & set(item.fixturenames):  # type: ignore[attr-defined]
+            item.add_marker("server")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

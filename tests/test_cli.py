@@ -111,6 +111,7 @@ def test_a_env_file_counts_only_where_the_environment_does_not_say_all(env, tmp_
     assert ".env is not UTF-8 text" in call(env, "status", cwd=tmp_path).stderr
 
 
+@pytest.mark.server
 def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: Path) -> None:
     result = call({**env, "COCONUT_ATTR_MIRROR": str(tmp_path)}, "run")
     assert result.returncode == 1
@@ -118,6 +119,7 @@ def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: 
     assert "Traceback" not in result.stderr + result.stdout
 
 
+@pytest.mark.server
 def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -177,6 +179,7 @@ def wait_for_file(path: Path, seconds: float = 60) -> str:
             time.sleep(0.5)
 
 
+@pytest.mark.server
 def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
     mirror = write_mirror(tmp_path / "mirror")
     photo = mirror / "images.cocodataset.org/val2017/000000000003.jpg"
@@ -191,6 +194,7 @@ def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
     assert "24 of 24 images are there, 0 failed" in call(env, "download", "--retry-failed").stdout
 
 
+@pytest.mark.server
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
     """Given in another folder, whose .env the workers and the dashboard go by too."""
     log = tmp_path / "up.log"

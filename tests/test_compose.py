@@ -23,6 +23,7 @@ from flows.local import ROOT, Stack, wait_for
 from tests.support.cluster import Cluster, program
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.server
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 APP = sorted(set(SERVICES) - {"postgres"})

@@ -52,6 +52,7 @@ from tests.support.tiny_mirror import write_mirror
 from tests.support.web_server import serve
 
 Report = Callable[..., None]
+pytestmark = pytest.mark.server
 EXTRACT = "from flows.extract import extract; extract('val5k')"
 LABELLED = "SELECT COUNT(*) AS n FROM image WHERE rule_version IS NOT NULL"
 SCORED = "SELECT run_id, COUNT(*) AS n FROM prediction GROUP BY run_id"
