@@ -23,8 +23,9 @@ from flows.download import download
 from flows.evaluate import evaluate
 from flows.extract import extract
 from flows.train import train
-from tests.dashboard.test_dashboard import add_run, fill_gold, fill_images, fill_reference, score
 from tests.support import tiny_mirror as tiny
+from tests.support.browser import WAIT
+from tests.support.dashboard_rows import add_run, fill_gold, fill_images, fill_reference, score
 
 TEXTS = [
     "' OR 1=1 --",
@@ -89,7 +90,7 @@ ADDRESSES: list[tuple[str, dict[str, str], list[str]]] = [
 def test_the_dashboard_takes_a_text_of_an_address_for_no_more_than_a_text(filled: Engine) -> None:
     for text in TEXTS[2:] if filled.dialect.name == "sqlite" else TEXTS[2:5:2]:
         for page, given, names in ADDRESSES:
-            test = AppTest.from_string(SCRIPT.format(page=page), default_timeout=60)
+            test = AppTest.from_string(SCRIPT.format(page=page), default_timeout=WAIT)
             for name in names:
                 test.query_params[name] = text
                 test.session_state[f"choice of {name}"] = (

@@ -36,8 +36,8 @@ from flows.extract import extract
 from flows.local import ROOT
 from flows.samples import load_samples
 from flows.train import train
-from tests.dashboard.test_dashboard import PAGES, assert_no_error, serving, visit
 from tests.support.browser import chromium
+from tests.support.dashboard import PAGES, assert_no_error, serving, visit
 from tests.support.downloads import FOLDER, VAL5K, WORKER, fetch, finished, stocked
 from tests.support.ports import free_port
 from tests.support.s3 import PREFIX, S3, s3_server
@@ -358,7 +358,6 @@ def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
         serving(fourth, **configured | {"COCONUT_ATTR_DATA_DIR": str(fourth)} | s3.reader) as url,
     ):
         page = browser.new_page()
-        page.set_default_timeout(60_000)
         visit(page, f"{url}/predict", PAGES["predict"])
         page.locator("input[type=file]").set_input_files(tmp_path / "photo.jpg")
         page.get_by_text("Called present", exact=True).wait_for()

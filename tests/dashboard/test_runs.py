@@ -1,0 +1,64 @@
+"""The page Runs: epoch curves and their baselines."""
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import Engine
+
+from dashboard.figures.baselines import val_baselines
+from db import runs
+from tests.support.dashboard import MARK, PAGES, chart, expect_texts, marks, visit
+from tests.support.dashboard_rows import add_epoch, add_run
+
+REPORT = "report, n = 5 images (170 decisions)"
+
+
+def test_the_report_is_drawn_with_its_n(page: Page, address: str):
+    visit(page, f"{address}/runs", PAGES["runs"])
+    expect(page.locator(".legend")).to_contain_text(REPORT)
+    for description in ("val loss over epochs", "val accuracy over epochs"):
+        drawn = chart(page, description)
+        expect(drawn.locator("text", has_text=REPORT)).to_have_count(1)
+        expect(drawn.locator('path[stroke-dasharray="6,4"]')).to_have_count(1)
+    chance = chart(page, "val loss over epochs").locator("text", has_text="chance (ln 2)")
+    expect(chance).to_have_count(1)
+    expect_texts(page, "not comparable")
+
+
+def test_a_new_epoch_of_a_running_run_appears_without_reload(
+    page: Page, address: str, engine: Engine
+):
+    run = add_run(engine, "val5k", epochs=1, status="running")
+    try:
+        visit(page, f"{address}/runs?runs={run}", PAGES["runs"])
+        legend = page.locator(".legend")
+        expect(legend).to_contain_text("running, epoch 1 done")
+        before = marks(page, "learning rate over epochs")
+        page.evaluate("window.notReloaded = true")
+        add_epoch(engine, run, 2)
+        expect(legend).to_contain_text("running, epoch 2 done")
+        page.wait_for_function(
+            "([css, before]) => document.querySelectorAll(css).length > before",
+            arg=[f"[aria-label='learning rate over epochs'] {MARK}", before],
+        )
+        assert page.evaluate("window.notReloaded")
+    finally:
+        runs.finish(engine, run, "failed", note="unit-test end")
+
+
+def test_val_baselines_are_those_of_the_training_labels():
+    rows = [
+        ("train", "red", 8, 2),
+        ("val", "red", 3, 1),
+        ("train", "blue", 1, 9),
+        ("val", "blue", 1, 4),
+        ("val", "open", 2, 0),
+    ]
+    counts = pd.DataFrame(rows, columns=["split", "attribute", "present", "absent"])
+    baselines = val_baselines(counts)
+    assert baselines is not None
+    assert baselines.cells == 11
+    assert baselines.all_absent == pytest.approx(5 / 11)
+    assert baselines.accuracy == pytest.approx((3 + 4 + 0) / 11)
+    assert baselines.map == pytest.approx((3 / 4 + 1 / 5) / 2)
+    assert val_baselines(counts.head(0)) is None
