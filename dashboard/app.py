@@ -3,66 +3,69 @@
 import streamlit as st
 
 from coconut_attr.errors import UserError
-from dashboard import data, i18n, logo
-from dashboard.i18n import _
+from dashboard import data, logo
+from dashboard.i18n import _, language_switch
 from dashboard.parts import layout, notices
 from dashboard.views import attributes, coverage, explore, labels, overview, predict, query, runs
 from db.sql import DatabaseError
 
 
-def may_see() -> bool:
-    """Whether the visitor may see the pages: everybody, unless `.streamlit/secrets.toml` asks for a login."""
+def is_admitted() -> bool:
+    """Check whether the visitor may see the pages.
+
+    Everybody may, unless `.streamlit/secrets.toml` asks for a login.
+    """
     try:
-        asked = "auth" in st.secrets
-    except FileNotFoundError:  # there is no such file
+        needs_login = "auth" in st.secrets
+    except FileNotFoundError:  # no secrets file
         return True
-    return not asked or bool(st.user.get("is_logged_in"))
+    return not needs_login or bool(st.user.get("is_logged_in"))
 
 
 @st.cache_resource(show_spinner=False)
-def settle() -> None:
-    """What all pages import is loaded."""
-    layout.keep_modules()
+def freeze_imports_once() -> None:
+    """Freeze the imports of all pages, once for the server."""
+    layout.freeze_imports()
+
+
+def pages() -> list:
+    """Return the pages in the order of the menu."""
+    return [
+        st.Page(view.page, title=title, icon=f":material/{icon}:", url_path=path)
+        for view, path, title, icon in (
+            (overview, "overview", _("Overview"), "dashboard"),
+            (coverage, "coverage", _("Coverage"), "grid_on"),
+            (labels, "labels", _("Labels"), "fact_check"),
+            (attributes, "attributes", _("Attributes"), "label"),
+            (runs, "runs", _("Runs"), "show_chart"),
+            (explore, "explore", _("Explore"), "image_search"),
+            (predict, "predict", _("Predict"), "photo_camera"),
+            (query, "sql", _("SQL"), "database"),
+        )
+    ]
 
 
 def main() -> None:
-    """Show the page that the address names; without a store, say how to make one."""
-    settle()
+    """Show the page that the address names; without a database, say how to create one."""
+    freeze_imports_once()
     st.set_page_config(page_title="COCONut attributes", page_icon=logo.MARK, layout="wide")
     st.logo(logo.FULL)
-    layout.style()
-    i18n.switch()
-    pages = [
-        st.Page(
-            overview.page, title=_("Overview"), icon=":material/dashboard:", url_path="overview"
-        ),
-        st.Page(coverage.page, title=_("Coverage"), icon=":material/grid_on:", url_path="coverage"),
-        st.Page(labels.page, title=_("Labels"), icon=":material/fact_check:", url_path="labels"),
-        st.Page(
-            attributes.page, title=_("Attributes"), icon=":material/label:", url_path="attributes"
-        ),
-        st.Page(runs.page, title=_("Runs"), icon=":material/show_chart:", url_path="runs"),
-        st.Page(
-            explore.page, title=_("Explore"), icon=":material/image_search:", url_path="explore"
-        ),
-        st.Page(
-            predict.page, title=_("Predict"), icon=":material/photo_camera:", url_path="predict"
-        ),
-        st.Page(query.page, title=_("SQL"), icon=":material/database:", url_path="sql"),
-    ]
-    st.session_state[layout.PAGES] = {page.url_path: page for page in pages}
-    # Streamlit gives its default page no address of its own, so that page is one which only leads on.
+    layout.add_style()
+    language_switch()
+    menu = pages()
+    st.session_state[layout.PAGES] = {page.url_path: page for page in menu}
+    # Streamlit gives its default page no address of its own: ours only redirects to the overview.
     start = st.Page(
-        lambda: st.switch_page(pages[0], query_params=st.query_params.to_dict()),
+        lambda: st.switch_page(menu[0], query_params=st.query_params.to_dict()),
         title="Start",
         url_path="start",
         default=True,
         visibility="hidden",
     )
-    page = st.navigation([start, *pages], position="top")
-    if not may_see():
+    page = st.navigation([start, *menu], position="top")
+    if not is_admitted():
         notices.empty(
-            _("Please log in"), _("This dashboard is for people whom its owner knows."), None
+            _("Please log in"), _("Only people whom its owner admits see this dashboard."), None
         )
         st.button(_("Log in"), on_click=st.login, icon=":material/login:")
         return
@@ -70,10 +73,10 @@ def main() -> None:
         data.refresh()
         page.run()
     except UserError as error:
-        notices.no_store(str(error))
+        notices.no_database(str(error))
     except DatabaseError as error:
         reason = getattr(error, "orig", None) or error
-        notices.no_store(_("the database cannot be read: {reason}", reason=reason))
+        notices.no_database(_("the database cannot be read: {reason}", reason=reason))
 
 
 main()

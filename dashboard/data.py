@@ -1,4 +1,4 @@
-"""What the pages read: rows of the store as data frames, through the queries of `db` alone."""
+"""What the pages read: rows of the database as data frames, through the queries of `db` alone."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -18,10 +18,10 @@ from db.progress import list_progress
 from db.schema import open_for_reading
 
 Row = dict[str, Any]
-
-VERSION, LABEL_VERSION = "store version", "label version"
-TIMES = ("started_at", "finished_at", "updated_at", "counted_at")
 Query = Callable[..., sql.Rows]
+
+VERSION, LABEL_VERSION = "database version", "label version"  # keys of the session
+TIMES = ("started_at", "finished_at", "updated_at", "counted_at")
 
 
 def _url() -> str:
@@ -32,7 +32,10 @@ def _url() -> str:
 
 
 def _file_identity(url: str) -> int:
-    """Tells a SQLite file from one that was put in its place, to which an open connection would not move."""
+    """Return the inode of a SQLite file, else 0.
+
+    An open connection would keep reading the old file after another took its place.
+    """
     path = Path(url.removeprefix("sqlite:///"))
     return path.stat().st_ino if path.is_file() else 0
 
@@ -43,28 +46,29 @@ def _open(url: str, identity: int) -> Engine:
 
 
 def engine() -> Engine:
-    """The read-only engine of this server.
+    """Return this server's read-only engine.
 
     Raises:
-        coconut_attr.errors.UserError: the store is missing or empty; the message says what to run.
+        coconut_attr.errors.UserError: the database is missing or empty; the message says what to
+            run.
     """
     url = _url()
     return _open(url, _file_identity(url))
 
 
 def refresh() -> None:
-    """Look how new the store is: what is read after this is no older."""
+    """Note the database's version: rows that are read after this are no older."""
     counts = _counts()
     st.session_state[VERSION] = repr(counts)
     st.session_state[LABEL_VERSION] = repr([counts[name] for name in ("file", "counted")])
 
 
 def is_stale() -> bool:
-    """Whether the store holds something that the page does not show yet.
+    """Check whether the database has changed since the page was drawn.
 
     Raises:
         coconut_attr.errors.UserError: as `engine` does.
-        db.sql.DatabaseError: the store cannot be read.
+        db.sql.DatabaseError: the database cannot be read.
     """
     return repr(_counts()) != st.session_state.get(VERSION)
 
@@ -73,54 +77,54 @@ def _counts() -> Row:
     return {"file": _file_identity(_url()), **table_counts(engine())}
 
 
-# The version is part of the key, so that a page that was rerun because there is something new does read it.
+# The version is part of the cache's key: a page that is rerun because of a change reads the change.
 @st.cache_data(ttl=5, max_entries=256, show_spinner=False)
 def _read(
     url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query
 ) -> pd.DataFrame:
-    return frame(_query(engine(), *arguments))
+    return to_frame(_query(engine(), *arguments))
 
 
 @st.cache_data(ttl=3600, max_entries=64, show_spinner=False)
 def _read_counts(
     url: str, version: str, name: str, arguments: tuple[Any, ...], _query: Query
 ) -> pd.DataFrame:
-    return frame(_query(engine(), *arguments))
+    return to_frame(_query(engine(), *arguments))
 
 
 def read(query: Query, *arguments: Any) -> pd.DataFrame:
-    """The rows of a query of `db`."""
+    """Return the rows of a query of `db`, cached until the database changes."""
     return _read(_url(), st.session_state[VERSION], query.__name__, arguments, query)
 
 
 def read_counts(query: Query, *arguments: Any) -> pd.DataFrame:
-    """The rows of a query of kept counts: it is not repeated at every epoch."""
+    """Return the rows of a query of stored counts, cached until the labels change.
+
+    Runs change the database at every epoch without changing these counts.
+    """
     return _read_counts(_url(), st.session_state[LABEL_VERSION], query.__name__, arguments, query)
 
 
 def progress() -> pd.DataFrame:
-    """The table `progress` as it is now."""
-    return frame(list_progress(engine()))
+    """Return the table `progress` as it is now."""
+    return to_frame(list_progress(engine()))
 
 
 def run(run_id: int) -> dict[str, Any]:
-    """All that is stored about a run."""
-    return dict(runs.run(engine(), run_id) or {})
+    """Return all that is stored about a run."""
+    return dict(runs.get_run(engine(), run_id) or {})
 
 
-def by(table: pd.DataFrame, column: str) -> dict[Any, Row]:
-    """The rows of a frame by the values of a column; of equal ones, the first."""
-    records = [
-        {str(name): value for name, value in record.items()} for record in table.to_dict("records")
-    ]
-    found: dict[Any, Row] = {}
-    for record in records:
-        found.setdefault(record[column], record)
-    return found
+def rows_by(table: pd.DataFrame, column: str) -> dict[Any, Row]:
+    """Return the rows of a frame by their value in a column; of equal values, the first row."""
+    rows: dict[Any, Row] = {}
+    for record in table.to_dict("records"):
+        rows.setdefault(record[column], {str(name): value for name, value in record.items()})
+    return rows
 
 
-def frame(rows: sql.Rows) -> pd.DataFrame:
-    """Rows as a frame in which SQLite's and PostgreSQL's types have become the same."""
+def to_frame(rows: sql.Rows) -> pd.DataFrame:
+    """Return rows as a frame with the same types from SQLite and from PostgreSQL."""
     table = pd.DataFrame([dict(row) for row in rows])
     for name in table.columns:
         column = table[name]

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Numbers, intervals, sizes and times as pages show them; a missing value is a dash."""
 
 from collections.abc import Callable
 
@@ -10,26 +10,29 @@ DASH = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
+    """Format a score, such as 0.880."""
     return DASH if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
+    """Format a share, such as 88.7 % for 0.887."""
     return DASH if value is None or pd.isna(value) else f"{100 * value:.{digits}f} %"
 
 
 def count(value: float | None) -> str:
+    """Format a count, such as 5,000."""
     return DASH if value is None or pd.isna(value) else f"{int(value):,}"
 
 
 def interval(low: float | None, high: float | None, show: Callable[..., str] = number) -> str:
-    """An interval, in the format of its value."""
+    """Format an interval, its ends by `show`, low end, dash, high end."""
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return DASH
     return f"{show(low).removesuffix(' %')}–{show(high)}"
 
 
 def intervals(table: pd.DataFrame, name: str, show: Callable[..., str]) -> pd.Series:
-    """The intervals of a score, None where it is not defined."""
+    """Format the intervals in `{name}_low` and `{name}_high`; None where undefined."""
     pairs = zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
     return pd.Series(
         [None if pd.isna(low) else interval(low, high, show) for low, high in pairs], table.index
@@ -37,6 +40,7 @@ def intervals(table: pd.DataFrame, name: str, show: Callable[..., str]) -> pd.Se
 
 
 def size(in_bytes: float) -> str:
+    """Format a file size, such as 56.2 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if in_bytes < 1000 or unit == "GB":
             break
@@ -44,11 +48,13 @@ def size(in_bytes: float) -> str:
     return f"{in_bytes:.0f} {unit}" if unit == "B" else f"{in_bytes:.1f} {unit}"
 
 
-def time_of(moment: pd.Timestamp) -> str:
+def time(moment: pd.Timestamp) -> str:
+    """Format a UTC time to the minute."""
     return DASH if pd.isna(moment) else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def duration(seconds: float) -> str:
+    """Format a duration, such as 2 min 05 s."""
     if pd.isna(seconds):
         return DASH
     minutes, seconds = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""The language of the pages: messages are English in the code, and looked up in a gettext catalogue for others."""
+"""The language of the pages: English in the code, other languages from gettext catalogues."""
 
 from functools import cache
 from pathlib import Path
@@ -13,21 +13,34 @@ KEY: Final = "language"
 
 
 def N_(message: str) -> str:  # gettext's name for it
-    """Marks a message that is translated where it is shown."""
+    """Mark a message that is translated where it is shown."""
     return message
 
 
-#: Words of the store that pages show; the attributes and their groups are others.
+#: Words in the database that pages show. Attributes and their groups are translated too.
 TERMS: Final = (
-    N_("present"), N_("absent"), N_("unknown"), N_("combined"), N_("panoptic"), N_("pixels"), N_("caption"),
-    N_("train"), N_("val"), N_("test"), N_("running"), N_("finished"), N_("failed"), N_("cancelled"),
-    N_("trained"), N_("reported"),
-)  # fmt: skip
+    N_("present"),
+    N_("absent"),
+    N_("unknown"),
+    N_("combined"),
+    N_("panoptic"),
+    N_("pixels"),
+    N_("caption"),
+    N_("train"),
+    N_("val"),
+    N_("test"),
+    N_("running"),
+    N_("finished"),
+    N_("failed"),
+    N_("cancelled"),
+    N_("trained"),
+    N_("reported"),
+)
 
 
 @cache
 def catalogue(language: str) -> dict[str, str]:
-    """The translations of a language by their English messages; none for English itself."""
+    """Return a language's translations by English message; empty for English itself."""
     path = FOLDER / f"{language}.po"
     if not path.is_file():
         return {}
@@ -40,21 +53,21 @@ def catalogue(language: str) -> dict[str, str]:
 
 
 def language() -> str:
-    """The language of this session."""
+    """Return the language of this session."""
     return st.session_state.get(KEY, "en")
 
 
 def _(message: str, /, **values: Any) -> str:
-    """A message in the language of this session, with values in its braces."""
-    found = catalogue(language()).get(message, message)
-    return found.format(**values) if values else found
+    """Translate a message into the language of this session, and fill in its values."""
+    translation = catalogue(language()).get(message, message)
+    return translation.format(**values) if values else translation
 
 
-def switch() -> None:
-    """The switch of the language, in the header bar; its first choice is the address's."""
+def language_switch() -> None:
+    """Show the language switch in the header bar; the address sets its first value."""
     if KEY not in st.session_state:
-        wanted = st.query_params.get("lang", "en")
-        st.session_state[KEY] = wanted if wanted in LANGUAGES else "en"
+        requested = st.query_params.get("lang", "en")
+        st.session_state[KEY] = requested if requested in LANGUAGES else "en"
     with st.container(key="language-switch", gap=None):
         st.segmented_control(
             "Language / 语言",
@@ -64,7 +77,7 @@ def switch() -> None:
             required=True,
             label_visibility="collapsed",
         )
-        # For screen readers, which choose their voice by it.
+        # Screen readers choose their voice by this attribute.
         st.html(
             f"<script>document.documentElement.lang = '{language()}'</script>",
             unsafe_allow_javascript=True,

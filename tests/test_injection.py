@@ -1,4 +1,4 @@
-"""Hostile texts in whatever people may type or name: addresses and boxes of the dashboard, queries, flows, commands."""
+"""Hostile texts wherever people type: addresses and boxes of the dashboard, flows, commands."""
 
 import hashlib
 from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_the_dashboard_takes_a_text_of_an_address_for_no_more_than_a_text(filled
             refused = [error.value for error in test.error]
             assert bool(refused) == (names == ["sql"]), (page, text[:50], refused)
             assert all(
-                "The database refuses" in message and len(message) < 2_000 for message in refused
+                "The database refused" in message and len(message) < 2_000 for message in refused
             )
 
 

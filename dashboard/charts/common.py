@@ -1,4 +1,4 @@
-"""What all charts share: colours that read on light and dark ground, and the axis of grouped attributes."""
+"""What all charts share: colours that read on light and dark, axes of attributes, legends."""
 
 import html
 from base64 import b64encode
@@ -13,40 +13,43 @@ import streamlit as st
 from coconut_attr.attributes import GROUP_OF, GROUPS
 from dashboard.i18n import _
 
+Chart = alt.LayerChart | alt.FacetChart
+
 ACCENT = "#2f86a6"
 AMBER = "#c98a2b"
 GREY = "#8b95a1"
 PALE = 0.3  # opacity of unknown cells
 SERIES = (ACCENT, "#c9622b", "#6f9440", "#8f68b5", "#bf4f69", "#a08425")
 
-Layered = alt.LayerChart | alt.FacetChart
+ROW_HEIGHT = 19  # pixels of one attribute
+RIGHT_EDGE = (
+    1.14  # where a scale ends, relative to its last tick: leaves room for a column of numbers
+)
 
-ROW = 19  # pixels of one attribute
-RIGHT = 1.14  # the scale goes on beyond its last tick by this factor: room for a column of figures
 
-
-def heading(group: str) -> str:
+def group_heading(group: str) -> str:
+    """Return the row that heads a group's attributes."""
     return _(group).upper()
 
 
-def grouped(attributes: Sequence[str]) -> list[str]:
-    """The rows of a chart, as they are shown: attributes in their order, each group below a row that names it."""
+def grouped_rows(attributes: Sequence[str]) -> list[str]:
+    """Return a chart's rows as shown: attributes in their order, each group below its heading."""
     rows: list[str] = []
     for name in attributes:
-        if heading(GROUP_OF[name]) not in rows:
-            rows.append(heading(GROUP_OF[name]))
+        if group_heading(GROUP_OF[name]) not in rows:
+            rows.append(group_heading(GROUP_OF[name]))
         rows.append(_(name))
     return rows
 
 
-def named(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose column `attribute` holds the names that are shown."""
+def translated(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose column `attribute` has the names that are shown."""
     return table.assign(attribute=table["attribute"].map(_))
 
 
 def attribute_axis(rows: Sequence[str]) -> alt.Y:
-    """The vertical axis over such rows."""
-    of_group = f"indexof({[heading(group) for group in GROUPS]}, datum.label) >= 0"
+    """Return the vertical axis over the rows of a chart."""
+    is_group = f"indexof({[group_heading(group) for group in GROUPS]}, datum.label) >= 0"
     axis = alt.Axis(
         title=None,
         ticks=False,
@@ -55,52 +58,52 @@ def attribute_axis(rows: Sequence[str]) -> alt.Y:
         labelLimit=110,
         labelOverlap=False,
         labelPadding=12,
-        labelFontWeight={"condition": {"test": of_group, "value": "bold"}, "value": "normal"},
-        labelFontSize={"condition": {"test": of_group, "value": 10}, "value": 12},
+        labelFontWeight={"condition": {"test": is_group, "value": "bold"}, "value": "normal"},
+        labelFontSize={"condition": {"test": is_group, "value": 10}, "value": 12},
     )
     return alt.Y("attribute:N", sort=None, scale=alt.Scale(domain=list(rows)), axis=axis)
 
 
 def height(rows: Sequence[str]) -> int:
-    return ROW * len(rows) + 70
+    """Return the height of a chart with these rows, in pixels."""
+    return ROW_HEIGHT * len(rows) + 70
 
 
-def figures(
-    table: pd.DataFrame, column: str, heading: str, rows: Sequence[str], right: float
+def number_column(
+    table: pd.DataFrame, column: str, title: str, rows: Sequence[str], right: float
 ) -> alt.LayerChart:
-    """A column of figures at the right edge of a chart, one an attribute, below its heading."""
+    """Return a column of numbers below its title, one an attribute, right-aligned at `right`."""
     style: dict[str, Any] = {"align": "right", "fontSize": 11, "color": GREY}
     at = alt.XDatum(right)
     axis = attribute_axis(rows)
     text = alt.Chart(table).mark_text(**style).encode(x=at, y=axis, text=alt.Text(f"{column}:N"))
     top = alt.Chart(pd.DataFrame({"attribute": rows[:1]})).mark_text(
-        **style, fontWeight="bold", text=heading
+        **style, fontWeight="bold", text=title
     )
     return text + top.encode(x=at, y=axis)
 
 
-def show(chart: Layered, height: int, description: str, key: str) -> None:
+def show(chart: Chart, height: int, description: str, key: str) -> None:
     """Draw a chart as wide as its column."""
+    padding = {"left": 0, "right": 4, "top": 4, "bottom": 8}
     # SVG stays sharp at any zoom, and screen readers find the description in it.
-    embed = {
-        "embedOptions": {
-            "renderer": "svg",
-            "padding": {"left": 0, "right": 4, "top": 4, "bottom": 8},
-        }
-    }
+    embed = {"embedOptions": {"renderer": "svg", "padding": padding}}
     finished = chart.properties(height=height, description=description, usermeta=embed)
     st.altair_chart(finished.configure_view(strokeWidth=0), width="stretch", key=key)
 
 
-#: Symbols for legends, each drawn in a colour.
+#: SVG elements of the symbols in legends, each drawn in a colour.
 SYMBOLS = {
     "line": '<path d="M0 7H26" stroke="{0}" stroke-width="3"/>',
     "dashed": '<path d="M0 7H26" stroke="{0}" stroke-width="3" stroke-dasharray="6 4"/>',
-    "interval": '<path d="M0 7H26" stroke="{0}" stroke-width="2"/><circle cx="13" cy="7" r="4" fill="{0}"/>',
+    "interval": '<path d="M0 7H26" stroke="{0}" stroke-width="2"/>'
+    '<circle cx="13" cy="7" r="4" fill="{0}"/>',
     "diamond": '<path d="M13 1L19 7L13 13L7 7Z" stroke="{0}" stroke-width="1.8" fill="none"/>',
     "triangle": '<path d="M13 1.5L19 12.5H7Z" stroke="{0}" stroke-width="1.8" fill="none"/>',
-    "hollow": '<rect x="7" y="1.5" width="11" height="11" stroke="{0}" stroke-width="1.8" fill="none"/>',
-    "cross": '<path d="M11 1.5H15V5H18.5V9H15V12.5H11V9H7.5V5H11Z" stroke="{0}" stroke-width="1.5" fill="none"/>',
+    "hollow": '<rect x="7" y="1.5" width="11" height="11" stroke="{0}" stroke-width="1.8"'
+    ' fill="none"/>',
+    "cross": '<path d="M11 1.5H15V5H18.5V9H15V12.5H11V9H7.5V5H11Z" stroke="{0}"'
+    ' stroke-width="1.5" fill="none"/>',
     "tick": '<path d="M13 0V14" stroke="{0}" stroke-width="2.5"/>',
     "square": '<rect x="12" width="14" height="14" rx="2" fill="{0}"/>',
     "pale": '<rect x="12" width="14" height="14" rx="2" fill="{0}" fill-opacity="0.3"/>',
@@ -109,7 +112,7 @@ SYMBOLS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a legend: a symbol of `SYMBOLS`, its colour, its name, and a lesser remark."""
+    """An entry of a legend: a symbol of `SYMBOLS` in a colour, its text, and a minor remark."""
 
     symbol: str
     color: str
@@ -117,26 +120,21 @@ class Entry:
     remark: str = ""
 
 
-def _image(entry: Entry) -> str:
-    # As an image, because Streamlit takes SVG elements out of HTML.
-    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="26" height="14">{}</svg>'
-    drawn = svg.format(SYMBOLS[entry.symbol].format(entry.color))
-    return "data:image/svg+xml;base64," + b64encode(drawn.encode()).decode()
-
-
 def legend(entries: Sequence[Entry]) -> None:
-    """A legend that wraps on narrow screens and is shared by several charts; Vega's own can do neither."""
-    items = "".join(
-        f'<span><img src="{_image(entry)}" alt="" style="vertical-align:-2px;margin-right:.5rem">'
-        + html.escape(entry.text)
-        + (
-            f'<span style="opacity:.65"> · {html.escape(entry.remark)}</span>'
-            if entry.remark
-            else ""
-        )
-        + "</span>"
-        for entry in entries
-    )
-    st.html(
-        f'<div class="legend" style="display:flex;flex-wrap:wrap;gap:.3rem 1.6rem;font-size:.9rem">{items}</div>'
-    )
+    """Show a legend for several charts that wraps on narrow screens; Vega's own can do neither."""
+    items = "".join(f"<span>{_image(entry)}{_text(entry)}</span>" for entry in entries)
+    style = "display:flex;flex-wrap:wrap;gap:.3rem 1.6rem;font-size:.9rem"
+    st.html(f'<div class="legend" style="{style}">{items}</div>')
+
+
+def _image(entry: Entry) -> str:
+    """Return an entry's symbol as an image, for Streamlit removes SVG from HTML."""
+    content = SYMBOLS[entry.symbol].format(entry.color)
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="26" height="14">{content}</svg>'
+    source = f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
+    return f'<img src="{source}" alt="" style="vertical-align:-2px;margin-right:.5rem">'
+
+
+def _text(entry: Entry) -> str:
+    remark = f'<span style="opacity:.65"> · {html.escape(entry.remark)}</span>'
+    return html.escape(entry.text) + (remark if entry.remark else "")

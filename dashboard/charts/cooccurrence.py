@@ -1,21 +1,31 @@
 """The heat map of attributes that occur together."""
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from coconut_attr.attributes import ATTRIBUTES, GROUPS
+from coconut_attr.attributes import ATTRIBUTES
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.i18n import _
 
-GROUP_ORDER = tuple(GROUPS)
 CELL = 19  # pixels
 FEW = 10  # images below which a share says little
+FAINT, FULL = "rgba(47, 134, 166, 0.04)", "rgba(47, 134, 166, 1)"
+AXIS: dict[str, Any] = {
+    "title": None,
+    "ticks": False,
+    "domain": False,
+    "labelLimit": 110,
+    "labelOverlap": False,
+    "grid": False,
+}
 
 
-def cooccurrence(table: pd.DataFrame) -> None:
-    """The map, under its heading.
+def show_cooccurrence(table: pd.DataFrame) -> None:
+    """Show the heat map below its heading.
 
     Args:
         table: rows of `db.counts.cooccurrence`.
@@ -25,37 +35,20 @@ def cooccurrence(table: pd.DataFrame) -> None:
         st.write(_("No image has a present attribute yet."))
         return
     names = [_(name) for name in ATTRIBUTES]
-    drawn = table.assign(attribute=table["attribute"].map(_), other=table["other"].map(_))
-    axis = {
-        "title": None,
-        "ticks": False,
-        "domain": False,
-        "labelLimit": 110,
-        "labelOverlap": False,
-        "grid": False,
-    }
+    scale = alt.Scale(domain=names)
+    # One colour, more or less opaque, reads on light and on dark.
+    color = alt.Color(
+        "share:Q",
+        scale=alt.Scale(domain=[0, 1], range=[FAINT, FULL]),
+        legend=alt.Legend(title=_("share"), format=".0%", orient="right", gradientLength=200),
+    )
     chart = (
-        alt.Chart(drawn)
+        alt.Chart(table.assign(attribute=table["attribute"].map(_), other=table["other"].map(_)))
         .mark_rect()
         .encode(
-            x=alt.X(
-                "other:N", scale=alt.Scale(domain=names), axis=alt.Axis(labelAngle=-60, **axis)
-            ),
-            y=alt.Y("attribute:N", scale=alt.Scale(domain=names), axis=alt.Axis(**axis)),
-            color=alt.condition(
-                f"datum.n < {FEW}",
-                alt.value("rgba(139, 149, 161, 0.3)"),
-                alt.Color(
-                    "share:Q",
-                    # Of one colour, more and less of it: reads on light ground and on dark.
-                    scale=alt.Scale(
-                        domain=[0, 1], range=["rgba(47, 134, 166, 0.04)", "rgba(47, 134, 166, 1)"]
-                    ),
-                    legend=alt.Legend(
-                        title=_("share"), format=".0%", orient="right", gradientLength=200
-                    ),
-                ),
-            ),
+            x=alt.X("other:N", scale=scale, axis=alt.Axis(labelAngle=-60, **AXIS)),
+            y=alt.Y("attribute:N", scale=scale, axis=alt.Axis(**AXIS)),
+            color=alt.condition(f"datum.n < {FEW}", alt.value("rgba(139, 149, 161, 0.3)"), color),
             tooltip=[
                 alt.Tooltip("attribute:N", title=_("of images with")),
                 alt.Tooltip("other:N", title=_("these have")),
@@ -65,12 +58,17 @@ def cooccurrence(table: pd.DataFrame) -> None:
             ],
         )
     )
-    common.show(alt.layer(chart), CELL * len(names) + 90, _("Share of images with one attribute that have another"),
-                "co-occurrence chart")  # fmt: skip
+    common.show(
+        alt.layer(chart),
+        CELL * len(names) + 90,
+        _("Share of images with one attribute that have another"),
+        "co-occurrence chart",
+    )
     st.caption(
         _(
-            "Row: of the images in which this attribute is present; column: the share that has this one too, of those "
-            "that know it. n is {low} to {high} images a cell (the tooltip has each); grey: n under {few}.",
+            "Of the images in which the row's attribute is present and the column's is known: the "
+            "share in which the column's is present too. n is {low} to {high} images (the tooltip "
+            "shows each); grey: n under {few}.",
             few=FEW,
             low=formats.count(table["n"].min()),
             high=formats.count(table["n"].max()),

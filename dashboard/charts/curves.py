@@ -1,4 +1,4 @@
-"""The chart of one figure over the epochs of some runs, with the report's ten epochs and lines to compare with."""
+"""The chart of one measure over the epochs of runs, beside the report's and reference lines."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ REPORT_DASH = [6, 4]
 
 
 @dataclass(frozen=True)
-class Line:
+class ReferenceLine:
     """A horizontal line to compare with, and its label."""
 
     value: float
@@ -22,11 +22,14 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure to draw: its columns in `epoch_curve` (the first is drawn fully, a further one dotted).
+class Measure:
+    """A measure to draw over epochs.
 
     Attributes:
-        reported: the column that the report gives for it, if it does.
+        columns: of `epoch_curve`; the first is drawn as a full line, a further one dotted.
+        reported: the column that the report gives for it, if any.
+        share: draw it from 0 to 1, so that a small change looks small.
+        zero: else, let the scale begin at 0.
     """
 
     title: str
@@ -36,63 +39,55 @@ class Figure:
     share: bool = False
     zero: bool = False
     padding: int = 24
-    lines: list[Line] = field(default_factory=list)
+    lines: list[ReferenceLine] = field(default_factory=list)
 
 
 def curve_chart(
     curves: pd.DataFrame,
     report: pd.DataFrame,
-    figure: Figure,
+    measure: Measure,
     colors: dict[str, str],
     report_label: str,
-) -> common.Layered:
-    """The chart.
+) -> common.Chart:
+    """Return the chart of a measure.
 
     Args:
         curves: rows of `epoch_curve` with `name`, by which `colors` has each run's colour.
-        report: those of the reported run, empty if it is not to be drawn.
+        report: rows of the reported run.
     """
     epochs = int(max([*curves["epoch"], *report["epoch"], 1]))
-    ticks = alt.Axis(title=_("epoch"), format="d", values=_whole(epochs), grid=False)
-    x = alt.X(
-        "epoch:Q", scale=alt.Scale(domain=[1, max(2, epochs)], nice=False, padding=12), axis=ticks
-    )
-    # A share is drawn from 0 to 1, so that no small change looks large; a loss has no such ends.
-    scale = (
-        alt.Scale(domain=[0, 1])
-        if figure.share
-        else alt.Scale(zero=figure.zero, nice=True, padding=figure.padding)
-    )
-    label = f"datum.value === 0 ? '0' : format(datum.value, '{figure.tick_format}')"
-    axis = alt.Axis(title=None, labelExpr=label, tickCount=5)
+    x_axis = alt.Axis(title=_("epoch"), format="d", values=_ticks(epochs), grid=False)
+    x_scale = alt.Scale(domain=[1, max(2, epochs)], nice=False, padding=12)
+    x = alt.X("epoch:Q", scale=x_scale, axis=x_axis)
+    y_scale = alt.Scale(zero=measure.zero, nice=True, padding=measure.padding)
+    if measure.share:
+        y_scale = alt.Scale(domain=[0, 1])
+    label = f"datum.value === 0 ? '0' : format(datum.value, '{measure.tick_format}')"
+    y_axis = alt.Axis(title=None, labelExpr=label, tickCount=5)
 
     def y(column: str) -> alt.Y:
-        return alt.Y(f"{column}:Q", scale=scale, axis=axis)
+        return alt.Y(f"{column}:Q", scale=y_scale, axis=y_axis)
 
     layers: list[Any] = []
-    for line in figure.lines:
+    for line in measure.lines:
         at = pd.DataFrame({"at": [line.value], "epoch": [max(2, epochs)], "label": [line.label]})
-        layers.append(
-            alt.Chart(at)
-            .mark_rule(color=line.color, strokeWidth=1, strokeDash=[2, 3])
-            .encode(y=y("at"))
-        )
+        rule = alt.Chart(at).mark_rule(color=line.color, strokeWidth=1, strokeDash=[2, 3])
         text = alt.Chart(at).mark_text(
             align="right", baseline="top", dx=8, dy=4, fontSize=11, color=line.color
         )
-        layers.append(text.encode(x=x, y=y("at"), text="label:N"))
-    if figure.reported and len(report):
-        layers += _report(report, figure, x, y(figure.reported), report_label)
-    scale_of_colors = alt.Scale(domain=list(colors), range=list(colors.values()))
-    for place, column in enumerate(figure.columns):
-        known = curves[curves[column].notna()] if len(curves) else curves
-        if not len(known):
+        layers += [rule.encode(y=y("at")), text.encode(x=x, y=y("at"), text="label:N")]
+    if measure.reported and len(report):
+        layers += _report(report, measure.reported, x, y(measure.reported), report_label)
+    color_scale = alt.Scale(domain=list(colors), range=list(colors.values()))
+    for place, column in enumerate(measure.columns):
+        rows = curves[curves[column].notna()] if len(curves) else curves
+        if not len(rows):
             continue
-        base = alt.Chart(known).encode(
+        base = alt.Chart(rows).encode(
             x=x,
             y=y(column),
-            color=alt.Color("name:N", scale=scale_of_colors, legend=None),
-            tooltip=_tooltip(known),
+            color=alt.Color("name:N", scale=color_scale, legend=None),
+            tooltip=_tooltip(rows),
         )
         dotted: dict[str, Any] = {"strokeDash": [1, 3]} if place else {}
         layers += [
@@ -102,7 +97,7 @@ def curve_chart(
     return alt.layer(*layers)
 
 
-def _report(report: pd.DataFrame, figure: Figure, x: alt.X, y: alt.Y, label: str) -> list[Any]:
+def _report(report: pd.DataFrame, column: str, x: alt.X, y: alt.Y, label: str) -> list[Any]:
     tooltip = [
         alt.Tooltip("name:N", title=_("run")),
         alt.Tooltip("epoch:Q", title=_("epoch")),
@@ -111,11 +106,9 @@ def _report(report: pd.DataFrame, figure: Figure, x: alt.X, y: alt.Y, label: str
         alt.Tooltip("decisions:Q", title=_("decisions")),
     ]
     base = alt.Chart(report).encode(x=x, y=y, tooltip=tooltip)
-    column = figure.reported or ""
     last = report[report["epoch"] == report["epoch"].max()]
-    last = last.assign(
-        label=label, **{column: report[column].max()}
-    )  # above the whole line, so that it crosses none
+    # The label stands above the curve's maximum, so that it crosses no part of the curve.
+    last = last.assign(label=label, **{column: report[column].max()})
     text = alt.Chart(last).mark_text(
         align="right", baseline="bottom", dx=6, dy=-7, fontSize=11, color=common.GREY
     )
@@ -126,7 +119,7 @@ def _report(report: pd.DataFrame, figure: Figure, x: alt.X, y: alt.Y, label: str
     ]
 
 
-def _tooltip(known: pd.DataFrame) -> list[alt.Tooltip]:
+def _tooltip(rows: pd.DataFrame) -> list[alt.Tooltip]:
     fields = [
         ("loss", _("training loss"), ".4f"),
         ("val_loss", _("val loss"), ".4f"),
@@ -135,13 +128,20 @@ def _tooltip(known: pd.DataFrame) -> list[alt.Tooltip]:
         ("decisions", _("known val cells"), ","),
         ("val_images", _("val images"), ","),
         ("learning_rate", _("learning rate"), ".2e"),
-        ("images_per_second", _("images a second"), ".1f"),
+        ("images_per_second", _("images per second"), ".1f"),
     ]
-    fields = [field for field in fields if known[field[0]].notna().any()]
-    shown = [alt.Tooltip(f"{name}:Q", title=title, format=form) for name, title, form in fields]
-    return [alt.Tooltip("name:N", title=_("run")), alt.Tooltip("epoch:Q", title=_("epoch")), *shown]
+    return [
+        alt.Tooltip("name:N", title=_("run")),
+        alt.Tooltip("epoch:Q", title=_("epoch")),
+        *(
+            alt.Tooltip(f"{name}:Q", title=title, format=tick_format)
+            for name, title, tick_format in fields
+            if rows[name].notna().any()
+        ),
+    ]
 
 
-def _whole(epochs: int) -> list[int]:
+def _ticks(epochs: int) -> list[int]:
+    """Return about ten whole epochs, the first among them."""
     step = max(1, -(-epochs // 10))
     return sorted({1, *range(step, epochs + 1, step)})

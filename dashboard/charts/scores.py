@@ -1,4 +1,4 @@
-"""The chart of one score of each attribute: its value and interval, beside the trivial baselines."""
+"""The chart of one score of each attribute with its interval, beside trivial baselines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,26 +9,30 @@ import pandas as pd
 
 from dashboard import formats
 from dashboard.charts import common
-from dashboard.data import Row, by
+from dashboard.data import Row, rows_by
 from dashboard.i18n import N_, _
 
 FEW = 10  # known cells below which an attribute's scores say little
 FEW_MARK = " †"
-MODEL, OTHER = "model", N_("other run")
-PRIOR, ALL_PRESENT, ALL_ABSENT, PROBE = (
-    N_("prior"),
-    N_("all present"),
-    N_("all absent"),
-    N_("linear probe"),
-)
-COLORS = {MODEL: common.ACCENT, OTHER: common.SERIES[1], PRIOR: common.AMBER, ALL_PRESENT: common.AMBER,
-          ALL_ABSENT: common.GREY, PROBE: common.SERIES[3]}  # fmt: skip
-SHAPES = {MODEL: "circle", OTHER: "square", PRIOR: "diamond", ALL_PRESENT: "diamond", ALL_ABSENT: "triangle-up",
-          PROBE: "cross"}  # fmt: skip
+MODEL = "model"
+OTHER = N_("other run")
+PRIOR = N_("prior")
+ALL_PRESENT = N_("all present")
+ALL_ABSENT = N_("all absent")
+PROBE = N_("linear probe")
+#: Colour and shape of each series.
+STYLES = {
+    MODEL: (common.ACCENT, "circle"),
+    OTHER: (common.SERIES[1], "square"),
+    PRIOR: (common.AMBER, "diamond"),
+    ALL_PRESENT: (common.AMBER, "diamond"),
+    ALL_ABSENT: (common.GREY, "triangle-up"),
+    PROBE: (common.SERIES[3], "cross"),
+}
 
 
-def legend(other: str = "") -> None:
-    """The legend of the charts of a run, and of another run beside it."""
+def score_legend(other: str = "") -> None:
+    """Show the legend of a run's charts, and of another run beside it."""
     entries = [common.Entry("interval", common.ACCENT, _("model, 95 % interval"))]
     if other:
         entries.append(common.Entry("hollow", common.SERIES[1], other))
@@ -41,7 +45,7 @@ def legend(other: str = "") -> None:
 
 
 def why_undefined(row: Row) -> str:
-    """Why a score of an attribute has no value."""
+    """Say why a score of an attribute has no value."""
     if not row["n"]:
         return _("undefined: no known cell")
     if row["positives"] == row["n"]:
@@ -52,10 +56,14 @@ def why_undefined(row: Row) -> str:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A score to draw: its column, the columns of its baselines by their names, and how its counts are called.
+class Score:
+    """A score to draw; its texts are messages, translated where they are shown.
 
-    Title, names and counts are messages, translated where they are shown.
+    Attributes:
+        column: of the score; its interval is in `{column}_low` and `{column}_high`.
+        baselines: column of each baseline, by the baseline's name.
+        counts: titles of the columns of counts in the tooltip.
+        why_undefined: says for a row why its score has no value.
     """
 
     title: str
@@ -65,55 +73,48 @@ class Scored:
     counts: dict[str, str] = field(
         default_factory=lambda: {"n": N_("known cells"), "positives": N_("of them present")}
     )
-    why: Callable[[Row], str] = why_undefined
+    why_undefined: Callable[[Row], str] = why_undefined
 
-    def show(self, value: float) -> str:
+    def format(self, value: float) -> str:
+        """Format a value of the score."""
         return formats.percent(value) if self.tick_format == ".0%" else formats.number(value)
 
 
-ACCURACY = Scored(
+ACCURACY = Score(
     N_("accuracy"),
     "accuracy",
     {PRIOR: "prior_accuracy", ALL_ABSENT: "all_absent_accuracy"},
     tick_format=".0%",
 )
-PRECISION = Scored(
+PRECISION = Score(
     N_("average precision"), "ap", {PRIOR: "prior_ap", PROBE: "probe_ap"}, tick_format=".2~f"
 )
 
 
-def score_chart(table: pd.DataFrame, score: Scored, *, grouped: bool = True) -> common.Layered:
-    """The chart.
+def score_chart(table: pd.DataFrame, score: Score, *, grouped: bool = True) -> common.Chart:
+    """Return the chart of a score.
 
     Args:
-        table: rows of `attribute_accuracy`, or others with the columns that the score names, in label order; the score
-            of another run in a column of that name and ` of other`, if that is to be drawn too.
-        grouped: rows under headings of groups; else in the order of the table.
+        table: rows of `attribute_accuracy`, or others with the columns that the score names, in
+            the order to draw. A column `{score.column} of other` is drawn as another run's.
+        grouped: put rows under headings of groups.
     """
-    rows = (
-        common.grouped(table["attribute"].tolist())
-        if grouped
-        else [" ", *table["attribute"].map(_)]
-    )
+    names = table["attribute"].tolist()
+    rows = common.grouped_rows(names) if grouped else [" ", *map(_, names)]
     baselines = score.baselines
     if f"{score.column} of other" in table:
         baselines = {OTHER: f"{score.column} of other", **baselines}
     low, high = f"{score.column}_low", f"{score.column}_high"
+    ends = zip(table[low], table[high], strict=True)
     table = table.assign(
         few=table["n"] < FEW,
         cells=[f"{formats.count(n)}{FEW_MARK if n < FEW else ''}" for n in table["n"]],
-        value=table[score.column].map(score.show),
-        interval=[
-            formats.interval(*pair, score.show)
-            for pair in zip(table[low], table[high], strict=True)
-        ],
-        **{f"of {name}": table[column].map(score.show) for name, column in baselines.items()},
+        value=table[score.column].map(score.format),
+        interval=[formats.interval(*pair, score.format) for pair in ends],
+        **{f"of {name}": table[column].map(score.format) for name, column in baselines.items()},
     )
-    table = common.named(table)
+    table = common.translated(table)
     defined, undefined = table[table[score.column].notna()], table[table[score.column].isna()]
-    undefined = undefined.assign(
-        why=[score.why(row) for row in by(undefined, "attribute").values()]
-    )
     tooltip = [
         alt.Tooltip("attribute:N", title=_("attribute")),
         alt.Tooltip("value:N", title=_(score.title)),
@@ -125,48 +126,45 @@ def score_chart(table: pd.DataFrame, score: Scored, *, grouped: bool = True) -> 
     points = pd.concat(
         [defined.assign(series=name, at=defined[column]) for name, column in columns.items()]
     )
-    x_scale = alt.Scale(domain=[0, common.RIGHT], nice=False)
-    axis = alt.Axis(
+    x_scale = alt.Scale(domain=[0, common.RIGHT_EDGE], nice=False)
+    x_axis = alt.Axis(
         title=_(score.title), format=score.tick_format, values=[0, 0.25, 0.5, 0.75, 1], domain=False
     )
     y = common.attribute_axis(rows)
-    pale = alt.condition("datum.few", alt.value(0.4), alt.value(1))
-    bars = (
-        alt.Chart(defined)
-        .mark_rule(strokeWidth=2, color=common.ACCENT)
-        .encode(
-            x=alt.X(f"{low}:Q", scale=x_scale, axis=axis),
-            x2=f"{high}:Q",
-            y=y,
-            opacity=pale,
-            tooltip=tooltip,
-        )
-    )
-    names = list(columns)
-    domain: dict[str, Any] = {"domain": names, "range": [COLORS[name] for name in names]}
-    shapes: dict[str, Any] = {"domain": names, "range": [SHAPES[name] for name in names]}
+    opacity = alt.condition("datum.few", alt.value(0.4), alt.value(1))
+    intervals = alt.Chart(defined).mark_rule(strokeWidth=2, color=common.ACCENT)
+    colors, shapes = zip(*(STYLES[name] for name in columns), strict=True)
+    color_scale = alt.Scale(domain=list(columns), range=list(colors))
+    shape_scale = alt.Scale(domain=list(columns), range=list(shapes))
 
     def marks(chosen: pd.Series, **style: Any) -> alt.Chart:
         chart = alt.Chart(points[chosen]).mark_point(**style)
         return chart.encode(
-            x=alt.X("at:Q", scale=x_scale, axis=axis),
+            x=alt.X("at:Q", scale=x_scale, axis=x_axis),
             y=y,
-            color=alt.Color("series:N", scale=alt.Scale(**domain), legend=None),
-            shape=alt.Shape("series:N", scale=alt.Scale(**shapes), legend=None),
-            opacity=pale,
+            color=alt.Color("series:N", scale=color_scale, legend=None),
+            shape=alt.Shape("series:N", scale=shape_scale, legend=None),
+            opacity=opacity,
             tooltip=tooltip,
         )
 
     # A baseline is an outline around the model's point, so that both are seen where they agree.
     of_model = points["series"] == MODEL
     layers = [
-        bars,
+        intervals.encode(
+            x=alt.X(f"{low}:Q", scale=x_scale, axis=x_axis),
+            x2=f"{high}:Q",
+            y=y,
+            opacity=opacity,
+            tooltip=tooltip,
+        ),
         marks(of_model, filled=True, size=40),
         marks(~of_model, filled=False, size=90, strokeWidth=1.6),
-        common.figures(table, "cells", "n", rows, common.RIGHT),
+        common.number_column(table, "cells", "n", rows, common.RIGHT_EDGE),
     ]
     if len(undefined):
-        text = alt.Chart(undefined).mark_text(
+        reasons = [score.why_undefined(row) for row in rows_by(undefined, "attribute").values()]
+        text = alt.Chart(undefined.assign(why=reasons)).mark_text(
             align="left", fontSize=11, fontStyle="italic", color=common.GREY, dx=4
         )
         layers.append(text.encode(x=alt.XDatum(0), y=y, text="why:N", tooltip=tooltip))

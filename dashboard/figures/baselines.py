@@ -1,4 +1,4 @@
-"""Trivial baselines on a val split, counted from its labels: a curve without them says little."""
+"""Trivial baselines on a val split, counted from its labels."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,12 @@ import pandas as pd
 class Baselines:
     """What trivial predictors reach on the known cells of a val split.
 
-    `accuracy` decides as the majority of the training labels; `map` is that of any constant score: the mean share of
-    present over the attributes that have both states.
+    Attributes:
+        cells: number of known cells.
+        all_absent: accuracy of calling every cell absent.
+        accuracy: of the majority of the training labels, attribute by attribute.
+        map: of any constant score: the mean share of present over the attributes that have both
+            states; None if there is none.
     """
 
     cells: int
@@ -20,7 +24,7 @@ class Baselines:
 
 
 def val_baselines(counts: pd.DataFrame) -> Baselines | None:
-    """The baselines of a dataset's val split, None if it has no known cell.
+    """Count the baselines of a dataset's val split; return None if it has no known cell.
 
     Args:
         counts: rows of `db.counts.label_counts`.
@@ -37,9 +41,8 @@ def val_baselines(counts: pd.DataFrame) -> Baselines | None:
     if not cells:
         return None
     if ("present", "train") in table:
-        mostly_present = (table["present", "train"] >= table["absent", "train"]) & (
-            table["present", "train"] > 0
-        )
+        train_present, train_absent = table["present", "train"], table["absent", "train"]
+        mostly_present = (train_present >= train_absent) & (train_present > 0)
     else:
         mostly_present = pd.Series(False, index=table.index)
     both = (present > 0) & (absent > 0)

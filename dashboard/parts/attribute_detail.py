@@ -1,4 +1,4 @@
-"""One attribute in a run: its precision-recall and reliability curves, and the images that it is surest of."""
+"""One attribute in a run: precision-recall and reliability curves, and the surest predictions."""
 
 from typing import Any
 
@@ -18,24 +18,26 @@ from dashboard.parts import photos
 from db import browse, labels
 
 BINS = 10  # as for the expected calibration error
-POINTS = 300  # of a drawn curve
-IMAGES = 4  # of a kind
+POINTS = 300  # of a drawn curve, at most about twice that
+IMAGES = 4  # of each kind
 KINDS: dict[browse.Kind, str] = {
-    "true present": N_("Surest, and right: label and model say present"),
-    "false present": N_("Surest, and wrong: the label says absent"),
-    "false absent": N_("Missed: the label says present, the model is surest that not"),
+    "true present": N_("Most confident and right: label and model say present"),
+    "false present": N_("Most confident and wrong: the label says absent"),
+    "false absent": N_("Missed: the label says present, the model is confident of absent"),
 }
+SHARE_AXIS: dict[str, Any] = {"format": ".0%", "tickCount": 5}
 
 
-def detail(run: Row, scores: Row) -> None:
-    """The curves and images.
+def attribute_detail(run: Row, scores: Row) -> None:
+    """Show an attribute's curves, its scores at the threshold, and images.
 
     Args:
-        run: a row of `run_summary`; scores: the row of `attribute_accuracy` for the attribute.
+        run: a row of `run_summary`.
+        scores: the attribute's row of `attribute_accuracy`.
     """
     attribute = scores["attribute"]
-    where = (run["run_id"], run["evaluated_on"], run["split"], INDEX[attribute])
-    cells = read(browse.scored_cells, *where)
+    query = (run["run_id"], run["evaluated_on"], run["split"], INDEX[attribute])
+    cells = read(browse.scored_cells, *query)
     if not len(cells):
         st.caption(_("No predictions of this attribute are stored, or it has no known cell."))
         return
@@ -47,14 +49,14 @@ def detail(run: Row, scores: Row) -> None:
         with right:
             _reliability(states, probabilities, scores)
     else:
-        st.caption(_("The known cells are all of one state: there are no curves to draw."))
+        st.caption(_("All known cells have the same state: there are no curves to draw."))
     threshold = 0.5 if pd.isna(scores["threshold"]) else float(scores["threshold"])
     if states.any():
         st.caption(
             _(
-                "At the threshold {threshold}: precision {precision}, recall {recall}, F1 {f1} (95 % interval "
-                "{interval}, bootstrap over images), balanced accuracy {balanced}; n = {n}. Calling every cell present "
-                "has an F1 of {baseline}.",
+                "At the threshold {threshold}: precision {precision}, recall {recall}, F1 {f1} "
+                "(95 % interval {interval}, bootstrap over images), balanced accuracy "
+                "{balanced}; n = {n}. Calling every cell present has an F1 of {baseline}.",
                 threshold=formats.number(threshold),
                 precision=formats.number(scores["precision"]),
                 recall=formats.number(scores["recall"]),
@@ -65,7 +67,7 @@ def detail(run: Row, scores: Row) -> None:
                 baseline=formats.number(2 * states.mean() / (1 + states.mean())),
             )
         )
-    _images(run, attribute, where, threshold)
+    _images(run, attribute, query, threshold)
 
 
 def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> None:
@@ -76,18 +78,19 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
     curve["order"] = range(len(curve))
     curve = curve.iloc[:: max(1, len(curve) // POINTS)]
     prior = states.mean()
-    axis: dict[str, Any] = {"format": ".0%", "tickCount": 5}
     scale = alt.Scale(domain=[0, 1])
-    x = alt.X("recall:Q", scale=scale, axis=alt.Axis(title=_("recall"), **axis))
-    y = alt.Y("precision:Q", scale=scale, axis=alt.Axis(title=_("precision"), **axis))
+    x = alt.X("recall:Q", scale=scale, axis=alt.Axis(title=_("recall"), **SHARE_AXIS))
+    y = alt.Y("precision:Q", scale=scale, axis=alt.Axis(title=_("precision"), **SHARE_AXIS))
     tooltip = [
         alt.Tooltip("recall:Q", title=_("recall"), format=".1%"),
         alt.Tooltip("precision:Q", title=_("precision"), format=".1%"),
         alt.Tooltip("threshold:Q", title=_("threshold"), format=".3f"),
     ]
     line = alt.Chart(curve).mark_line(strokeWidth=2, color=common.ACCENT, interpolate="step-after")
-    layers: list[Any] = [_level(prior, _("prior {value}", value=formats.percent(prior))),
-                         line.encode(x=x, y=y, order="order:Q", tooltip=tooltip)]  # fmt: skip
+    layers: list[Any] = [
+        _level(prior, _("prior {value}", value=formats.percent(prior))),
+        line.encode(x=x, y=y, order="order:Q", tooltip=tooltip),
+    ]
     chosen = pd.DataFrame([{name: scores[name] for name in ("precision", "recall", "threshold")}])
     if chosen.notna().all(axis=None):
         point = alt.Chart(chosen).mark_point(filled=True, size=90, color=common.ACCENT, opacity=1)
@@ -96,8 +99,8 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
     common.show(alt.layer(*layers), 280, _("Precision-recall curve"), "precision-recall chart")
     st.caption(
         _(
-            "AP {ap} ({interval}), prior {prior}, linear probe {probe}. n = {n} known cells, {positives} present. The "
-            "point: the threshold {threshold}, chosen on val.",
+            "AP {ap} ({interval}), prior {prior}, linear probe {probe}. n = {n} known cells, "
+            "{positives} present. The point: the threshold {threshold}, chosen on val.",
             ap=formats.number(scores["ap"]),
             interval=formats.interval(scores["ap_low"], scores["ap_high"]),
             prior=formats.number(prior),
@@ -109,8 +112,8 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
     )
 
 
-def _level(value: float, label: str) -> Any:
-    """A horizontal line to compare with."""
+def _level(value: float, label: str) -> alt.LayerChart:
+    """Draw a horizontal reference line."""
     at = pd.DataFrame({"at": [value], "x": [0.0], "label": [label]})
     y = alt.Y("at:Q", title=_("precision"))
     rule = alt.Chart(at).mark_rule(color=common.AMBER, strokeDash=[2, 3]).encode(y=y)
@@ -124,13 +127,13 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
     share, mean = calibration_curve(states, probabilities, n_bins=BINS)
     edges = np.linspace(0, 1, BINS + 1)
     counts = np.bincount(np.searchsorted(edges[1:-1], probabilities), minlength=BINS)
-    drawn = pd.DataFrame({"predicted": mean, "observed": share, "n": counts[counts > 0]})
-    axis: dict[str, Any] = {"format": ".0%", "tickCount": 5}
+    bins = pd.DataFrame({"predicted": mean, "observed": share, "n": counts[counts > 0]})
     scale = alt.Scale(domain=[0, 1])
-    x = alt.X("predicted:Q", scale=scale, axis=alt.Axis(title=_("predicted probability"), **axis))
-    y = alt.Y("observed:Q", scale=scale, axis=alt.Axis(title=_("share present"), **axis))
-    ideal = pd.DataFrame({"predicted": [0, 1], "observed": [0, 1]})
-    base = alt.Chart(drawn).encode(
+    x_axis = alt.Axis(title=_("predicted probability"), **SHARE_AXIS)
+    x = alt.X("predicted:Q", scale=scale, axis=x_axis)
+    y = alt.Y("observed:Q", scale=scale, axis=alt.Axis(title=_("share present"), **SHARE_AXIS))
+    ideal = alt.Chart(pd.DataFrame({"predicted": [0, 1], "observed": [0, 1]}))
+    base = alt.Chart(bins).encode(
         x=x,
         y=y,
         tooltip=[
@@ -140,9 +143,7 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
         ],
     )
     layers = [
-        alt.Chart(ideal)
-        .mark_line(color=common.GREY, strokeDash=[2, 3], strokeWidth=1)
-        .encode(x=x, y=y),
+        ideal.mark_line(color=common.GREY, strokeDash=[2, 3], strokeWidth=1).encode(x=x, y=y),
         base.mark_line(color=common.ACCENT, strokeWidth=2),
         base.mark_point(color=common.ACCENT, filled=True, opacity=1).encode(
             size=alt.Size("n:Q", legend=None, scale=alt.Scale(range=[30, 300]))
@@ -152,8 +153,8 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
     common.show(alt.layer(*layers), 280, _("Reliability curve"), "reliability chart")
     st.caption(
         _(
-            "Expected calibration error {ece} ({interval}) over {bins} bins; a point's area is its n. Dotted: perfect "
-            "calibration.",
+            "Expected calibration error {ece} ({interval}) over {bins} bins; a point's area is "
+            "its n. Dotted: perfect calibration.",
             ece=formats.number(scores["ece"]),
             interval=formats.interval(scores["ece_low"], scores["ece_high"]),
             bins=BINS,
@@ -161,20 +162,21 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
     )
 
 
-def _images(run: Row, attribute: str, where: tuple[Any, ...], threshold: float) -> None:
+def _images(run: Row, attribute: str, query: tuple[Any, ...], threshold: float) -> None:
     masks = st.toggle(
-        _("Darken what the label does not rest on, where there is a mask"), value=True, key="masks"
+        _("Darken the segments that the label is not based on, where there is a mask"),
+        value=True,
+        key="masks",
     )
     for kind, title in KINDS.items():
         st.markdown(f"**{_(title)}**")
-        found = read(browse.images_by_prediction, *where, kind, threshold, IMAGES)
-        if not len(found):
+        images = read(browse.images_by_prediction, *query, kind, threshold, IMAGES)
+        if not len(images):
             st.caption(_("None."))
             continue
-        ids = tuple(int(key) for key in found["coco_id"])
+        ids = tuple(int(coco_id) for coco_id in images["coco_id"])
         evidence = read(labels.evidence_of, run["evaluated_on"], ids)
         if len(evidence):
             evidence = evidence[evidence["attribute"] == attribute]
-        photos.gallery(
-            run["evaluated_on"], found, evidence, f"{kind} images", width=290, masks=masks
-        )
+        key = f"{kind} images"
+        photos.gallery(run["evaluated_on"], images, evidence, key, width=290, masks=masks)

@@ -1,4 +1,4 @@
-"""What the pages share: pickers that the address remembers, notices, number formats, refreshing."""
+"""The frame of every page: style, heading, cards, links, and reruns on a changed database."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -9,13 +9,12 @@ import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.errors import UserError
-from dashboard import data
-from dashboard.formats import time_of
+from dashboard import data, formats
 from dashboard.i18n import _
 from dashboard.parts.pickers import ADDRESS, write_address
 from db.sql import DatabaseError
 
-PAGES: Final = "pages"  # of this session, by their path
+PAGES: Final = "pages"  # the session's pages by their path
 STYLE: Final = """<style>
 .st-key-language-switch {position: fixed; top: .7rem; right: 3.5rem; width: auto; z-index: 1000000}
 .st-key-language-switch button {padding: .1rem .6rem; min-height: 1.9rem}
@@ -26,49 +25,38 @@ STYLE: Final = """<style>
 </style>"""
 
 
-def style() -> None:
-    """What the theme cannot say: where the language switch stands, and colours of enough contrast to read."""
+def add_style() -> None:
+    """Place the language switch and raise contrasts, which the theme's settings cannot do."""
     st.html(STYLE)
 
 
-def keep_modules() -> None:
-    """Have no garbage sought in what is loaded now.
+def freeze_imports() -> None:
+    """Exclude loaded modules from garbage collection.
 
-    Streamlit seeks it after each run of a page; among the modules alone that took longer than most pages.
+    Streamlit collects after every page run; walking the modules alone took longer than most pages.
     """
     gc.collect()
     gc.freeze()
 
 
 def header(title: str, *widths: float) -> list[Any]:
-    """The heading of a page; returns the columns for its pickers, of these widths beside the heading's 4."""
+    """Show a page's heading; return columns for its pickers, of these widths beside its 4."""
     st.session_state[ADDRESS] = {}
     heading, *pickers = st.columns([4, *widths], vertical_alignment="bottom")
     heading.title(title, anchor=False)
     return pickers
 
 
-def in_label_order(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
-    """The rows of some groups, in the order of the label vector."""
-    wanted = table[table["group_name"].isin(list(groups)) & table["attribute"].isin(ATTRIBUTES)]
-    return wanted.sort_values("attribute", key=lambda names: names.map(INDEX)).reset_index(
-        drop=True
-    )
-
-
-def card(label: str, value: str, *notes: str) -> None:
-    """A figure in a frame, and below it what it is to be read with."""
-    with st.container(border=True, gap=None, height="stretch"):
-        st.metric(label, value)
-        st.caption("  \n".join(notes))
-
-
 def watch(seconds: float) -> None:
-    """End of a page: writes its address; shows it anew as soon as there is something new, looking every so often."""
+    """End a page: write its address, and rerun it when the database changes.
+
+    Args:
+        seconds: between two checks.
+    """
     write_address()
 
     @st.fragment(run_every=seconds)
-    def look() -> None:
+    def rerun_if_stale() -> None:
         try:
             changed = data.is_stale()
         except (UserError, DatabaseError):
@@ -76,34 +64,44 @@ def watch(seconds: float) -> None:
         if changed:
             st.rerun()
 
-    look()
-
-
-def run_name(run: data.Row) -> str:
-    """A run, for people."""
-    return _("Run {run}", run=run["run_id"]) + f" · {run['backbone']} · {run['trained_on']}"
+    rerun_if_stale()
 
 
 def cards(*entries: tuple[str, ...]) -> None:
-    """Cards in a row: each a label, a value and notes."""
+    """Show cards in a row, each from a label, a value and notes."""
     for column, (label, value, *notes) in zip(st.columns(len(entries)), entries, strict=True):
-        with column:
-            card(label, value, *notes)
-
-
-def describe_dataset(summaries: dict[str, data.Row]) -> Callable[[str], str]:
-    return lambda name: f"{name} · {summaries[name]['title']}"
-
-
-def counted(summary: data.Row) -> str:
-    """As of when the counts of a dataset are."""
-    return _("as of {time}", time=time_of(summary["counted_at"]))
+        with column, st.container(border=True, gap=None, height="stretch"):
+            st.metric(label, value)
+            st.caption("  \n".join(notes))
 
 
 def link(label: str, page: str, **parameters: str) -> None:
-    """A link to one of our pages."""
-    known = st.session_state.get(PAGES, {})
-    if page in known:
-        st.page_link(known[page], label=label, query_params=parameters)
-    else:  # a page that is run alone
+    """Link to one of our pages."""
+    pages = st.session_state.get(PAGES, {})
+    if page in pages:
+        st.page_link(pages[page], label=label, query_params=parameters)
+    else:  # a page that a test runs alone
         st.caption(label)
+
+
+def in_label_order(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of some attribute groups, in the order of the label vector."""
+    chosen = table[table["group_name"].isin(list(groups)) & table["attribute"].isin(ATTRIBUTES)]
+    return chosen.sort_values("attribute", key=lambda names: names.map(INDEX)).reset_index(
+        drop=True
+    )
+
+
+def run_name(run: data.Row) -> str:
+    """Return a run's name for people."""
+    return _("Run {run}", run=run["run_id"]) + f" · {run['backbone']} · {run['trained_on']}"
+
+
+def dataset_namer(summaries: dict[str, data.Row]) -> Callable[[str], str]:
+    """Return a function that gives a dataset's name for people."""
+    return lambda name: f"{name} · {summaries[name]['title']}"
+
+
+def as_of(summary: data.Row) -> str:
+    """Say when a dataset was counted."""
+    return _("as of {time}", time=formats.time(summary["counted_at"]))

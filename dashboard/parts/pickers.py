@@ -1,4 +1,4 @@
-"""TODO."""
+"""Pickers whose choices the page's address holds, so that a copied address shows the same."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -9,17 +9,17 @@ from coconut_attr.attributes import GROUPS
 from dashboard import i18n
 from dashboard.i18n import _
 
-ADDRESS: Final = "address"
+ADDRESS: Final = "address"  # the session's parameters of the page that is being drawn
 
 
-def asked(parameter: str) -> str | None:
-    """What the address, or else the page when it was left, says of a picker."""
-    return st.query_params.get(parameter, st.session_state.get(f"kept {parameter}"))
+def requested(parameter: str) -> str | None:
+    """Return a picker's value from the address, else the one it had when its page was left."""
+    return st.query_params.get(parameter, st.session_state.get(f"last {parameter}"))
 
 
 def remember(parameter: str, value: str) -> None:
-    """Put a choice into the page's address (nothing chosen: leave it out), and keep it when the page is left."""
-    st.session_state[f"kept {parameter}"] = value
+    """Put a value into the page's address unless it is empty, and store it in the session."""
+    st.session_state[f"last {parameter}"] = value
     if value:
         st.session_state[ADDRESS][parameter] = value
 
@@ -27,11 +27,11 @@ def remember(parameter: str, value: str) -> None:
 def choose(
     label: str, options: Sequence[str], parameter: str, describe: Callable[[str], str] = str
 ) -> str:
-    """A select box that starts from the page's address, and whose choice stays when the page is left."""
+    """Show a select box; return its choice, at first the address's or else the first option."""
     key = f"choice of {parameter}"
     if st.session_state.get(key) not in options:
-        wanted = asked(parameter)
-        st.session_state[key] = wanted if wanted in options else options[0]
+        value = requested(parameter)
+        st.session_state[key] = value if value in options else options[0]
     choice = st.selectbox(label, options, format_func=describe, key=key)
     remember(parameter, choice)
     return choice
@@ -44,41 +44,38 @@ def choose_many(
     describe: Callable[[str], str] = str,
     placeholder: str = "",
 ) -> list[str]:
-    """A box for any number of choices, which starts from the page's address."""
+    """Show a box for any number of choices; return them, at first the address's."""
     key = f"choices of {parameter}"
-    if key not in st.session_state:
-        st.session_state[key] = [
-            part for part in (asked(parameter) or "").split(",") if part in options
-        ]
-    else:  # an option may be gone meanwhile
-        st.session_state[key] = [part for part in st.session_state[key] if part in options]
-    chosen = st.multiselect(label, options, format_func=describe, key=key, placeholder=placeholder)
-    remember(parameter, ",".join(chosen))
-    return chosen
+    values = st.session_state.get(key, (requested(parameter) or "").split(","))
+    # An option may have disappeared since it was chosen.
+    st.session_state[key] = [value for value in values if value in options]
+    choices = st.multiselect(label, options, format_func=describe, key=key, placeholder=placeholder)
+    remember(parameter, ",".join(choices))
+    return choices
 
 
 def choose_groups() -> list[str]:
-    """A filter by attribute group; none chosen means all."""
+    """Show a filter by attribute group; return the chosen groups, or all if none is chosen."""
     names = list(GROUPS)
     if "groups" not in st.session_state:
-        st.session_state["groups"] = [
-            part for part in (asked("groups") or "").split(",") if part in names
-        ]
-    chosen = st.pills(
+        values = (requested("groups") or "").split(",")
+        st.session_state["groups"] = [value for value in values if value in names]
+    choices = st.pills(
         _("Attribute groups"),
         names,
         selection_mode="multi",
         key="groups",
         format_func=lambda name: _(name).capitalize(),
     )
-    remember("groups", ",".join(name for name in names if name in chosen))
-    return [name for name in names if name in chosen] or names
+    chosen = [name for name in names if name in choices]
+    remember("groups", ",".join(chosen))
+    return chosen or names
 
 
 def write_address() -> None:
-    """Make the page's address one that leads back to what is shown, in its language."""
+    """Write the address that leads back to what the page shows, in its language."""
     language = {} if i18n.language() == "en" else {"lang": i18n.language()}
     address = {**st.session_state.get(ADDRESS, {}), **language}
-    # Each change is a step of the browser's history, so that there is one at most.
+    # Each write adds a step to the browser's history.
     if st.query_params.to_dict() != address:
         st.query_params.from_dict(address)

@@ -1,4 +1,4 @@
-"""What the flows are at, as they last told the store."""
+"""What the flows are doing, as they last reported it to the database."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,52 +10,41 @@ from dashboard import data, formats
 from dashboard.i18n import _
 from db.sql import DatabaseError
 
-EVERY = 3  # seconds
-STALE = timedelta(seconds=60)  # rows are written every 5 seconds; one image or step may take longer
-SHOWN = timedelta(hours=24)  # for so long, what has ended is told too
+REFRESH = 3  # seconds
+STALE = timedelta(seconds=60)  # flows report every 5 seconds, but one image or step may take longer
+RECENT = timedelta(hours=24)  # ended work is shown for so long
 
 
-def live() -> None:
-    """Running and lately ended work; looks again every few seconds."""
+def show_progress() -> None:
+    """Show running and recently ended work, read again every few seconds."""
 
-    @st.fragment(run_every=EVERY)
-    def look() -> None:
+    @st.fragment(run_every=REFRESH)
+    def show() -> None:
         try:
             rows = data.progress()
         except (UserError, DatabaseError):
             return
         now = pd.Timestamp(datetime.now(UTC))
         if len(rows):
-            rows = rows[(rows["state"] == "running") | (now - rows["updated_at"] < SHOWN)]
+            rows = rows[(rows["state"] == "running") | (now - rows["updated_at"] < RECENT)]
         if not len(rows):
             st.caption(_("Nothing is running, and nothing has run in the last 24 hours."))
             return
         running = rows[rows["state"] == "running"]
         for row in running.to_dict("records"):
             _running(row, now)
-        ended = rows[rows["state"] != "running"]
         if not len(running):
             st.caption(_("Nothing is running."))
+        ended = rows[rows["state"] != "running"]
         if len(ended):
-            told = [
-                _(
-                    "{what}: {state} at {time}",
-                    what=f"**{row['what']}**",
-                    state=_(row["state"]),
-                    time=formats.time_of(row["updated_at"]),
-                )
-                + (f" ({row['note']})" if row["note"] else "")
-                for row in ended.to_dict("records")
-            ]
-            st.caption("  \n".join(told))
+            st.caption("  \n".join(_ended(row) for row in ended.to_dict("records")))
 
-    look()
+    show()
 
 
 def _running(row: dict, now: pd.Timestamp) -> None:
-    silent = now - row["updated_at"]
     share = min(1.0, row["done"] / row["total"])
-    told = _(
+    text = _(
         "**{what}** · {done} of {total} ({share}) {note}",
         what=row["what"],
         done=formats.count(row["done"]),
@@ -63,12 +52,22 @@ def _running(row: dict, now: pd.Timestamp) -> None:
         share=formats.percent(share, 0),
         note=row["note"],
     )
-    if silent > STALE:
-        told += " · " + _(
-            "**stale**: nothing was heard of it since {time}; it was interrupted, or waits",
-            time=formats.time_of(row["updated_at"]),
+    if now - row["updated_at"] > STALE:
+        text += " · " + _(
+            "**stale**: no report since {time}; it was interrupted, or is waiting",
+            time=formats.time(row["updated_at"]),
         )
     elif row["done"]:
         left = (row["updated_at"] - row["started_at"]) * (row["total"] - row["done"]) / row["done"]
-        told += " · " + _("about {time} left", time=formats.duration(left.total_seconds()))
-    st.progress(share, text=told)
+        text += " · " + _("about {time} left", time=formats.duration(left.total_seconds()))
+    st.progress(share, text=text)
+
+
+def _ended(row: dict) -> str:
+    text = _(
+        "{what}: {state} at {time}",
+        what=f"**{row['what']}**",
+        state=_(row["state"]),
+        time=formats.time(row["updated_at"]),
+    )
+    return f"{text} ({row['note']})" if row["note"] else text

@@ -10,51 +10,55 @@ from dashboard.i18n import _
 
 
 def runs_table(summaries: pd.DataFrame) -> None:
-    """All runs, newest first, with the scores of each split that they were evaluated on."""
+    """Show all runs, newest first, with their scores on each split.
+
+    Args:
+        summaries: rows of `run_summary`.
+    """
     st.subheader(_("Runs"), anchor=False)
-    shown = summaries.assign(
-        seconds=(summaries["finished_at"] - summaries["started_at"]).dt.total_seconds(),
+    seconds = (summaries["finished_at"] - summaries["started_at"]).dt.total_seconds()
+    table = summaries.assign(
         map_interval=formats.intervals(summaries, "map", formats.number),
         accuracy_interval=formats.intervals(summaries, "accuracy", formats.percent),
-        duration=lambda t: t["seconds"].map(formats.duration),
+        duration=seconds.map(formats.duration),
         kind=summaries["kind"].map(_),
         status=summaries["status"].map(_),
         split=summaries["split"].map(_, na_action="ignore"),
     )
     for name in ("accuracy", "prior_accuracy", "all_absent_accuracy"):
-        shown[name] *= 100
+        table[name] *= 100
+    number = st.column_config.NumberColumn
     share: dict[str, Any] = {"format": "%.1f %%"}
     score: dict[str, Any] = {"format": "%.3f"}
-    whole: dict[str, Any] = {"format": "localized"}
+    count: dict[str, Any] = {"format": "localized"}
+    started = st.column_config.DatetimeColumn(_("started (UTC)"), format="YYYY-MM-DD HH:mm")
     config: dict[str, Any] = {
         "run_id": _("run"),
         "kind": _("kind"),
         "status": _("status"),
         "backbone": _("backbone"),
         "trained_on": _("trained on"),
-        "epochs": st.column_config.NumberColumn(_("epochs")),
-        "best_epoch": st.column_config.NumberColumn(_("best epoch")),
+        "epochs": number(_("epochs")),
+        "best_epoch": number(_("best epoch")),
         "evaluated_on": _("scored on"),
         "split": _("split"),
-        "images": st.column_config.NumberColumn(_("images"), **whole),
-        "decisions": st.column_config.NumberColumn(_("n"), help=_("known cells"), **whole),
-        "map": st.column_config.NumberColumn(_("mAP"), **score),
+        "images": number(_("images"), **count),
+        "decisions": number(_("n"), help=_("known cells"), **count),
+        "map": number(_("mAP"), **score),
         "map_interval": _("95 % interval of mAP"),
-        "prior_map": st.column_config.NumberColumn(_("prior mAP"), **score),
-        "accuracy": st.column_config.NumberColumn(_("accuracy"), **share),
+        "prior_map": number(_("prior mAP"), **score),
+        "accuracy": number(_("accuracy"), **share),
         "accuracy_interval": _("95 % interval of accuracy"),
-        "prior_accuracy": st.column_config.NumberColumn(_("prior"), **share),
-        "all_absent_accuracy": st.column_config.NumberColumn(_("all absent"), **share),
-        "train_images": st.column_config.NumberColumn(_("train images"), **whole),
-        "val_images": st.column_config.NumberColumn(_("val images"), **whole),
-        "started_at": st.column_config.DatetimeColumn(
-            _("started (UTC)"), format="YYYY-MM-DD HH:mm"
-        ),
+        "prior_accuracy": number(_("prior"), **share),
+        "all_absent_accuracy": number(_("all absent"), **share),
+        "train_images": number(_("train images"), **count),
+        "val_images": number(_("val images"), **count),
+        "started_at": started,
         "duration": _("duration"),
         "note": st.column_config.TextColumn(_("note"), width="large"),
     }
     st.dataframe(
-        shown,
+        table,
         hide_index=True,
         placeholder=formats.DASH,
         alt=_("Runs"),
@@ -63,9 +67,9 @@ def runs_table(summaries: pd.DataFrame) -> None:
     )
 
 
-def details(run_id: int, name: str) -> None:
-    """What a run was made from: data, settings, code and machine."""
-    with st.expander(_("Hyper-parameters and provenance of {name}", name=name)):
+def run_details(run_id: int, name: str) -> None:
+    """Show what a run was made from: data, settings, code and machine."""
+    with st.expander(_("Hyperparameters and provenance of {name}", name=name)):
         run = data.run(run_id)
         if run.get("note"):
             (st.warning if run["status"] == "failed" else st.info)(run["note"])
@@ -87,15 +91,13 @@ def details(run_id: int, name: str) -> None:
         }
         for column, (title, values) in zip(st.columns(3, gap="medium"), parts.items(), strict=True):
             column.markdown(f"**{title}**")
-            rows = pd.DataFrame(
-                {"fact": list(values), "value": [_text(value) for value in values.values()]}
-            )
-            if len(rows):
-                config = {"fact": _("fact"), "value": _("value")}
-                column.dataframe(rows, hide_index=True, alt=title, column_config=config)
-            else:
+            if not values:
                 column.caption(_("Not stated."))
-
-
-def _text(value: object) -> str:
-    return formats.DASH if value is None else str(value)
+                continue
+            texts = [formats.DASH if value is None else str(value) for value in values.values()]
+            column.dataframe(
+                pd.DataFrame({"fact": list(values), "value": texts}),
+                hide_index=True,
+                alt=title,
+                column_config={"fact": _("fact"), "value": _("value")},
+            )

@@ -1,6 +1,5 @@
 """Labels: how right the weak labels are, measured against the gold set."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,25 +9,23 @@ import streamlit as st
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.labels.gold.agreement import Part, load_gold
 from dashboard import formats
-from dashboard.charts import common, scores
-from dashboard.data import Row, by, read
-from dashboard.figures import gold as agreement
-from dashboard.figures.gold import Summary, Wrong
+from dashboard.charts import common
+from dashboard.charts.scores import ALL_ABSENT, ALL_PRESENT, FEW, Score, score_chart
+from dashboard.data import Row, read, rows_by
+from dashboard.figures import agreement
 from dashboard.i18n import N_, _
-from dashboard.parts import layout, notices, photos
+from dashboard.parts import layout, notices
 from dashboard.parts.pickers import choose, choose_groups
+from dashboard.parts.wrong_labels import wrong_labels
 from db.counts import datasets_holding
-from db.labels import captions_of, evidence_of
 
-REFRESH = 30
-SHOWN = 6  # wrong cells on one page
-PHOTO = 400  # pixels of a photo's longer side
-ALL = "all"
+REFRESH = 30  # seconds
 PARTS: dict[Part, str] = {
     "dev": N_(
-        "**Figures of dev are optimistic: the rules were set on it.** The final figure is that of test."
+        "**The figures of dev are optimistic: the label rules were tuned on it.** The final "
+        "figures are those of test."
     ),
-    "test": N_("**Test is kept for the final figure:** no rule was set on it."),
+    "test": N_("**Test is reserved for the final figures:** no label rule was tuned on it."),
 }
 
 
@@ -36,55 +33,60 @@ def _no_label(state: str, row: Row) -> str:
     return _("undefined: no {state} label", state=_(state))
 
 
-PRESENT, ABSENT = (
-    scores.Scored(
-        title,
-        f"{state}_precision",
-        {baseline: baseline.replace(" ", "_")},
-        tick_format=".0%",
-        counts={state: labels, f"{state}_right": N_("of them right")},
-        why=partial(_no_label, state),
-    )
-    for state, title, labels, baseline in (
-        ("present", N_("present labels that are right"), N_("present labels"), scores.ALL_PRESENT),
-        ("absent", N_("absent labels that are right"), N_("absent labels"), scores.ALL_ABSENT),
-    )
+PRESENT = Score(
+    N_("present labels that are right"),
+    "present_precision",
+    {ALL_PRESENT: "all_present"},
+    tick_format=".0%",
+    counts={"present": N_("present labels"), "present_right": N_("of them right")},
+    why_undefined=partial(_no_label, "present"),
+)
+ABSENT = Score(
+    N_("absent labels that are right"),
+    "absent_precision",
+    {ALL_ABSENT: "all_absent"},
+    tick_format=".0%",
+    counts={"absent": N_("absent labels"), "absent_right": N_("of them right")},
+    why_undefined=partial(_no_label, "absent"),
 )
 
 
 def page() -> None:
-    """The page."""
-    pickers = layout.header(_("How right the labels are"), 3, 2, 2)
-    every = tuple(sorted(coco_id for name in PARTS for coco_id in load_gold(name)))
-    held = by(read(datasets_holding, every), "dataset")
-    if not held:
+    """Show how the labels of a dataset agree with a part of the gold set."""
+    dataset_picker, part_picker, source_picker = layout.header(
+        _("How right the labels are"), 3, 2, 2
+    )
+    gold_ids = tuple(sorted(coco_id for name in PARTS for coco_id in load_gold(name)))
+    datasets = rows_by(read(datasets_holding, gold_ids), "dataset")
+    if not datasets:
         notices.empty(
             _("No gold images yet"),
             _(
-                "No dataset in the store holds one of the {n} images of the gold set; they are images of val5k. "
-                "To fetch and label some:",
-                n=len(every),
+                "The database has none of the {n} images of the gold set, which are images of "
+                "val5k. To download and label some:",
+                n=len(gold_ids),
             ),
         )
         layout.watch(REFRESH / 6)
         return
-    with pickers[0]:
-        dataset = choose(_("Dataset"), list(held), "dataset", lambda d: f"{d} · {held[d]['title']}")
-    with pickers[1]:
-        chosen = choose(_("Part of gold"), list(PARTS), "part", _part_name)
-    part: Part = "test" if chosen == "test" else "dev"
-    with pickers[2]:
+    with dataset_picker:
+        names = layout.dataset_namer(datasets)
+        dataset = choose(_("Dataset"), list(datasets), "dataset", names)
+    with part_picker:
+        part = _part(choose(_("Part of gold"), list(PARTS), "part", _part_name))
+    with source_picker:
         source = choose(_("Labels of"), agreement.CHOICES, "source", _source_name)
-    if not held[dataset]["is_coconut"]:
-        notices.not_coconut(dataset, held[dataset]["title"])
+    if not datasets[dataset]["is_coconut"]:
+        notices.not_coconut(dataset, datasets[dataset]["title"])
     gold = load_gold(part)
-    labelled = agreement.labels(dataset, list(gold), agreement.COMBINED)
-    there = {coco_id: states for coco_id, states in gold.items() if coco_id in labelled}
-    if not there:
+    combined = agreement.label_states(dataset, list(gold), agreement.COMBINED)
+    labelled = {coco_id: states for coco_id, states in gold.items() if coco_id in combined}
+    if not labelled:
         notices.empty(
             _("No labelled image of this part"),
             _(
-                "{dataset} holds no labelled image of the {n} of the gold set's {part} part. To label it:",
+                "None of the {n} images of the gold set's {part} part is labelled in {dataset}. "
+                "To label them:",
                 dataset=dataset,
                 n=len(gold),
                 part=part,
@@ -93,45 +95,45 @@ def page() -> None:
         )
         layout.watch(REFRESH / 6)
         return
-    told = _(PARTS[part])
-    if missing := len(gold) - len(there):
-        told += " " + _(
-            "{missing} of its {n} images are not in the store or not labelled: no figure is of them.",
+    note = _(PARTS[part])
+    if missing := len(gold) - len(labelled):
+        note += " " + _(
+            "{missing} of its {n} images are not in the database or not labelled, and are left "
+            "out.",
             missing=missing,
             n=len(gold),
         )
-    st.info(told, icon=":material/info:")
-    found = (
-        labelled if source == agreement.COMBINED else agreement.labels(dataset, list(there), source)
-    )
-    table, summary = agreement.compare(found, there)
+    st.info(note, icon=":material/info:")
+    states = combined
+    if source != agreement.COMBINED:
+        states = agreement.label_states(dataset, list(labelled), source)
+    table, summary = agreement.compare(states, labelled)
     _cards(summary)
-    if masks := notices.masks_from(dataset):
-        st.caption(masks)
+    if origins := notices.mask_origins(dataset):
+        st.caption(origins)
     _by_attribute(table)
-    _confusions(dataset, part, agreement.wrong_cells(found, there))
+    wrong_labels(dataset, part, agreement.wrong_cells(states, labelled))
     layout.watch(REFRESH)
 
 
-def _part_name(part: str) -> str:
-    return _(
-        "{part} · {n} images", part=part, n=len(load_gold("test" if part == "test" else "dev"))
-    )
+def _part(name: str) -> Part:
+    return "test" if name == "test" else "dev"
+
+
+def _part_name(name: str) -> str:
+    return _("{part} · {n} images", part=name, n=len(load_gold(_part(name))))
 
 
 def _source_name(source: str) -> str:
     return _("combined") if source == agreement.COMBINED else _("{source} alone", source=_(source))
 
 
-def _cards(summary: Summary) -> None:
+def _cards(summary: agreement.Summary) -> None:
     total, baselines = summary.overall, summary.baselines
 
     def n(cells: int) -> str:
-        return _(
-            "n = {cells} cells, {images} images",
-            cells=formats.count(cells),
-            images=formats.count(summary.images),
-        )
+        images = formats.count(summary.images)
+        return _("n = {cells} cells, {images} images", cells=formats.count(cells), images=images)
 
     def macro(name: str, baseline: float) -> str:
         return _(
@@ -141,10 +143,8 @@ def _cards(summary: Summary) -> None:
         )
 
     def interval(name: str) -> str:
-        return _(
-            "95 % interval {interval}",
-            interval=formats.interval(*summary.intervals[name], formats.percent),
-        )
+        ends = summary.intervals[name]
+        return _("95 % interval {interval}", interval=formats.interval(*ends, formats.percent))
 
     def micro(value: float, baseline: float) -> str:
         return _(
@@ -153,13 +153,13 @@ def _cards(summary: Summary) -> None:
             baseline=formats.percent(baseline),
         )
 
-    cards = [
+    layout.cards(
         (
             _("Labels known"),
             formats.percent(total.coverage),
             n(summary.images * len(ATTRIBUTES)),
-            _("gold knows {n} of them", n=formats.count(summary.gold_cells)),
-            _("and calls {n} present", n=formats.count(summary.gold_present)),
+            _("{n} of them known in gold", n=formats.count(summary.gold_cells)),
+            _("{n} of those present in gold", n=formats.count(summary.gold_present)),
         ),
         (
             _("Present labels right"),
@@ -185,14 +185,14 @@ def _cards(summary: Summary) -> None:
             macro("recall", 1.0),  # calling every cell present finds them all
             _("micro {value}", value=formats.percent(summary.recall_micro)),
         ),
-    ]
-    layout.cards(*cards)
+    )
     st.caption(
         _(
-            "**Macro**: mean over the attributes for which a figure is defined; **micro**: over all cells. **Right** "
-            "(precision): of the labels of a state, those that gold agrees with; cells that gold does not know are "
-            "left out. **Baseline**: what calling every cell present, or every cell absent, would reach. **Found** "
-            "(recall): of gold's present cells, those labelled present; an unknown label counts as not found."
+            "**Macro**: mean over the attributes for which a figure is defined; **micro**: over "
+            "all cells. **Right** (precision): of the labels of a state, those that gold agrees "
+            "with; cells that are unknown in gold are left out. **Baseline**: what calling every "
+            "cell present, or every cell absent, would reach. **Found** (recall): of gold's "
+            "present cells, those labelled present; an unknown label counts as not found."
         )
     )
 
@@ -200,40 +200,48 @@ def _cards(summary: Summary) -> None:
 def _by_attribute(table: pd.DataFrame) -> None:
     st.subheader(_("By attribute"), anchor=False)
     table = layout.in_label_order(table, choose_groups())
-    height = common.height(common.grouped(table["attribute"].tolist()))
+    height = common.height(common.grouped_rows(table["attribute"].tolist()))
+    present, absent = _("calling every cell present"), _("calling every cell absent")
     common.legend(
         [
             common.Entry("interval", common.ACCENT, _("labels, 95 % interval")),
-            common.Entry(
-                "diamond", common.AMBER, _("baseline of present"), _("calling every cell present")
-            ),
-            common.Entry(
-                "triangle", common.GREY, _("baseline of absent"), _("calling every cell absent")
-            ),
+            common.Entry("diamond", common.AMBER, _("baseline of present"), present),
+            common.Entry("triangle", common.GREY, _("baseline of absent"), absent),
         ]
     )
-    drawn = (
-        ("present", PRESENT, _("Share of present labels that are right for each attribute, with its 95 % interval, "
-                               "beside calling every cell present")),
-        ("absent", ABSENT, _("Share of absent labels that are right for each attribute, with its 95 % interval, "
-                             "beside calling every cell absent")),
-    )  # fmt: skip
-    for column, (state, score, description) in zip(st.columns(2, gap="medium"), drawn, strict=True):
-        with column:
-            chart = scores.score_chart(table.assign(n=table[state]), score)
-            common.show(chart, height, description, f"{state} labels chart")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        common.show(
+            score_chart(table.assign(n=table["present"]), PRESENT),
+            height,
+            _(
+                "Share of present labels that are right for each attribute, with its 95 % "
+                "interval, beside calling every cell present"
+            ),
+            "present labels chart",
+        )
+    with right:
+        common.show(
+            score_chart(table.assign(n=table["absent"]), ABSENT),
+            height,
+            _(
+                "Share of absent labels that are right for each attribute, with its 95 % "
+                "interval, beside calling every cell absent"
+            ),
+            "absent labels chart",
+        )
     st.caption(
         _(
-            "n: labels of that state in cells that gold knows. Wilson 95 % intervals. Pale, †: fewer than {few} "
-            "labels.",
-            few=scores.FEW,
+            "n: labels of that state in cells that are known in gold. Wilson 95 % intervals. "
+            "Pale, †: fewer than {few} labels.",
+            few=FEW,
         )
     )
     _table(table)
 
 
 def _table(table: pd.DataFrame) -> None:
-    shown = common.named(table)[["attribute", "group_name"]].assign(
+    shown = common.translated(table)[["attribute", "group_name"]].assign(
         group_name=table["group_name"].map(_), known=100 * table["known"]
     )
     for state in ("present", "absent"):
@@ -257,83 +265,8 @@ def _table(table: pd.DataFrame) -> None:
             "present_right": words(_("present right"), width=100, alignment="right"),
             "present": number(_("precision"), **share, help=_("of present labels")),
             "absent_right": words(_("absent right"), width=100, alignment="right"),
-            "absent": number(_("precision") + " ", **share, help=_("of absent labels")),
+            "absent": number(_("precision"), **share, help=_("of absent labels")),
             "gold_present": number(_("present in gold"), width=110),
             "recall": number(_("of them found"), **share, help=_("recall")),
         },
     )
-
-
-def _confusions(dataset: str, part: str, wrong: Sequence[Wrong]) -> None:
-    st.subheader(_("Wrong labels"), anchor=False)
-    if not wrong:
-        st.write(_("None: where gold and labels both know a cell, they agree."))
-        return
-    if part == "test" and not st.toggle(
-        _("Show the {n} wrong labels of the test part", n=len(wrong))
-    ):
-        st.caption(
-            _(
-                "A rule that is changed after a look at them makes the test part's figure optimistic too."
-            )
-        )
-        return
-    counts = {ALL: len(wrong)}
-    for cell in wrong:
-        counts[cell.attribute] = counts.get(cell.attribute, 0) + 1
-    which, where, _rest = st.columns([2, 1, 2], vertical_alignment="bottom")
-    with which:
-        attribute = choose(
-            _("Attribute"),
-            list(counts),
-            "attribute",
-            lambda name: _(
-                "{name} · {n} wrong",
-                name=_("all attributes") if name == ALL else _(name),
-                n=counts[name],
-            ),
-        )
-    chosen = [cell for cell in wrong if attribute in (ALL, cell.attribute)]
-    with where:
-        starts = range(0, len(chosen), SHOWN)
-        start = st.selectbox(
-            _("Shown"),
-            starts,
-            format_func=lambda at: _span(at, len(chosen)),
-            key=f"from {attribute}",
-        )
-    cells = chosen[start : start + SHOWN]
-    ids = tuple(sorted({cell.coco_id for cell in cells}))
-    pictures, evidence = read(captions_of, dataset, ids), read(evidence_of, dataset, ids)
-    for pair in (cells[k : k + 2] for k in range(0, len(cells), 2)):
-        for column, cell in zip(st.columns(2, gap="medium"), pair, strict=False):
-            with column:
-                rows = evidence
-                if len(rows):
-                    rows = rows[
-                        (rows["coco_id"] == cell.coco_id) & (rows["attribute"] == cell.attribute)
-                    ]
-                _confusion(cell, pictures[pictures["coco_id"] == cell.coco_id], rows)
-
-
-def _span(start: int, count: int) -> str:
-    return _("{first}–{last} of {n}", first=start + 1, last=min(start + SHOWN, count), n=count)
-
-
-def _confusion(cell: Wrong, picture: pd.DataFrame, evidence: pd.DataFrame) -> None:
-    """One wrong cell: its photo, its captions, and the evidence that there is for the attribute."""
-    with st.container(border=True):
-        st.markdown(
-            _(
-                "**{attribute}**: gold says **{gold}**, the label says **{label}**",
-                attribute=_(cell.attribute),
-                gold=_(cell.gold),
-                label=_(cell.label),
-            )
-        )
-        photo, words = st.columns([2, 3])
-        with photo:
-            photos.show(picture["path"].iloc[0], _("Image {id}", id=cell.coco_id), size=PHOTO)
-        with words:
-            photos.captions(cell.coco_id, picture["text"].tolist())
-        photos.evidence_table(evidence)

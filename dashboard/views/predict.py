@@ -1,4 +1,4 @@
-"""Predict: the attributes of a photo that is uploaded or named by its URL. The photo is not kept."""
+"""Predict: the attributes of a photo that is uploaded or named by its URL, without storing it."""
 
 import hashlib
 from typing import Any
@@ -17,72 +17,66 @@ from coconut_attr.files.public_http import fetch
 from coconut_attr.files.run_files import newest
 from coconut_attr.settings import settings
 from dashboard.charts import common
-from dashboard.data import Row, by, read, read_counts
+from dashboard.data import Row, read, read_counts, rows_by
 from dashboard.i18n import _
 from dashboard.parts import layout, notices, photos, pickers
 from db import browse
 from db.counts import label_counts
 from db.runs import attribute_scores
 
+REFRESH = 5  # seconds
 MEGABYTES = 20
 NEAREST = 6
-FETCHED, RESULT = "fetched photo", "predicted"  # of this session
+FETCHED, RESULT = "fetched photo", "prediction"  # keys of the session
 
 
 def page() -> None:
-    """The page."""
+    """Ask for a photo, and show what a run's model predicts for it."""
     (picker,) = layout.header(_("Predict the attributes of a photo"), 3)
-    runs = read(browse.predicting_runs)
-    here = [row for row in by(runs, "run_id").values() if _may_load(row)] if len(runs) else []
-    if not here:
+    table = read(browse.predicting_runs)
+    runs = {}
+    if len(table):
+        rows = rows_by(table, "run_id").values()
+        runs = {str(run["run_id"]): run for run in rows if _may_load(run)}
+    if not runs:
         notices.empty(
             _("No model yet"),
-            _("No run of the store has its checkpoint here. To train and evaluate one:"),
+            _("No run has a checkpoint that this machine can read. To train and evaluate one:"),
         )
-        layout.watch(5)
+        layout.watch(REFRESH)
         return
-    rows = {str(row["run_id"]): row for row in here}
     with picker:
-        run = rows[
-            pickers.choose(_("Run"), list(rows), "run", lambda key: layout.run_name(rows[key]))
-        ]
-    content = _photo()
+        name = pickers.choose(_("Run"), list(runs), "run", lambda key: layout.run_name(runs[key]))
+    content = _ask_for_photo()
     if content is None:
         st.caption(
             _(
-                "JPEG or PNG of at most {size} MB. The photo is decoded in memory and not kept; an URL must lead to a "
-                "public address.",
+                "JPEG or PNG of at most {size} MB. The photo is decoded in memory and not stored; "
+                "a URL must lead to a public address.",
                 size=MEGABYTES,
             )
         )
     else:
         try:
-            _show(run, content)
+            _show(runs[name], content)
         except ImageError as error:
-            st.error(
-                _("The photo cannot be used: {error}", error=str(error)),
-                icon=":material/broken_image:",
-            )
+            message = _("The photo cannot be used: {error}", error=str(error))
+            st.error(message, icon=":material/broken_image:")
         except UserError as error:
             st.error(str(error), icon=":material/error:")
     pickers.write_address()
 
 
 def _may_load(run: Row) -> bool:
-    """Whether a run has a checkpoint; that the image store has one shows when it is read."""
+    """Check whether a run's checkpoint is here; in an object store, only reading it can tell."""
     name = run["checkpoint"]
     return isinstance(name, str) and (
         bool(settings().image_store) or (settings().data_dir / name).is_file()
     )
 
 
-def _version(run: Row) -> str:
-    """Tells a run's checkpoint from an earlier epoch's, and from another store's run of the same number."""
-    return f"{run['started_at']} {run['best_epoch']}"
-
-
-def _photo() -> bytes | None:
-    """The photo that was given last, as bytes."""
+def _ask_for_photo() -> bytes | None:
+    """Ask for an upload or a URL; return the photo that was given last."""
     upload, named = st.columns(2, gap="medium")
     with upload:
         file = st.file_uploader(
@@ -93,9 +87,9 @@ def _photo() -> bytes | None:
             on_change=lambda: st.session_state.pop(FETCHED, None),
         )
     with named, st.form("url form", border=False):
-        url = st.text_input(_("Or the URL of one"), placeholder="https://", key="photo url")
-        asked = st.form_submit_button(_("Fetch it"), icon=":material/link:")
-    if asked and url:
+        url = st.text_input(_("Or enter its URL"), placeholder="https://", key="photo url")
+        submitted = st.form_submit_button(_("Fetch"), icon=":material/link:")
+    if submitted and url:
         try:
             with st.spinner(_("Fetching")):
                 st.session_state[FETCHED] = fetch(url.strip(), max_bytes=MEGABYTES * 2**20)
@@ -107,36 +101,38 @@ def _photo() -> bytes | None:
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _load(checkpoint: str, of: str) -> Any:
-    from coconut_attr.model.checkpoint import (  # imports torch, which takes seconds
-        CheckpointError,
-        epoch_of,
-        read_checkpoint,
-    )
+def _load(checkpoint: str, version: str) -> Any:
+    # These import torch, which takes seconds.
+    from coconut_attr.model.checkpoint import CheckpointError, epoch_of, read_checkpoint
     from coconut_attr.model.predict import choose_device
 
     device = choose_device(settings().device)
     path = settings().data_dir / checkpoint
     content = newest(settings(), path, epoch_of)
     if content is None:
-        raise CheckpointError(f"{path} is neither there nor in the image store")
-    loaded = read_checkpoint(content, path, device)
-    layout.keep_modules()
-    return loaded, device
+        raise CheckpointError(f"{path} is neither here nor in the object store")
+    model = read_checkpoint(content, path, device)
+    layout.freeze_imports()
+    return model, device
 
 
 def _predict(run: Row, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndarray]:
-    """The photo, its probabilities and the model's thresholds, both float [34]; the last answer is kept."""
-    key = (run["checkpoint"], _version(run), hashlib.sha256(content).hexdigest())
+    """Return the photo, its probabilities and the model's thresholds, both float [34].
+
+    The last result stays in the session.
+    """
+    # The number of a run does not tell apart its epochs, or the runs of two databases.
+    version = f"{run['started_at']} {run['best_epoch']}"
+    key = (run["checkpoint"], version, hashlib.sha256(content).hexdigest())
     if st.session_state.get(RESULT, (None,))[0] != key:
         from coconut_attr.model.predict import predict_images
 
         image = upright(content)
-        with st.spinner(_("The model looks at it")):
-            loaded, device = _load(run["checkpoint"], _version(run))
-            found = predict_images(loaded.model, [image], device)[0]
+        with st.spinner(_("Predicting")):
+            loaded, device = _load(run["checkpoint"], version)
+            probabilities = predict_images(loaded.model, [image], device)[0]
         image.thumbnail((photos.THUMBNAIL * 2,) * 2)
-        st.session_state[RESULT] = (key, image, found, loaded.thresholds)
+        st.session_state[RESULT] = (key, image, probabilities, loaded.thresholds)
     return st.session_state[RESULT][1:]
 
 
@@ -148,25 +144,24 @@ def _show(run: Row, content: bytes) -> None:
     )
     table["group_name"] = table["attribute"].map(GROUP_OF)
     scores = read(attribute_scores, run["run_id"], run["dataset"], run["split"])
-    table = table.join(scores.set_index("attribute")[["ap", "n"]], on="attribute").join(
-        _priors(run["trained_on"]), on="attribute"
-    )
+    table = table.join(scores.set_index("attribute")[["ap", "n"]], on="attribute")
+    table = table.join(_priors(run["trained_on"]), on="attribute")
     table["called"] = table["probability"] >= table["threshold"]
     with left:
         st.image(image, width="stretch", alt=_("The photo"))
         st.markdown("**" + _("Called present") + "**")
         called = table[table["called"]].sort_values("probability", ascending=False)
-        named = [
+        names = [
             f"{_(row['attribute'])} ({row['probability']:.2f})" for row in called.to_dict("records")
         ]
-        st.write(", ".join(named) or _("Nothing."))
+        st.write(", ".join(names) or _("Nothing."))
     with right:
         _chart(table, run["split"])
     _nearest(run, probabilities)
 
 
 def _priors(dataset: str) -> pd.Series:
-    """Share of present among the known cells of each attribute in the training split."""
+    """Return the share of present among each attribute's known cells in the training split."""
     counts = read_counts(label_counts, dataset)
     if not len(counts):
         return pd.Series(dtype=float, name="prior")
@@ -183,19 +178,14 @@ def _chart(table: pd.DataFrame, split: str) -> None:
             common.Entry("diamond", common.AMBER, _("prior"), _("share present in training")),
         ]
     )
-    rows = common.grouped(table["attribute"].tolist())
-    y = common.attribute_axis(rows)
-    drawn = common.named(table.assign(figure=table["probability"].map("{:.2f}".format)))
-    scale = alt.Scale(domain=[0, common.RIGHT], nice=False)
-    x = alt.X(
-        "probability:Q",
-        scale=scale,
-        axis=alt.Axis(
-            title=_("probability"), values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False
-        ),
+    rows = common.grouped_rows(table["attribute"].tolist())
+    table = common.translated(table.assign(text=table["probability"].map("{:.2f}".format)))
+    scale = alt.Scale(domain=[0, common.RIGHT_EDGE], nice=False)
+    axis = alt.Axis(
+        title=_("probability"), values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False
     )
-    base = alt.Chart(drawn).encode(
-        y=y,
+    base = alt.Chart(table).encode(
+        y=common.attribute_axis(rows),
         tooltip=[
             alt.Tooltip("attribute:N", title=_("attribute")),
             alt.Tooltip("probability:Q", title=_("probability"), format=".3f"),
@@ -206,18 +196,18 @@ def _chart(table: pd.DataFrame, split: str) -> None:
         ],
     )
     layers = [
-        base.mark_bar(height=common.ROW - 8).encode(
-            x=x,
+        base.mark_bar(height=common.ROW_HEIGHT - 8).encode(
+            x=alt.X("probability:Q", scale=scale, axis=axis),
             color=alt.condition("datum.called", alt.value(common.ACCENT), alt.value(common.GREY)),
             opacity=alt.condition("datum.called", alt.value(1), alt.value(common.PALE)),
         ),
-        base.mark_tick(color=common.SERIES[1], thickness=2, size=common.ROW - 4).encode(
+        base.mark_tick(color=common.SERIES[1], thickness=2, size=common.ROW_HEIGHT - 4).encode(
             x=alt.X("threshold:Q", scale=scale)
         ),
         base.mark_point(color=common.AMBER, shape="diamond", size=60, filled=False).encode(
             x=alt.X("prior:Q", scale=scale)
         ),
-        common.figures(drawn, "figure", "p", rows, common.RIGHT),
+        common.number_column(table, "text", "p", rows, common.RIGHT_EDGE),
     ]
     common.show(
         alt.layer(*layers),
@@ -227,24 +217,25 @@ def _chart(table: pd.DataFrame, split: str) -> None:
     )
     st.caption(
         _(
-            "n = 1 photo. How far to trust each figure: the tooltip has the average precision of its attribute on the "
-            "{split} split, with the n behind it.",
+            "n = 1 photo. The tooltip says how far to trust each probability: the average "
+            "precision of its attribute on the {split} split, and its n.",
             split=_(split),
         )
     )
 
 
 def _nearest(run: Row, probabilities: np.ndarray) -> None:
-    st.subheader(_("Nearest images of the store"), anchor=False)
+    st.subheader(_("Nearest images in the database"), anchor=False)
     rounded = tuple(round(float(p), 6) for p in probabilities)
-    found = read(browse.images_near, run["run_id"], run["dataset"], run["split"], rounded, NEAREST)
+    query = (run["run_id"], run["dataset"], run["split"], rounded)
+    images = read(browse.images_near, *query, NEAREST)
     st.caption(
         _(
-            "By the run's stored predictions, not by looks: Euclidean distance between the {n} probabilities, among "
-            "the images of the {split} split of {dataset}.",
+            "By the run's stored predictions, not by appearance: Euclidean distance between the "
+            "{n} probabilities, among the images of the {split} split of {dataset}.",
             n=len(ATTRIBUTES),
             split=_(run["split"]),
             dataset=run["dataset"],
         )
     )
-    photos.gallery(run["dataset"], found, pd.DataFrame(), "nearest")
+    photos.gallery(run["dataset"], images, pd.DataFrame(), "nearest")

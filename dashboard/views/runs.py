@@ -1,4 +1,4 @@
-"""Runs: how they learn, with the report's ten epochs beside them, and what they were made from."""
+"""Runs: how they learn, beside the report's ten epochs, and what they were made from."""
 
 import math
 
@@ -7,72 +7,70 @@ import streamlit as st
 
 from dashboard import formats
 from dashboard.charts import common
-from dashboard.charts.curves import Figure, Line, curve_chart
-from dashboard.data import Row, by, read, read_counts
+from dashboard.charts.curves import Measure, ReferenceLine, curve_chart
+from dashboard.data import Row, read, read_counts, rows_by
 from dashboard.figures.baselines import val_baselines
 from dashboard.i18n import _
 from dashboard.parts import layout, notices, pickers
-from dashboard.parts.run_tables import details, runs_table
+from dashboard.parts.run_tables import run_details, runs_table
 from db import counts
 from db.runs import epoch_curves, run_summaries
 
-RUNNING_REFRESH = 2  # seconds
-IDLE_REFRESH = 10
+REFRESH = 10  # seconds
+REFRESH_RUNNING = 2
+
+
+def page() -> None:
+    """Show the curves of the chosen runs and of the report, all runs, and their details."""
+    (picker,) = layout.header(_("Epoch curves"), 6)
+    summaries = read(run_summaries)
+    runs = rows_by(summaries, "run_id")
+    curves = read(epoch_curves)
+    report = curves
+    if len(curves):
+        report = curves[curves["kind"] == "reported"].assign(name=_("report"))
+    trained = {run_id: run for run_id, run in runs.items() if run["kind"] == "trained"}
+    chosen: list[int] = []
+    if trained:
+        with picker:
+            chosen = _choose_runs(trained)
+    else:
+        notices.empty(
+            _("No run of this project yet"),
+            _("The report's ten epochs are drawn below. To train a model beside them:"),
+        )
+    if not runs:
+        layout.watch(REFRESH / 2)
+        return
+    names = {run_id: layout.run_name(trained[run_id]) for run_id in chosen}
+    colors = {name: common.SERIES[k % len(common.SERIES)] for k, name in enumerate(names.values())}
+    curves = curves[curves["run_id"].isin(chosen)].assign(name=lambda t: t["run_id"].map(names))
+    is_coconut = {trained[run_id]["trained_on"]: trained[run_id]["is_coconut"] for run_id in chosen}
+    for dataset in sorted(is_coconut):
+        if is_coconut[dataset] == 0:
+            notices.not_coconut(dataset)
+    _legend(curves, trained, names, colors)
+    for dataset in sorted(is_coconut):
+        if origins := notices.mask_origins(dataset):
+            st.caption(origins)
+    _charts(curves, report, colors)
+    _download(pd.concat([curves, report]))
+    runs_table(summaries)
+    for run_id, run in runs.items():
+        if run["kind"] == "reported" or run_id in chosen:
+            run_details(run_id, names.get(run_id, _("the report")))
+    running = any(run["status"] == "running" for run in trained.values())
+    layout.watch(REFRESH_RUNNING if running else REFRESH)
 
 
 def _report_name() -> str:
     return _("report, n = 5 images (170 decisions)")
 
 
-def page() -> None:
-    """The page."""
-    (picker,) = layout.header(_("Epoch curves"), 6)
-    summaries = read(run_summaries)
-    runs = by(summaries, "run_id")
-    curves = read(epoch_curves)
-    report = (
-        curves[curves["kind"] == "reported"].assign(name=_("report")) if len(curves) else curves
-    )
-    trained = {key: run for key, run in runs.items() if run["kind"] == "trained"}
-    if not trained:
-        notices.empty(
-            _("No run of this project yet"),
-            _("The report's ten epochs are drawn below. To train a model beside them:"),
-        )
-        chosen: list[int] = []
-    else:
-        with picker:
-            chosen = _choose_runs(trained)
-    if not runs:
-        layout.watch(IDLE_REFRESH / 2)
-        return
-    names = {key: layout.run_name(trained[key]) for key in chosen}
-    colors = {
-        name: common.SERIES[place % len(common.SERIES)] for place, name in enumerate(names.values())
-    }
-    drawn = curves[curves["run_id"].isin(chosen)].assign(name=lambda t: t["run_id"].map(names))
-    for dataset in sorted(
-        {trained[key]["trained_on"] for key in chosen if trained[key]["is_coconut"] == 0}
-    ):
-        notices.not_coconut(dataset)
-    _legend(drawn, trained, names, colors)
-    for dataset in sorted({trained[key]["trained_on"] for key in chosen}):
-        if masks := notices.masks_from(dataset):
-            st.caption(masks)
-    _charts(drawn, report, colors)
-    _download(pd.concat([drawn, report]))
-    runs_table(summaries)
-    for key, run in runs.items():
-        if run["kind"] == "reported" or key in chosen:
-            details(key, names.get(key, _("the report")))
-    running = any(run["status"] == "running" for run in trained.values())
-    layout.watch(RUNNING_REFRESH if running else IDLE_REFRESH)
-
-
 def _choose_runs(trained: dict[int, Row]) -> list[int]:
-    """The runs to draw: those that the address names, else the newest."""
+    """Let the user choose runs; at first those of the address, else the newest."""
     key = "choices of runs"
-    if key not in st.session_state and not pickers.asked("runs"):
+    if key not in st.session_state and not pickers.requested("runs"):
         st.session_state[key] = [str(next(iter(trained)))]
     chosen = pickers.choose_many(
         _("Runs"),
@@ -85,83 +83,90 @@ def _choose_runs(trained: dict[int, Row]) -> list[int]:
 
 
 def _legend(
-    drawn: pd.DataFrame, runs: dict[int, Row], names: dict[int, str], colors: dict[str, str]
+    curves: pd.DataFrame, runs: dict[int, Row], names: dict[int, str], colors: dict[str, str]
 ) -> None:
-    """One legend for all four charts; it says the n of each curve."""
+    """Show one legend for all four charts, with the n of each curve."""
     entries = []
-    for key, name in names.items():
-        rows = drawn[drawn["run_id"] == key]
-        n = _("n = {n} val images", n=formats.count(runs[key]["val_images"]))
+    for run_id, name in names.items():
+        rows = curves[curves["run_id"] == run_id]
+        n = _("n = {n} val images", n=formats.count(runs[run_id]["val_images"]))
         if len(rows):
             n += " " + _("({n} known cells)", n=formats.count(rows["decisions"].iloc[-1]))
-        entries.append(
-            common.Entry("line", colors[name], f"{name}, {n}", _progress(runs[key], rows))
-        )
+        status = _status(runs[run_id], rows)
+        entries.append(common.Entry("line", colors[name], f"{name}, {n}", status))
     entries.append(common.Entry("dashed", common.GREY, _report_name(), _("not reproduced here")))
     common.legend(entries)
 
 
-def _progress(run: Row, rows: pd.DataFrame) -> str:
+def _status(run: Row, rows: pd.DataFrame) -> str:
     done = int(rows["epoch"].max()) if len(rows) else 0
     if run["status"] == "running":
         return _("running, epoch {epoch} done", epoch=done)
-    told = _("{status}, {epochs} epochs", status=_(run["status"]), epochs=done)
+    status = _("{status}, {epochs} epochs", status=_(run["status"]), epochs=done)
     if pd.notna(run["best_epoch"]):
-        told += ", " + _("checkpoint of epoch {epoch}", epoch=int(run["best_epoch"]))
-    return told
+        status += ", " + _("checkpoint of epoch {epoch}", epoch=int(run["best_epoch"]))
+    return status
 
 
-def _charts(drawn: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) -> None:
+def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) -> None:
     with_training = st.toggle(_("Draw the training loss too"), key="training loss")
-    lines, note = _baseline_lines(drawn)
-    figures = [
-        Figure(
-            _("val loss, and training loss (dotted)") if with_training else _("val loss"),
-            ("val_loss", "loss") if with_training else ("val_loss",),
-            ".2f",
-            reported="loss",
-            lines=[Line(math.log(2), _("chance (ln 2)"))],
-        ),
-        Figure(
-            _("val accuracy"),
-            ("accuracy",),
-            ".0%",
-            reported="accuracy",
-            share=True,
-            lines=lines["accuracy"],
-        ),
-        Figure(_("val mAP"), ("map",), ".1f", share=True, lines=lines["map"]),
-        Figure(_("learning rate"), ("learning_rate",), "~e", zero=True, padding=0),
-    ]
+    lines, note = _baseline_lines(curves)
+    loss = Measure(
+        _("val loss, and training loss (dotted)") if with_training else _("val loss"),
+        ("val_loss", "loss") if with_training else ("val_loss",),
+        ".2f",
+        reported="loss",
+        lines=[ReferenceLine(math.log(2), _("chance (ln 2)"))],
+    )
+    accuracy = Measure(
+        _("val accuracy"),
+        ("accuracy",),
+        ".0%",
+        reported="accuracy",
+        share=True,
+        lines=lines["accuracy"],
+    )
+    mean_ap = Measure(_("val mAP"), ("map",), ".1f", share=True, lines=lines["map"])
+    rate = Measure(_("learning rate"), ("learning_rate",), "~e", zero=True, padding=0)
+    not_reported = _("The report gives none.")
     captions = [
-        _(
-            "Val loss: binary cross-entropy over known cells. Training loss adds a contrastive term and smooths the "
-            "labels. How the report's loss is defined is not stated. Losses of different definitions or datasets are "
-            "not comparable."
+        (
+            loss,
+            _(
+                "Val loss: binary cross-entropy over known cells. Training loss adds a contrastive "
+                "term and smooths the labels. The report does not say how its loss is defined. "
+                "Losses of different definitions or datasets are not comparable."
+            ),
         ),
-        _("Share of known cells decided rightly at 0.5.") + " " + note,
-        _("Mean over attributes of the average precision.")
-        + " "
-        + note
-        + " "
-        + _("The report gives none."),
-        _("At the start of the epoch.") + " " + _("The report gives none."),
+        (
+            accuracy,
+            _("Share of known cells that are right at the threshold 0.5.") + f" {note}",
+        ),
+        (
+            mean_ap,
+            _("Mean of the attributes' average precisions.") + f" {note} {not_reported}",
+        ),
+        (rate, _("At the start of the epoch.") + f" {not_reported}"),
     ]
-    for start in (0, 2):
-        for column, place in zip(st.columns(2, gap="medium"), (start, start + 1), strict=True):
+    for pair in (captions[:2], captions[2:]):
+        for column, (measure, caption) in zip(st.columns(2, gap="medium"), pair, strict=True):
             with column:
-                _one(drawn, report, figures[place], colors, captions[place])
+                _chart(curves, report, measure, colors, caption)
 
 
-def _one(
-    drawn: pd.DataFrame, report: pd.DataFrame, figure: Figure, colors: dict[str, str], caption: str
+def _chart(
+    curves: pd.DataFrame,
+    report: pd.DataFrame,
+    measure: Measure,
+    colors: dict[str, str],
+    caption: str,
 ) -> None:
-    st.markdown(f"**{figure.title[0].upper()}{figure.title[1:]}**")
-    known = len(drawn) and drawn[list(figure.columns)].notna().any(axis=None)
-    if known or (figure.reported and len(report)):
-        chart = curve_chart(drawn, report, figure, colors, _report_name())
-        described = _("{figure} over epochs", figure=figure.title)
-        common.show(chart, 300, described, f"{figure.columns[0]} chart")
+    st.markdown(f"**{measure.title[0].upper()}{measure.title[1:]}**")
+    has_values = len(curves) and curves[list(measure.columns)].notna().any(axis=None)
+    if has_values or (measure.reported and len(report)):
+        chart = curve_chart(curves, report, measure, colors, _report_name())
+        description = _("{figure} over epochs", figure=measure.title)
+        common.show(chart, 300, description, f"{measure.columns[0]} chart")
     else:
         with st.container(
             height=300, border=True, horizontal_alignment="center", vertical_alignment="center"
@@ -170,37 +175,40 @@ def _one(
     st.caption(caption)
 
 
-def _baseline_lines(drawn: pd.DataFrame) -> tuple[dict[str, list[Line]], str]:
-    """The trivial baselines on the val split of the drawn runs, where all were scored on the same cells."""
-    lines: dict[str, list[Line]] = {"accuracy": [], "map": []}
-    if not len(drawn):
+def _baseline_lines(curves: pd.DataFrame) -> tuple[dict[str, list[ReferenceLine]], str]:
+    """Return the baselines of the runs' val split as lines by measure, and a note about them.
+
+    There are no lines unless all runs were scored on the cells that are known now.
+    """
+    lines: dict[str, list[ReferenceLine]] = {"accuracy": [], "map": []}
+    if not len(curves):
         return lines, ""
-    datasets, decisions = drawn["dataset"].unique(), drawn["decisions"].unique()
-    one = len(datasets) == len(decisions) == 1
-    known = val_baselines(read_counts(counts.label_counts, datasets[0])) if one else None
-    if known is None or known.cells != decisions[0]:
+    datasets, decisions = curves["dataset"].unique(), curves["decisions"].unique()
+    baselines = None
+    if len(datasets) == len(decisions) == 1:
+        baselines = val_baselines(read_counts(counts.label_counts, datasets[0]))
+    if baselines is None or baselines.cells != decisions[0]:
         return lines, _(
-            "No baselines drawn: the runs were scored on different labels, or on labels made anew since."
+            "No baselines drawn: the runs were scored on different labels, or the labels have "
+            "changed since."
         )
+    prior = _("prior {value}", value=formats.percent(baselines.accuracy))
+    absent = _("all absent {value}", value=formats.percent(baselines.all_absent))
     lines["accuracy"] = [
-        Line(
-            known.accuracy, _("prior {value}", value=formats.percent(known.accuracy)), common.AMBER
-        ),
-        Line(known.all_absent, _("all absent {value}", value=formats.percent(known.all_absent))),
+        ReferenceLine(baselines.accuracy, prior, common.AMBER),
+        ReferenceLine(baselines.all_absent, absent),
     ]
-    if known.map is not None:
-        lines["map"] = [
-            Line(known.map, _("prior {value}", value=formats.number(known.map)), common.AMBER)
-        ]
-    return lines, _("Baselines on the same {n} known val cells.", n=formats.count(known.cells))
+    if baselines.map is not None:
+        prior = _("prior {value}", value=formats.number(baselines.map))
+        lines["map"] = [ReferenceLine(baselines.map, prior, common.AMBER)]
+    return lines, _("Baselines on the same {n} known val cells.", n=formats.count(baselines.cells))
 
 
 def _download(curves: pd.DataFrame) -> None:
-    text = curves.drop(columns="name").to_csv(index=False)
-    st.caption(_("The toolbar of a chart, which appears when it is pointed at, saves it as PNG."))
+    st.caption(_("To save a chart as PNG, point at it and use its toolbar."))
     st.download_button(
         _("Download the curves (CSV)"),
-        text,
+        curves.drop(columns="name").to_csv(index=False),
         "epoch_curves.csv",
         "text/csv",
         icon=":material/download:",

@@ -37,7 +37,9 @@ def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(
     visit(page, f"{address}/attributes?{query}", PAGES["attributes"])
     for description in ("Precision-recall curve", "Reliability curve"):
         assert marks(page, description) > 0
-    expect(page.get_by_text("Surest, and right: label and model say present")).to_be_visible()
+    expect(
+        page.get_by_text("Most confident and right: label and model say present")
+    ).to_be_visible()
     expect(page.locator(".legend").first).to_contain_text(f"Run {other}")
     for part in ("attribute=animal", f"with={other}", "sort=ap"):
         expect(page).to_have_url(re.compile(re.escape(part)))

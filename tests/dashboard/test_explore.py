@@ -23,7 +23,7 @@ def test_images_are_found_by_label_prediction_and_set_and_one_is_shown_in_full(
     visit(page, f"{address}/explore?dataset=val5k&by=set&set=red,blue", PAGES["explore"])
     expect(links).to_have_count(6)  # the test split
     links.filter(has_text="Image 7").click()
-    expect(page.get_by_text("Segments to show alone")).to_be_visible()
+    expect(page.get_by_text("Segments to highlight")).to_be_visible()
     expect(page.get_by_role("img", name="Image 7").first).to_be_visible()
     labels = page.get_by_test_id("stDataFrame").first
     expect(labels.locator("td", has_text="person")).to_have_count(1)

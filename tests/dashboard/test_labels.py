@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from coconut_attr.attributes import ATTRIBUTES
-from dashboard.figures.gold import Wrong, compare, wrong_cells
+from dashboard.figures.agreement import WrongCell, compare, wrong_cells
 from tests.support.dashboard import PAGES, assert_no_error, expect_texts, marks, visit
 
 
@@ -15,7 +15,7 @@ def test_each_source_of_labels_has_its_own_figures(page: Page, address: str):
     visit(page, f"{address}/labels?source=combined", PAGES["labels"])
     expect_texts(
         page,
-        "Figures of dev are optimistic",
+        "The figures of dev are optimistic",
         "38 of its 40 images",
         "n = 68 cells, 2 images",
     )
@@ -33,7 +33,7 @@ def test_each_source_of_labels_has_its_own_figures(page: Page, address: str):
     undefined = page.locator("svg text", has_text="undefined: no present label")
     expect(undefined.first).to_be_attached()
     expect(page).to_have_url(re.compile(re.escape("source=panoptic")))
-    expect(page.get_by_text("where gold and labels both know a cell, they agree")).to_be_visible()
+    expect(page.get_by_text("gold and labels agree wherever both are known")).to_be_visible()
     assert_no_error(page)
 
 
@@ -66,4 +66,4 @@ def test_agreement_has_baselines_intervals_and_wrong_cells():
     assert summary.defined == {"present_precision": 1, "absent_precision": 0, "recall": 1}
     assert summary.baselines["present_macro"] == pytest.approx(1 / 3)
     assert summary.baselines["present_micro"] == pytest.approx(1 / 3)
-    assert wrong_cells(labels, gold) == [Wrong("person", 2, "absent", "present")]
+    assert wrong_cells(labels, gold) == [WrongCell("person", 2, "absent", "present")]

@@ -14,7 +14,7 @@ from tests.support.dashboard import PAGES, assert_no_error, visit
 def test_the_language_is_switched_and_stays(page: Page, address: str):
     visit(page, f"{address}/coverage", PAGES["coverage"])
     page.get_by_role("radio", name="中文").click()
-    expect(page.get_by_role("heading", name="数据集覆盖")).to_be_visible()
+    expect(page.get_by_role("heading", name="数据集覆盖率")).to_be_visible()
     page.wait_for_url("**lang=zh**")
     page.get_by_role("link", name="训练运行").click()
     expect(page.get_by_role("heading", name="训练曲线")).to_be_visible()

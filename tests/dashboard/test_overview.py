@@ -19,6 +19,6 @@ def test_running_work_is_shown_as_it_advances_stalls_and_ends(
     expect(page.get_by_text("unit-test work · 150 of 200 (75 %)")).to_be_visible()
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE progress SET updated_at = '2026-01-01 00:00:00.000000'")
-    expect(page.get_by_text("nothing was heard of it since 2026-01-01 00:00 UTC")).to_be_visible()
+    expect(page.get_by_text("no report since 2026-01-01 00:00 UTC")).to_be_visible()
     progress.record_progress(engine, **work, state="finished", done=200)
     expect(page.get_by_text("unit-test work: finished at")).to_be_visible()

@@ -15,8 +15,8 @@ def test_the_query_box_answers_and_refuses_to_write(page: Page, address: str, en
     page.get_by_role("option", name="How did the runs learn?").click()
     box = page.get_by_role("textbox", name="Query")
     expect(box).to_have_text(re.compile("epoch_curve"))
-    ask = page.get_by_role("button", name="Ask")
-    ask.click()
+    run = page.get_by_role("button", name="Run")
+    run.click()
     assert marks(page, "accuracy by epoch") > 0
     before = image_ids(engine, "TRUE")
     for query in (
@@ -24,7 +24,7 @@ def test_the_query_box_answers_and_refuses_to_write(page: Page, address: str, en
         "SELECT 1) AS q; DELETE FROM image; SELECT * FROM (SELECT 1",
     ):
         box.fill(query)
-        ask.click()
+        run.click()
         expect(page.get_by_text("nothing can be written from here").last).to_be_visible()
         expect(page.get_by_test_id("stAlertContentError")).to_have_count(1)
     assert image_ids(engine, "TRUE") == before

@@ -1,4 +1,4 @@
-"""How the stored labels agree with the gold set: by attribute, overall, and cell by cell where they do not."""
+"""How the stored labels agree with the gold set: by attribute, overall, and cell by cell."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from db.labels import SOURCES, combined_labels, source_labels
 
 CHOICES = (COMBINED, *SOURCES)
 STATE_OF = {1: "present", 0: "absent"}
-States = Mapping[int, Sequence[int]]
+States = Mapping[int, Sequence[int]]  #: the 34 states (1, 0, -1) of an image, by its COCO id
 
 
-def labels(dataset: str, coco_ids: Sequence[int], source: str) -> States:
-    """COCO image id -> the 34 states (1, 0, -1) that a source gives, or that all give together."""
+def label_states(dataset: str, coco_ids: Sequence[int], source: str) -> States:
+    """Return the labels of images by one source, or combined from all."""
     if source == COMBINED:
         return combined_labels(data.engine(), dataset, list(coco_ids))
     return source_labels(data.engine(), dataset, list(coco_ids))[source]
@@ -28,10 +28,14 @@ def labels(dataset: str, coco_ids: Sequence[int], source: str) -> States:
 
 @dataclass(frozen=True)
 class Summary:
-    """`coconut_attr.labels.gold.agreement.overall` and `intervals`, the counts behind them, and what calling every cell present, or
-    absent, would reach.
+    """Agreement over all attributes, the counts behind it, and trivial baselines.
 
-    Macro baselines are means over the attributes over which the macro precision is one.
+    Attributes:
+        overall: of `coconut_attr.labels.gold.agreement.overall`.
+        intervals: of `coconut_attr.labels.gold.agreement.intervals`.
+        defined: number of attributes over which a macro score is the mean.
+        baselines: what calling every cell present, or absent, would reach. Those of macro scores
+            are means over the same attributes.
     """
 
     overall: Overall
@@ -44,23 +48,32 @@ class Summary:
     baselines: dict[str, float]
 
 
-def summarise(
-    rows: Sequence[Agreement], table: pd.DataFrame, found: States, gold: States
+def compare(labels: States, gold: States) -> tuple[pd.DataFrame, Summary]:
+    """Compare labels with gold.
+
+    Returns:
+        one row an attribute with precisions, their Wilson intervals and baselines; and the summary.
+    """
+    rows = agree(labels, gold)
+    truth = np.array(list(gold.values()))
+    table = pd.DataFrame([_row(row, int((truth[:, k] >= 0).sum())) for k, row in enumerate(rows)])
+    return table, _summarise(rows, table, labels, gold)
+
+
+def _summarise(
+    rows: Sequence[Agreement], table: pd.DataFrame, labels: States, gold: States
 ) -> Summary:
-    """The summary of `agree`'s rows and of their table."""
     present, cells = int(table["gold_present"].sum()), int(table["gold_cells"].sum())
     micro = present / cells if cells else math.nan
+    scores = ("present_precision", "absent_precision", "recall")
     return Summary(
         overall=overall(rows),
-        intervals=intervals(found, gold),
+        intervals=intervals(labels, gold),
         images=len(gold),
         gold_cells=cells,
         gold_present=present,
         recall_micro=table["present_right"].sum() / present if present else math.nan,
-        defined={
-            name: int(table[name].notna().sum())
-            for name in ("present_precision", "absent_precision", "recall")
-        },
+        defined={name: int(table[name].notna().sum()) for name in scores},
         baselines={
             "present_macro": table.loc[table["present_precision"].notna(), "all_present"].mean(),
             "absent_macro": table.loc[table["absent_precision"].notna(), "all_absent"].mean(),
@@ -68,14 +81,6 @@ def summarise(
             "absent_micro": 1 - micro,
         },
     )
-
-
-def compare(found: States, gold: States) -> tuple[pd.DataFrame, Summary]:
-    """One row an attribute, with precisions, their Wilson intervals and baselines; and the summary of all."""
-    rows = agree(found, gold)
-    truth = np.array(list(gold.values()))
-    table = pd.DataFrame([_row(row, int((truth[:, k] >= 0).sum())) for k, row in enumerate(rows)])
-    return table, summarise(rows, table, found, gold)
 
 
 def _row(row: Agreement, gold_cells: int) -> data.Row:
@@ -105,7 +110,7 @@ def _row(row: Agreement, gold_cells: int) -> data.Row:
 
 
 @dataclass(frozen=True)
-class Wrong:
+class WrongCell:
     """A cell in which label and gold say the opposite."""
 
     attribute: str
@@ -114,11 +119,11 @@ class Wrong:
     label: str
 
 
-def wrong_cells(found: States, gold: States) -> list[Wrong]:
-    """All such cells, in label order."""
+def wrong_cells(labels: States, gold: States) -> list[WrongCell]:
+    """Return all cells in which label and gold say the opposite, in label order."""
     return [
-        Wrong(attribute, coco_id, STATE_OF[states[k]], STATE_OF[found[coco_id][k]])
+        WrongCell(attribute, coco_id, STATE_OF[states[k]], STATE_OF[labels[coco_id][k]])
         for k, attribute in enumerate(ATTRIBUTES)
         for coco_id, states in gold.items()
-        if coco_id in found and {states[k], found[coco_id][k]} == {0, 1}
+        if coco_id in labels and {states[k], labels[coco_id][k]} == {0, 1}
     ]
