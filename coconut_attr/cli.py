@@ -1,9 +1,13 @@
-"""The command line. Commands of the store and of the flows are added by those layers, through entry points."""
+"""The command line; db and flows add their commands through the entry point group.
+
+The group is `coconut_attr.commands`: this layer must not import those above it.
+"""
 
 import json
 import sys
 from dataclasses import asdict
 from importlib.metadata import entry_points
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +16,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
-from coconut_attr.errors import UserError
+from coconut_attr.errors import UserError, printable
 from coconut_attr.settings import settings
 
 app = typer.Typer(
-    help="COCONut attributes: visual-attribute labels from real annotations, and a model that predicts them.",
+    help="COCONut attributes: visual-attribute labels from real annotations, and a model that "
+    "predicts them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -93,58 +99,79 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the attributes of photos; those above their threshold, chosen on val, are called present.
+    """Predict the attributes of photos; those above their threshold are called present.
 
-    A photo that cannot be read is named, and the others are predicted; the exit code is 1 then.
+    Thresholds were chosen on val. A photo that cannot be read is named on stderr, the others are
+    predicted, and the exit code is 1.
     """
+    from coconut_attr.files.images import TRANSPARENT
     from coconut_attr.files.photos import find_photos, read_photo
 
-    photos = find_photos(images)
+    found = find_photos(images)
+    for message in (*found.left_out, *found.failures):
+        _warn(message)
     from coconut_attr.model.checkpoint import load_checkpoint, newest_checkpoint
     from coconut_attr.model.predict import choose_device, predict_images
 
     device = choose_device(settings().device)
     loaded = load_checkpoint(checkpoint or newest_checkpoint(settings()), device)
-    failed = False
-    found: dict[str, list[float]] = {}
+    failed = bool(found.failures)
+    predictions: dict[str, dict[str, float]] = {}
     for start in track(
-        range(0, len(photos), PREDICT_BATCH), "photos", console=Console(stderr=True), transient=True
+        range(0, len(found.photos), PREDICT_BATCH),
+        "photos",
+        console=Console(stderr=True),
+        transient=True,
     ):
         batch = {}
-        for name in photos[start : start + PREDICT_BATCH]:
+        for name in found.photos[start : start + PREDICT_BATCH]:
             try:
                 batch[name] = read_photo(name)
             except (UserError, OSError) as error:
                 failed = True
-                typer.echo(f"coconut-attr: {error}", err=True)
+                _warn(str(error))
+                continue
+            if TRANSPARENT in batch[name].info:
+                _warn(f"{name}: transparent pixels are shown on white")
         if batch:
             rows = predict_images(loaded.model, list(batch.values()), device).tolist()
-            found |= dict(zip(batch, rows, strict=True))
-    limits = dict(zip(ATTRIBUTES, loaded.thresholds, strict=True))
+            for name, row in zip(batch, rows, strict=True):
+                predictions[name] = dict(zip(ATTRIBUTES, row, strict=True))
+    thresholds = dict(zip(ATTRIBUTES, loaded.thresholds, strict=True))
     if as_json:
         content = [
-            {"image": image, "run": loaded.run, "dataset": loaded.dataset,
-             "probabilities": {name: round(p, 4) for name, p in zip(ATTRIBUTES, row, strict=True)},
-             "present": [name for name, p in zip(ATTRIBUTES, row, strict=True) if p >= limits[name]]}
-            for image, row in found.items()
-        ]  # fmt: skip
+            {
+                "image": image,
+                "run": loaded.run,
+                "dataset": loaded.dataset,
+                "probabilities": {name: round(p, 4) for name, p in by_name.items()},
+                "present": [name for name, p in by_name.items() if p >= thresholds[name]],
+            }
+            for image, by_name in predictions.items()
+        ]
         typer.echo(json.dumps(content, indent=2))
     else:
-        for image, row in found.items():
-            title = f"{image} (run {loaded.run} on {loaded.dataset})"
-            Console().print(_probabilities(dict(zip(ATTRIBUTES, row, strict=True)), limits, title))
+        for image, by_name in predictions.items():
+            title = f"{printable(image)} (run {loaded.run} on {loaded.dataset})"
+            Console().print(_probabilities(by_name, thresholds, title))
     if failed:
         raise typer.Exit(1)
 
 
-def _probabilities(found: dict[str, float], limits: dict[str, float], title: str) -> Table:
-    table = Table("group", "probability of each attribute (bold: present)", title=title)
+def _warn(message: str) -> None:
+    typer.echo(f"coconut-attr: {printable(message)}", err=True)
+
+
+def _probabilities(by_name: dict[str, float], thresholds: dict[str, float], title: str) -> Table:
+    table = Table(
+        "group", "probability of each attribute (bold: present)", title=Text(title, "italic")
+    )
     for group, names in GROUPS.items():
-        ranked = sorted(names, key=lambda name: -found[name])
+        ranked = sorted(names, key=lambda name: -by_name[name])
         words = (
-            f"[bold]{n} {found[n]:.2f}[/]"
-            if found[n] >= limits[n]
-            else f"[dim]{n} {found[n]:.2f}[/]"
+            f"[bold]{n} {by_name[n]:.2f}[/]"
+            if by_name[n] >= thresholds[n]
+            else f"[dim]{n} {by_name[n]:.2f}[/]"
             for n in ranked
         )
         table.add_row(group, "  ".join(words))
@@ -152,19 +179,22 @@ def _probabilities(found: dict[str, float], limits: dict[str, float], title: str
 
 
 def main() -> None:
-    """Entry of `coconut-attr`: a mistake that the user can mend is told in one line, with exit code 1."""
+    """Run `coconut-attr`; an error that the user can fix is one line on stderr and exit code 1."""
     for entry in sorted(entry_points(group="coconut_attr.commands"), key=lambda entry: entry.name):
         entry.load()(app)
+    # A name that the terminal's encoding lacks must not end a batch.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:
-        sys.exit(f"coconut-attr: {error}")
+        sys.exit(f"coconut-attr: {printable(str(error))}")
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(map(str, problem["loc"])).upper()
             print(f"coconut-attr: COCONUT_ATTR_{name}: {problem['msg']}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a folder that cannot be written, a full disk
-        sys.exit(f"coconut-attr: {error}")
+        sys.exit(f"coconut-attr: {printable(str(error))}")
     except KeyboardInterrupt:
         sys.exit(130)

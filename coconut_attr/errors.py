@@ -15,3 +15,15 @@ class UnreachableError(SourceError):
     def __init__(self, message: str, pause: float | None = None) -> None:
         super().__init__(message)
         self.pause = pause
+
+
+
+def printable(text: str) -> str:
+    """Return text with whatever a terminal would act on or cannot show as backslash escapes.
+
+    These are control characters, line breaks, marks that change the direction of writing, and bytes
+    of a file name that are not text.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -1,4 +1,4 @@
-"""The command line as a user gives it: real processes, a real Prefect server, worker and dashboard."""
+"""The command line in real processes, with a real Prefect server, worker and dashboard."""
 
 import json
 import os
@@ -29,7 +29,7 @@ PREFECT = [sys.executable, "-m", "prefect"]
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """An environment of its own: data folder, Prefect home and ports."""
+    """Return an environment with a data folder, a Prefect home and ports of its own."""
     return {
         **os.environ,
         "COCONUT_ATTR_DATA_DIR": str(tmp_path / "data"),
@@ -168,7 +168,7 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
 
 
 def wait_for_file(path: Path, seconds: float = 60) -> str:
-    """The URL of a SQLite file, once it is there with its schema."""
+    """Wait until a SQLite file exists with its schema, and return its URL."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -196,7 +196,7 @@ def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
 
 @pytest.mark.server
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
-    """Given in another folder, whose .env the workers and the dashboard go by too."""
+    """It is started in a folder whose .env must reach the workers and the dashboard too."""
     log = tmp_path / "up.log"
     (tmp_path / ".env").write_text(
         "COCONUT_ATTR_DATA_DIR=data\nCOCONUT_ATTR_DATABASE_URL=sqlite+pysqlite:///mine.db\n"
@@ -284,8 +284,8 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         ]
         assert (run["status"], run["trained_on"]) == ("finished", "sample")
         assert run["accuracy"] is not None
-        # Prefect's server on SQLite says now and then that its database is locked. Whoever asked asks again, so what
-        # counts is what came of it.
+        # Prefect's server on SQLite sometimes answers that its database is locked; its clients
+        # retry, so only the final states count.
         begun = {"parent_task_run_id": {"is_null_": True}, "start_time": {"is_null_": False}}
         address = f"{env['PREFECT_API_URL']}/flow_runs/filter"
         runs = requests.post(address, json={"flow_runs": begun}, timeout=30).json()

@@ -1,4 +1,4 @@
-"""Files from outside, changed at random: whatever they hold, a reader gives a result or one clear error."""
+"""Files from outside, changed at random: a reader returns a result or raises one UserError."""
 
 import io
 import json
@@ -32,7 +32,7 @@ from coconut_attr.model.checkpoint import FORMAT, load_checkpoint
 from coconut_attr.settings import Settings
 from tests.support import tiny_mirror as tiny
 
-#: The same examples in every run: what fails once can be mended.
+#: The same examples in every run, so that a failure can be reproduced.
 FUZZ = settings(
     max_examples=150,
     deadline=None,
@@ -42,19 +42,18 @@ FUZZ = settings(
 )
 
 
-def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
-    """A file with bytes changed, cut out, put in, or its end missing."""
+def damaged(original: bytes) -> st.SearchStrategy[bytes]:
+    """Return files with bytes changed, removed or inserted, or with their end missing."""
 
     def change(edits: list[tuple[int, int, bytes]]) -> bytes:
-        content = bytearray(whole)
+        content = bytearray(original)
         for place, length, put in edits:
             content[place : place + length] = put
         return bytes(content)
 
-    places = st.integers(0, len(whole)) | st.integers(
-        0, min(len(whole), 100)
-    )  # the header is where meaning is dense
-    edit = st.tuples(places, st.integers(0, 4) | st.just(len(whole)), st.binary(max_size=6))
+    # The header matters most: change it more often than its length asks for.
+    places = st.integers(0, len(original)) | st.integers(0, min(len(original), 100))
+    edit = st.tuples(places, st.integers(0, 4) | st.just(len(original)), st.binary(max_size=6))
     return st.lists(edit, min_size=1, max_size=4).map(change) | st.binary(max_size=40)
 
 
@@ -73,33 +72,35 @@ JSON = st.recursive(
 )
 
 
-def with_a_part_replaced(whole: Any) -> st.SearchStrategy[Any]:
-    """A JSON document in which one value, at any depth, is another one or is missing."""
-    if isinstance(whole, dict | list) and whole:
-        keys = list(whole) if isinstance(whole, dict) else list(range(len(whole)))
+def with_a_part_replaced(document: Any) -> st.SearchStrategy[Any]:
+    """Return JSON documents with one value, at any depth, replaced or missing."""
+    if isinstance(document, dict | list) and document:
+        keys = list(document) if isinstance(document, dict) else list(range(len(document)))
 
         def at(key: Any) -> st.SearchStrategy[Any]:
-            changed = with_a_part_replaced(whole[key]).map(lambda value: _set(whole, key, value))
-            return changed | st.just(_without(whole, key))
+            changed = with_a_part_replaced(document[key]).map(
+                lambda value: _set(document, key, value)
+            )
+            return changed | st.just(_without(document, key))
 
         return JSON | st.sampled_from(keys).flatmap(at)
     return JSON
 
 
-def _set(whole: Any, key: Any, value: Any) -> Any:
-    copy = whole.copy()
+def _set(document: Any, key: Any, value: Any) -> Any:
+    copy = document.copy()
     copy[key] = value
     return copy
 
 
-def _without(whole: Any, key: Any) -> Any:
-    copy = whole.copy()
+def _without(document: Any, key: Any) -> Any:
+    copy = document.copy()
     del copy[key]
     return copy
 
 
 def attempt(read: Callable[..., Any], *arguments: Any) -> Any:
-    """What a reader gives; its errors that are meant for the user are None."""
+    """Return what a reader returns, or None if it raises a UserError."""
     try:
         return read(*arguments)
     except UserError as error:
@@ -231,18 +232,27 @@ def test_parquet_shards(tmp_path_factory: pytest.TempPathFactory, content: bytes
 
 
 METADATA = {
-    "format": FORMAT, "backbone": "efficientnet_lite0", "attributes": json.dumps(ATTRIBUTES), "run": "1",
-    "dataset": "d", "epoch": "1", "thresholds": json.dumps([0.5] * len(ATTRIBUTES)),
-}  # fmt: skip
+    "format": FORMAT,
+    "backbone": "efficientnet_lite0",
+    "attributes": json.dumps(ATTRIBUTES),
+    "run": "1",
+    "dataset": "d",
+    "epoch": "1",
+    "thresholds": json.dumps([0.5] * len(ATTRIBUTES)),
+}
 
 
 @FUZZ
 @given(
-    st.sampled_from(sorted(METADATA)).flatmap(
-        lambda key: (JSON.map(json.dumps) | st.text(max_size=8)).map(lambda value: {**METADATA, key: value})
-    ).map(lambda metadata: save({"x": torch.zeros(2)}, metadata))
+    st.sampled_from(sorted(METADATA))
+    .flatmap(
+        lambda key: (JSON.map(json.dumps) | st.text(max_size=8)).map(
+            lambda value: {**METADATA, key: value}
+        )
+    )
+    .map(lambda metadata: save({"x": torch.zeros(2)}, metadata))
     | damaged(save({"x": torch.zeros(2)}, METADATA))
-)  # fmt: skip
+)
 def test_checkpoints(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "x.safetensors"
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Labels and panoptic segments as one COCO-style JSON file."""
 
 import json
 import shutil
@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from pycocotools import mask as coco_mask
 
 from coconut_attr.annotations.records import LICENCES
 from coconut_attr.attributes import GROUP_OF, INDEX
@@ -16,8 +18,10 @@ from coconut_attr.files.atomic import part_of
 def write_coco(header: ExportHeader, images: Iterable[ExportImage], to: Path) -> Counts:
     """Write one COCO-style JSON file, which `pycocotools.coco.COCO` loads.
 
-    Images carry `attributes` ({name: 1 or 0}, unknown ones left out); annotations are the panoptic segments, with a
-    run-length `segmentation` where the segment has one. Annotation ids count from 1; `segment_id` is the mask's.
+    Images carry `attributes` ({name: 1 or 0}, without unknown ones). Annotations are the panoptic
+    segments. Each has a run-length `segmentation`, and the `area` and `bbox` of that very mask;
+    segments without a mask are left out and counted. Annotation ids count from 1; `segment_id` is
+    the id in the panoptic PNG.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -25,31 +29,36 @@ def write_coco(header: ExportHeader, images: Iterable[ExportImage], to: Path) ->
     counts = Counts()
     licences = {url: number for number, url in LICENCES.items()}
     annotation_id = 0
-    # COCO keeps images and annotations in two lists: the second one is spooled to disk while the first is written.
+    # COCO keeps images and annotations in two lists: spool the second one to disk meanwhile.
     with (
         part_of(to) as part,
         part.open("w", encoding="utf-8") as file,
         tempfile.TemporaryFile("w+", encoding="utf-8", dir=to.parent) as spool,
     ):
-        info = {"description": f"{header.title}: {header.note}", "dataset": header.dataset, "licence": header.licence,
-                "rule_version": header.rule_version}  # fmt: skip
-        attributes = [{"id": k, "name": name, "group": GROUP_OF[name]} for name, k in INDEX.items()]
-        categories = [
-            {"id": key, "name": name, "isthing": int(thing)}
-            for key, name, thing in header.categories
-        ]
-        for key, value in (("info", info), ("attributes", attributes), ("categories", categories)):
-            file.write(f"{'{' if key == 'info' else ''}{json.dumps(key)}: {json.dumps(value)},\n")
-        file.write('"images": [')
+        head = {
+            "info": {
+                "description": f"{header.title}: {header.note}",
+                "dataset": header.dataset,
+                "licence": header.licence,
+                "rule_version": header.rule_version,
+            },
+            "attributes": [
+                {"id": k, "name": name, "group": GROUP_OF[name]} for name, k in INDEX.items()
+            ],
+            "categories": [
+                {"id": category_id, "name": name, "isthing": int(thing)}
+                for category_id, name, thing in header.categories
+            ],
+        }
+        file.write(json.dumps(head).removesuffix("}") + ',\n"images": [')
         for number, image in enumerate(images):
             counts.add(image)
-            entry = {
-                "id": image.coco_id, "file_name": image.file_name, "width": image.width, "height": image.height,
-                "coco_url": image.url, "license": _licence_id(licences, image.licence), "split": image.split,
-                "attributes": {name: cell for name, cell in image.cells().items() if cell is not None},
-            }  # fmt: skip
-            file.write(("," if number else "") + "\n" + json.dumps(entry))
+            file.write(("," if number else "") + "\n")
+            file.write(json.dumps(_image(image, _licence_id(licences, image.licence))))
             for segment in image.segments:
+                if not segment.rle:
+                    counts.unmasked += 1
+                    continue
                 annotation_id += 1
                 spool.write(("," if annotation_id > 1 else "") + "\n")
                 spool.write(json.dumps(_annotation(annotation_id, image, segment)))
@@ -65,15 +74,32 @@ def write_coco(header: ExportHeader, images: Iterable[ExportImage], to: Path) ->
 
 
 def _licence_id(licences: dict[str, int], url: str) -> int:
-    """COCO's number of a licence; others are numbered after COCO's, and 0 is: not stated."""
+    """Return COCO's number of a licence; others are numbered after COCO's, 0 means not stated."""
     return licences.setdefault(url, max(licences.values()) + 1 if url else 0)
 
 
+def _image(image: ExportImage, licence_id: int) -> dict[str, Any]:
+    return {
+        "id": image.coco_id,
+        "file_name": image.file_name,
+        "width": image.width,
+        "height": image.height,
+        "coco_url": image.url,
+        "license": licence_id,
+        "split": image.split,
+        "attributes": {name: cell for name, cell in image.cells().items() if cell is not None},
+    }
+
+
 def _annotation(number: int, image: ExportImage, segment: ExportSegment) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "id": number, "image_id": image.coco_id, "category_id": segment.category_id, "area": segment.area,
-        "bbox": list(segment.bbox), "iscrowd": int(segment.iscrowd), "segment_id": segment.segment_id,
-    }  # fmt: skip
-    if segment.rle:
-        entry["segmentation"] = {"size": [image.height, image.width], "counts": segment.rle}
-    return entry
+    rle = {"size": [image.height, image.width], "counts": segment.rle}
+    return {
+        "id": number,
+        "image_id": image.coco_id,
+        "category_id": segment.category_id,
+        "area": int(coco_mask.area(rle)),
+        "bbox": [int(side) for side in coco_mask.toBbox(rle)],
+        "iscrowd": int(segment.iscrowd),
+        "segment_id": segment.segment_id,
+        "segmentation": rle,
+    }

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Labels and photos as a folder that Hugging Face `datasets` reads."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
 from coconut_attr.errors import UserError
-from coconut_attr.export.parquet import _CELLS, _Table
+from coconut_attr.export.parquet import CELLS, TableFile
 from coconut_attr.export.records import (
     ABSENT,
     MARK,
@@ -26,40 +26,42 @@ from coconut_attr.files.atomic import link_or_copy
 
 
 def write_hf(header: ExportHeader, images: Iterable[ExportImage], to: Path) -> Counts:
-    """Write a folder for `datasets.load_dataset("imagefolder", data_dir=...)` (datasets 3.4 or newer).
+    """Write a folder for `datasets.load_dataset("imagefolder", data_dir=...)` (datasets >= 3.4).
 
-    It has data/<split>/<image file> (a hard link to the data folder where that can be, else a copy),
-    data/<split>/metadata.parquet (file_name, coco_id, captions, 34 int8 cells: 1, 0, null), and README.md.
-    An earlier export there is replaced: see `check_target`.
+    It has data/<split>/<image file> (a hard link to the data folder if possible, else a copy),
+    data/<split>/metadata.parquet (file_name, coco_id, captions, 34 int8 cells: 1, 0, null) and
+    README.md. An earlier export in its place is replaced: see `check_target`.
 
     Raises:
-        UserError: an image's file is not there.
+        UserError: an image's file is missing.
         OSError: it cannot be written; nothing is left behind, and an earlier export stays.
     """
-    # Parquet, not JSON lines: an attribute that is unknown in all of a split has no type in JSON, and `datasets`
-    # refuses splits whose types differ.
+    # Parquet, not JSON lines: a column without a value has no type in JSON, and `datasets` refuses
+    # splits whose types differ.
     schema = pa.schema(
         [
             pa.field("file_name", pa.string(), nullable=False),
             pa.field("coco_id", pa.int64(), nullable=False),
             pa.field("captions", pa.list_(pa.string())),
-            *_CELLS,
+            *CELLS,
         ]
     )
     counts = Counts()
     to = to.resolve()
     with _part_folder(to) as part:
         with ExitStack() as stack:
-            tables: dict[str, _Table] = {}
+            tables: dict[str, TableFile] = {}
             for image in images:
                 counts.add(image)
                 folder = part / "data" / image.split
                 if image.split not in tables:
                     folder.mkdir(parents=True)
                     tables[image.split] = stack.enter_context(
-                        _Table(folder / "metadata.parquet", schema)
+                        TableFile(folder / "metadata.parquet", schema)
                     )
                 name = Path(image.file_name).name
+                if (folder / name).exists():  # file names need not be unique, COCO ids are
+                    name = f"{image.coco_id}-{name}"
                 _link(image, folder / name)
                 row = {
                     "file_name": name,
@@ -74,8 +76,8 @@ def write_hf(header: ExportHeader, images: Iterable[ExportImage], to: Path) -> C
 def _link(image: ExportImage, target: Path) -> None:
     if image.file is None or not image.file.is_file():
         raise UserError(
-            f"the file of image {image.coco_id}, {image.file}, is missing: restore it in the data folder, or use"
-            " --format parquet, which needs no image files"
+            f"the file of image {image.coco_id}, {image.file}, is missing: restore it in the data"
+            " folder, or use --format parquet, which needs no image files"
         )
     link_or_copy(image.file, target)
 
@@ -84,10 +86,10 @@ def _card(header: ExportHeader, counts: Counts) -> str:
     total = counts.images.total()
     splits = "\n".join(f"| {split} | {n:,} |" for split, n in sorted(counts.images.items()))
     rows = "\n".join(
-        f"| {name} | {GROUP_OF[name]} | " + " | ".join(f"{counts.cells[name, s]:,}" for s in (PRESENT, ABSENT, UNKNOWN))
-        + " |"
+        f"| {name} | {GROUP_OF[name]} | {counts.cells[name, PRESENT]:,} |"
+        f" {counts.cells[name, ABSENT]:,} | {counts.cells[name, UNKNOWN]:,} |"
         for name in ATTRIBUTES
-    )  # fmt: skip
+    )
     return f"""---
 pretty_name: {json.dumps(f"{header.title}: 34 visual attributes")}
 license: other
@@ -103,15 +105,18 @@ tags:
 ---
 # {header.title}: 34 visual attributes
 
-**The labels are weak: rules made them, not people.** Dataset `{header.dataset}`; rules `{header.rule_version}`.
+**The labels are weak: rules made them, not people.** Dataset `{header.dataset}`,
+rules `{header.rule_version}`.
 
-{total:,} images; {counts.known:,} of {total * len(ATTRIBUTES):,} cells are known. A cell is 1 (present), 0 (absent) or
-null (unknown): null is not absent, so leave such cells out of training and of scores.
+{total:,} images; {counts.known_cells:,} of {total * len(ATTRIBUTES):,} cells are known.
+A cell is 1 (present), 0 (absent) or null (unknown).
+Null does not mean absent: leave such cells out of training and of scores.
 
 Licence: {header.licence}. Each image has the licence of its source page.
 
 ```python
-datasets.load_dataset("imagefolder", data_dir="this folder")  # datasets 3.4 or newer; the split val is "validation"
+# datasets >= 3.4; it calls the split val "validation"
+datasets.load_dataset("imagefolder", data_dir="this folder")
 ```
 
 | split | images |
@@ -130,7 +135,7 @@ def _beside(to: Path, ending: str) -> Path:
 
 @contextmanager
 def _part_folder(to: Path) -> Iterator[Path]:
-    """A temporary folder beside `to`, which takes that name, in place of an earlier folder, when all went well."""
+    """Yield a temporary folder beside `to`; on success it replaces `to`, else it is deleted."""
     part, old = _beside(to, "part"), _beside(to, "old")
     part.mkdir(parents=True)
     try:

@@ -1,7 +1,7 @@
-"""Writers of label exports: COCO-style JSON, Parquet, and a folder that Hugging Face `datasets` reads.
+"""What the export writers take: one record per image, a header, and running counts.
 
-They take images one by one and keep at most a page of them in memory. Nothing is there under its final name before it
-is whole.
+The writers read images one by one, so an export needs the memory of one page of images. They write
+under a temporary name and rename at the end, so a file under its final name is complete.
 """
 
 from collections import Counter
@@ -12,20 +12,22 @@ from pathlib import Path
 from coconut_attr.attributes import ATTRIBUTES, CODES
 from coconut_attr.errors import UserError
 
-MARK = "coconut-attributes-export"  # tag of our dataset cards: only a folder with such a card is ever replaced
+#: Tag in our dataset cards. `check_target` only lets a folder with such a card be replaced.
+MARK = "coconut-attributes-export"
 PRESENT, ABSENT, UNKNOWN = CODES["present"], CODES["absent"], CODES["unknown"]
 
 
 @dataclass(frozen=True)
 class ExportSegment:
-    """A measured panoptic segment: area in pixels, bbox as x, y, width, height, rle as compressed COCO counts."""
+    """A panoptic segment; `rle` is its mask as compressed COCO run-length counts.
+
+    It is empty if the panoptic PNG cannot be read.
+    """
 
     segment_id: int
     category_id: int
     iscrowd: bool
-    area: int
-    bbox: tuple[int, int, int, int]
-    rle: str | None
+    rle: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class ExportImage:
     """A labelled image.
 
     Attributes:
-        file: where its JPEG or PNG lies, if it is there.
+        file: path of its JPEG or PNG, or None if it was not downloaded.
         states: the 34 cells in the order of `ATTRIBUTES`: 1 present, 0 absent, -1 unknown.
         confidences: 34 numbers from 0 to 1, None where the cell is unknown.
     """
@@ -54,14 +56,14 @@ class ExportImage:
     captions: Sequence[str] = ()
 
     def cells(self) -> dict[str, int | None]:
-        """Each attribute's cell: 1, 0, or None where it is unknown."""
+        """Return each attribute's cell: 1, 0, or None if unknown."""
         pairs = zip(ATTRIBUTES, self.states, strict=True)
         return {name: None if state == UNKNOWN else state for name, state in pairs}
 
 
 @dataclass(frozen=True)
 class ExportHeader:
-    """What is said once of an export; `rule_version` lists all versions that its labels were made with."""
+    """What an export states once; `rule_version` lists every version behind its labels."""
 
     dataset: str
     title: str
@@ -71,51 +73,58 @@ class ExportHeader:
 
     @property
     def note(self) -> str:
+        """Return one sentence on what the labels are and are not."""
         return f"attribute labels by rules {self.rule_version}; weak labels, not human"
 
 
 @dataclass
 class Counts:
-    """What was written: images by split, and cells by attribute and state code."""
+    """What was written: images by split, cells by attribute and state code.
+
+    `unmasked` counts the segments that were left out because their mask cannot be read.
+    """
 
     images: Counter[str] = field(default_factory=Counter)
     cells: Counter[tuple[str, int]] = field(default_factory=Counter)
+    unmasked: int = 0
 
     def add(self, image: ExportImage) -> None:
+        """Count an image and its 34 cells."""
         self.images[image.split] += 1
         self.cells.update(zip(ATTRIBUTES, image.states, strict=True))
 
     @property
-    def known(self) -> int:
+    def known_cells(self) -> int:
+        """Return the number of cells that are present or absent."""
         return sum(n for (_, state), n in self.cells.items() if state != UNKNOWN)
 
 
 def check_target(to: Path, *, folder: bool, force: bool) -> None:
-    """Refuse a target that an export would overwrite, before any work is done.
+    """Raise before any work is done if an export would overwrite something else.
 
     Args:
         folder: the export is a folder, not a file.
-        force: an earlier file, or an earlier export folder, may be replaced.
+        force: allow replacing an earlier file or an earlier export folder.
 
     Raises:
-        UserError: the target is of the other kind, or is not empty and may not be replaced.
+        UserError: the target is of the other kind, or exists and may not be replaced.
     """
-    again = "choose another --to, or add --force to replace it"
+    advice = "choose another --to, or add --force to replace it"
     if not folder:
         if to.is_dir():
             raise UserError(f"{to} is a folder: give the name of a file with --to")
         if to.exists() and to.stat().st_size and not force:
-            raise UserError(f"{to} exists already: {again}")
+            raise UserError(f"{to} exists already: {advice}")
         return
     if not to.exists():
         return
     if not to.is_dir():
         raise UserError(f"{to} is a file: give the name of a folder with --to")
     if any(to.iterdir()):
-        # Replacing deletes what is there, so even --force takes nothing but what an earlier export wrote.
+        # Replacing deletes the folder, so even --force only accepts what an earlier export wrote.
         card = to / "README.md"
         ours = {path.name for path in to.iterdir()} <= {"data", "README.md"}
         if not (ours and card.is_file() and MARK in card.read_text(errors="replace")):
-            raise UserError(f"{to} holds other files than an earlier export: choose another --to")
+            raise UserError(f"{to} holds files that no export wrote: choose another --to")
         if not force:
-            raise UserError(f"{to} exists already: {again}")
+            raise UserError(f"{to} exists already: {advice}")

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Write files that are either complete or absent."""
 
 import fcntl
 import filecmp
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 SUFFIX = ".part"
-UNSWEPT = ".partial"  # what others write, pg_dump for one, cannot be locked here as its writer's
+#: Suffix of temporary files that other programs write, such as pg_dump: we cannot hold a lock on
+#: them, so `clear_leftovers` must not take them for a dead writer's.
+UNLOCKED_SUFFIX = ".partial"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, flush it to the disk, and rename it.
+    """Write a file under a temporary name beside it, flush it to disk, and rename it.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -38,18 +40,18 @@ def _part_name(path: Path, suffix: str = SUFFIX) -> Path:
 
 
 def _temporary(path: Path) -> BinaryIO:
-    """A new file beside a path, locked: that tells `clear_leftovers` that its writer is alive."""
+    """Create a locked file beside a path; the lock tells `clear_leftovers` that we are alive."""
     while True:
         file = _part_name(path).open("xb")
-        with suppress(OSError):  # a filesystem without locks: its leftovers stay
+        with suppress(OSError):  # the filesystem has no locks; leftovers stay
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file
-        file.close()  # cleared before it was locked
+        file.close()  # `clear_leftovers` deleted it before we had the lock
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
-    """Flush the names in some folders to the disk, so that files renamed into them outlast a loss of power."""
+    """Flush folders to disk, so that files renamed into them survive a power failure."""
     for folder in set(folders):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -59,11 +61,11 @@ def sync_folders(folders: Iterable[Path]) -> None:
 
 
 def clear_leftovers(folder: Path) -> int:
-    """Delete the temporary files under a folder whose writers are dead; returns how many it deleted.
+    """Delete temporary files under a folder whose writers are dead, and return how many.
 
-    A writer that lives, be it on another machine that shares the folder, holds a lock on its file.
+    A live writer, even on another machine that shares the folder, holds a lock on its file.
     """
-    cleared = 0
+    deleted = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             if not (name.startswith(".") and name.endswith(SUFFIX)):
@@ -73,24 +75,24 @@ def clear_leftovers(folder: Path) -> int:
                 with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
-                    cleared += 1
-            except OSError:  # its writer is at work or has just renamed it, or it is another user's
+                    deleted += 1
+            except OSError:  # locked, renamed in the meantime, or another user's
                 continue
-    return cleared
+    return deleted
 
 
 @contextmanager
 def part_of(path: Path) -> Iterator[Path]:
-    """The name of a temporary file beside `path`; what is written there takes that name when all went well.
+    """Yield a temporary path beside `path`, and rename it to `path` on success.
 
-    `clear_leftovers` leaves it alone, so that a backup may be made in a data folder. A file that is there and equal
-    stays as it is, its time too.
+    `clear_leftovers` ignores it, so a backup can be written inside a data folder. An existing file
+    with equal content stays untouched, its modification time included.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _part_name(path, UNSWEPT)
+    temporary = _part_name(path, UNLOCKED_SUFFIX)
     try:
         yield temporary
         if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
@@ -105,25 +107,25 @@ def part_of(path: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target`, which is not there, a hard link to a file, or a copy where that cannot be.
+    """Create `target` as a hard link to a file, or as a copy if links are not possible.
 
     Raises:
-        FileExistsError: it is there.
-        OSError: the file cannot be read, or the target not be written.
+        FileExistsError: the target exists.
+        OSError: the file cannot be read or the target cannot be written.
     """
     try:
         os.link(source.resolve(), target)
     except FileExistsError:
         raise
-    except OSError:  # another disk, or one without hard links
+    except OSError:  # another disk, or a filesystem without hard links
         shutil.copyfile(source, target)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits.
+    """Return the SHA-256 of a file in hexadecimal digits.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,16 +1,15 @@
 """Panoptic masks: decode the PNG, measure its segments, and collect evidence from them."""
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from coconut_attr.annotations.records import SegmentInfo
-from coconut_attr.files.images import ImageError
+from coconut_attr.files.images import ImageError, read_image
 from coconut_attr.findings import Finding
 from coconut_attr.labels.evidence import Evidence, Side
 from coconut_attr.labels.rules import Rules
@@ -54,18 +53,15 @@ def decode_mask(png: bytes) -> np.ndarray:
     Raises:
         ImageError: not a complete PNG, or not RGB (a palette or grey mask has lost the ids).
     """
-    try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            if image.mode not in {"RGB", "RGBA"}:
-                raise ImageError(f"panoptic mask of mode {image.mode}; COCO's are RGB")
-            # Pillow stores both modes in four bytes a pixel: one little-endian number.
-            packed = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
-            size = image.size
-    except UnidentifiedImageError:
-        raise ImageError("panoptic mask: not a PNG") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"panoptic mask: {error}") from error
-    return np.frombuffer(packed, "<u4").reshape(size[::-1]) & 0xFFFFFF
+
+    def use(image: Image.Image) -> np.ndarray:
+        if image.mode not in {"RGB", "RGBA"}:
+            raise ImageError(f"panoptic mask of mode {image.mode}; COCO's are RGB")
+        # Pillow stores both modes in four bytes a pixel: one little-endian number.
+        packed = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
+        return np.frombuffer(packed, "<u4").reshape(image.size[::-1]) & 0xFFFFFF
+
+    return read_image(png, use, name="panoptic mask", formats=("PNG",))
 
 
 def measure(

@@ -186,8 +186,9 @@ def load_rules(path: Path | None = None) -> LoadedRules:
 @cache
 def _load(source: Path) -> LoadedRules:
     try:
-        content = source.read_bytes()
-        rules = Rules.model_validate(tomllib.loads(content.decode()))
+        # An editor's byte order mark or line ends do not make other rules.
+        text = source.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        rules = Rules.model_validate(tomllib.loads(text))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RulesError(f"{source}: {error}") from error
     except ValidationError as error:
@@ -195,4 +196,4 @@ def _load(source: Path) -> LoadedRules:
             f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
         )
         raise RulesError(f"{source}: {problems}") from error
-    return LoadedRules(rules, f"{rules.version}-{hashlib.sha256(content).hexdigest()[:8]}")
+    return LoadedRules(rules, f"{rules.version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")

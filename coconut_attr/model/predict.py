@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from coconut_attr.errors import UserError
-from coconut_attr.files.images import decode
+from coconut_attr.files.images import decode, to_rgb
 from coconut_attr.model.backbones.catalogue import backbone
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.model.preprocessing import transform
@@ -95,7 +95,9 @@ def predict_images(
     """
     prepare = transform(backbone(model.backbone_name), augment=False)
     model.eval()
-    decoded = (image if isinstance(image, Image.Image) else decode(image) for image in images)
+    decoded = (
+        to_rgb(image) if isinstance(image, Image.Image) else decode(image) for image in images
+    )
     batch = torch.stack([prepare(image) for image in decoded])
     with autocast(device):
         return model(to_device(batch, device)).logits.float().sigmoid().cpu().numpy()

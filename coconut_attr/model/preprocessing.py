@@ -6,14 +6,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from coconut_attr.files.images import decode
 from coconut_attr.model.backbones.registry import Backbone
 
 
 def open_reduced(path: Path, size: int) -> Image.Image:
     """An RGB image; a JPEG is decoded at the smallest scale that still has `size` pixels a side, to save time."""
-    with Image.open(path) as image:
-        image.draft("RGB", (size, size))
-        return image.convert("RGB")
+    return decode(path, min_side=size)
 
 
 def transform(entry: Backbone, *, augment: bool) -> v2.Transform:

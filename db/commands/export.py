@@ -1,4 +1,4 @@
-"""TODO."""
+"""The command `labels export`: write labels to files for other programs."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.errors import UserError
+from coconut_attr.errors import UserError, printable
 from coconut_attr.export.coco import write_coco
 from coconut_attr.export.huggingface import write_hf
 from coconut_attr.export.parquet import write_parquet
@@ -17,16 +17,20 @@ from db.counts import split_sizes
 from db.schema import open_for_reading
 from db.work.export import export_header, export_images
 
-KNOWN = ("present", "absent")
+KNOWN_STATES = ("present", "absent")
 
 
 class Format(StrEnum):
+    """File formats of exports."""
+
     COCO = "coco"
     PARQUET = "parquet"
     HF = "hf"
 
 
 class Split(StrEnum):
+    """Splits of a dataset."""
+
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
@@ -37,7 +41,7 @@ WRITERS = {Format.COCO: write_coco, Format.PARQUET: write_parquet, Format.HF: wr
 
 def export(
     dataset: Annotated[
-        str, typer.Argument(help="Dataset whose labels are wanted.", show_default=False)
+        str, typer.Argument(help="Dataset whose labels to write.", show_default=False)
     ],
     file_format: Annotated[
         Format,
@@ -50,14 +54,15 @@ def export(
     split: Annotated[Split | None, typer.Option(help="Only this split; by default all.")] = None,
     states: Annotated[
         str, typer.Option(help="States to write; cells in other states become unknown.")
-    ] = ",".join(KNOWN),
+    ] = ",".join(KNOWN_STATES),
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
 ) -> None:
     """Write the labels of a dataset to files."""
-    wanted = {state.strip() for state in states.split(",")}
-    if not wanted <= set(KNOWN):
+    chosen_states = {state.strip() for state in states.split(",")}
+    if not chosen_states <= set(KNOWN_STATES):
         raise UserError(
-            f"--states {states}: give present, absent or present,absent (unknown cells are left empty)"
+            f"--states {states}: give present, absent or present,absent "
+            "(unknown cells are left empty)"
         )
     check_target(to, folder=file_format is Format.HF, force=force)
     engine = open_for_reading(settings().sqlalchemy_url)
@@ -66,7 +71,7 @@ def export(
         engine,
         dataset,
         split,
-        wanted,
+        chosen_states,
         data_dir=settings().data_dir,
         photos=file_format is Format.HF,
         segments=file_format is Format.COCO,
@@ -75,12 +80,17 @@ def export(
     try:
         counts = WRITERS[file_format](header, images, to)
     except OSError as error:
-        raise UserError(f"cannot write {to}: {error}; mend that, or choose another --to") from error
+        raise UserError(f"cannot write {to}: {error}; fix that, or choose another --to") from error
     total = counts.images.total()
     typer.echo(
-        f"wrote {to} ({file_format}): {total:,} images, {counts.known:,} of {total * len(ATTRIBUTES):,} cells known;"
-        f" {header.note}"
+        f"wrote {printable(str(to))} ({file_format}): {total:,} images,"
+        f" {counts.known_cells:,} of {total * len(ATTRIBUTES):,} cells known; {header.note}"
     )
+    if counts.unmasked:
+        typer.echo(
+            f"left out {counts.unmasked:,} segments whose mask file is missing or unreadable;"
+            f" to name them: coconut-attr check {dataset}"
+        )
     sizes = [row for row in split_sizes(engine, dataset) if split in (None, row["split"])]
-    if left := sum(row["images"] - row["labelled"] for row in sizes):
-        typer.echo(f"{left:,} more images have no labels yet: they are left out")
+    if unlabelled := sum(row["images"] - row["labelled"] for row in sizes):
+        typer.echo(f"left out {unlabelled:,} images that have no labels yet")

@@ -1,4 +1,4 @@
-"""Label exports: rows of a store on both databases, and the whole command on the tiny mirror."""
+"""Label exports: from both databases, and the complete command on the tiny mirror."""
 
 import json
 import os
@@ -30,30 +30,47 @@ UNKNOWN = 34 * [None]
 
 
 def thing(y: int, x: int) -> str:
-    """Compressed COCO counts of a 3 x 4 mask whose top left corner, y by x pixels, is set."""
+    """Return compressed COCO counts of a 3 x 4 mask with its top left y by x pixels set."""
     mask = np.zeros((3, 4), dtype=np.uint8, order="F")
     mask[:y, :x] = 1
     return coco_mask.encode(mask)["counts"].decode()
 
 
 def fill(store: Engine) -> None:
-    """Dataset "d": image 7 (train) has person, no food; 8 (val) has red; 9 has no labels; 10 (test) is all unknown."""
+    """Write dataset "d".
+
+    Image 7 (train) has person and no food; 8 (val) has red; 9 has no labels; 10 (test) is all
+    unknown. The database has the masks of things; the PNG of image 7 has that of its sky too.
+    """
     reference.sync_reference(
         store,
         datasets=[
-            {"name": name, "title": "D", "is_coconut": True, "licence": "L", "expected_images": None,
-             "expected_segments": None} for name in ("d", "empty")
+            {
+                "name": name,
+                "title": "D",
+                "is_coconut": True,
+                "licence": "L",
+                "expected_images": None,
+                "expected_segments": None,
+            }
+            for name in ("d", "empty")
         ],
         attributes=[
-            {"id": k, "name": name, "group_name": GROUP_OF[name], "ours": False} for name, k in INDEX.items()
+            {"id": k, "name": name, "group_name": GROUP_OF[name], "ours": False}
+            for name, k in INDEX.items()
         ],
-        categories=[{"id": 1, "name": "person", "isthing": True}, {"id": 187, "name": "sky", "isthing": False}],
-    )  # fmt: skip
+        categories=[
+            {"id": 1, "name": "person", "isthing": True},
+            {"id": 187, "name": "sky", "isthing": False},
+        ],
+    )
     by = "http://creativecommons.org/licenses/by/2.0/"
     images = [
-        image(7, licence=by, mask_path="m7"), image(8, split="val", licence="https://x/own", mask_path="m8"),
-        image(9, split="val", mask_path="m9"), image(10, split="test", mask_path="m10"),
-    ]  # fmt: skip
+        image(7, licence=by, mask_path="m7"),
+        image(8, split="val", licence="https://x/own", mask_path="m8"),
+        image(9, split="val", mask_path="m9"),
+        image(10, split="test", mask_path="m10"),
+    ]
     base = {
         "iscrowd": False,
         "annotated_area": 99,
@@ -80,25 +97,52 @@ def fill(store: Engine) -> None:
     known = {7: {"person": "present", "food": "absent"}, 8: {"red": "present"}, 10: {}}
     labels = {
         ids[coco_id]: [
-            {"image_id": ids[coco_id], "attribute_id": k, "state": cells.get(name, "unknown"),
-             "confidence": 0.75 if name in cells else 0.0, "conflict": False}
+            {
+                "image_id": ids[coco_id],
+                "attribute_id": k,
+                "state": cells.get(name, "unknown"),
+                "confidence": 0.75 if name in cells else 0.0,
+                "conflict": False,
+            }
             for name, k in INDEX.items()
         ]
         for coco_id, cells in known.items()
-    }  # fmt: skip
+    }
     box = {"bbox_x": 0, "bbox_y": 0}
     measured = [
-        {"image_id": ids[7], "segment_id": 300, "area": 4, **box, "bbox_width": 2, "bbox_height": 2,
-         "rle": thing(2, 2)},
-        {"image_id": ids[7], "segment_id": 301, "area": 8, **box, "bbox_width": 4, "bbox_height": 3, "rle": None},
-        {"image_id": ids[8], "segment_id": 300, "area": 3, **box, "bbox_width": 1, "bbox_height": 3,
-         "rle": thing(3, 1)},
-    ]  # fmt: skip
+        {
+            "image_id": ids[7],
+            "segment_id": 300,
+            "area": 4,
+            **box,
+            "bbox_width": 2,
+            "bbox_height": 2,
+            "rle": thing(2, 2),
+        },
+        {
+            "image_id": ids[7],
+            "segment_id": 301,
+            "area": 8,
+            **box,
+            "bbox_width": 4,
+            "bbox_height": 3,
+            "rle": None,
+        },
+        {
+            "image_id": ids[8],
+            "segment_id": 300,
+            "area": 3,
+            **box,
+            "bbox_width": 1,
+            "bbox_height": 3,
+            "rle": thing(3, 1),
+        },
+    ]
     record_labels(store, "2-abc", labels, [], measured)
 
 
 def call(url: str, configure, *arguments: object):
-    """What the command prints; a UserError is raised as it is."""
+    """Return what the command prints; raise its UserError."""
     if url:
         configure(database_url=url)
     app = typer.Typer()
@@ -153,8 +197,10 @@ def test_coco_json_loads_with_pycocotools(
     assert content["categories"][1] == {"id": 187, "name": "sky", "isthing": 0}
     urls = {licence["id"]: licence["url"] for licence in content["licenses"]}
     assert [urls[coco.imgs[key]["license"]] for key in (7, 8, 10)] == [
-        "http://creativecommons.org/licenses/by/2.0/", "https://x/own", "",
-    ]  # fmt: skip
+        "http://creativecommons.org/licenses/by/2.0/",
+        "https://x/own",
+        "",
+    ]
     assert coco.imgs[7]["license"] == 4  # COCO's number of it
 
 
@@ -172,8 +218,10 @@ def test_parquet_has_typed_columns(
     assert json.loads(metadata["attributes"]) == list(ATTRIBUTES)
     rows = table.to_pylist()
     assert [(row["coco_id"], row["split"], row["sha256"]) for row in rows] == [
-        (7, "train", "s"), (8, "val", "s"), (10, "test", "s"),
-    ]  # fmt: skip
+        (7, "train", "s"),
+        (8, "val", "s"),
+        (10, "test", "s"),
+    ]
     assert [[row[name] for name in ATTRIBUTES] for row in rows] == [
         cells(person=1, food=0),
         cells(red=1),
@@ -234,8 +282,15 @@ def test_a_huggingface_folder_has_images_and_typed_metadata(
     to.mkdir()  # an empty folder is no obstacle
     call(store_url, configure, "d", "--format", "hf", "--to", to)
     files = sorted(str(path.relative_to(to)) for path in to.rglob("*") if path.is_file())
-    assert files == ["README.md", "data/test/10.jpg", "data/test/metadata.parquet", "data/train/7.jpg",
-                     "data/train/metadata.parquet", "data/val/8.jpg", "data/val/metadata.parquet"]  # fmt: skip
+    assert files == [
+        "README.md",
+        "data/test/10.jpg",
+        "data/test/metadata.parquet",
+        "data/train/7.jpg",
+        "data/train/metadata.parquet",
+        "data/val/8.jpg",
+        "data/val/metadata.parquet",
+    ]
     assert (to / "data/train/7.jpg").samefile(photos / "7.jpg")
     tables = {
         split: pq.read_table(to / "data" / split / "metadata.parquet")
