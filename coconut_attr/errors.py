@@ -17,7 +17,6 @@ class UnreachableError(SourceError):
         self.pause = pause
 
 
-
 def printable(text: str) -> str:
     """Return text with whatever a terminal would act on or cannot show as backslash escapes.
 

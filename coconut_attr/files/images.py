@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from coconut_attr.errors import UserError
 
 T = TypeVar("T")
+
+# Pillow warns on stderr of EXIF that it cannot read; such EXIF is ignored here.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL.")
 
 FORMATS = ("JPEG", "PNG")
 MAX_PIXELS = 50_000_000

@@ -2,21 +2,25 @@
 
 import json
 import os
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import typer
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from sqlalchemy import Engine
+from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
 from typer.testing import CliRunner
 
+from coconut_attr.annotations.records import SegmentInfo
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, INDEX
 from coconut_attr.errors import UserError
 from coconut_attr.export import huggingface, parquet
 from coconut_attr.export.coco import write_coco
+from coconut_attr.labels.panoptic import measure
 from db import annotations, downloads, reference, sql
 from db.commands.export import export
 from db.labels import record_labels
@@ -29,11 +33,18 @@ from tests.support.rows import image, outcome
 UNKNOWN = 34 * [None]
 
 
-def thing(y: int, x: int) -> str:
-    """Return compressed COCO counts of a 3 x 4 mask with its top left y by x pixels set."""
-    mask = np.zeros((3, 4), dtype=np.uint8, order="F")
-    mask[:y, :x] = 1
-    return coco_mask.encode(mask)["counts"].decode()
+BOX = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")
+SKY = 187
+#: Panoptic masks of 3 x 4 pixels. Image 7 has a person and a sky that surrounds it; image 8 has a
+#: person, a crowd in two parts, and unlabelled pixels.
+MASKS = {
+    7: np.array([[300, 300, 301, 301], [300, 300, 301, 301], [301, 301, 301, 301]], np.uint32),
+    8: np.array([[300, 303, 0, 303], [300, 303, 0, 0], [300, 0, 0, 0]], np.uint32),
+}
+INFOS = {
+    7: [SegmentInfo(300, 1, False, 4), SegmentInfo(301, SKY, False, 8)],
+    8: [SegmentInfo(300, 1, False, 3), SegmentInfo(303, 1, True, 3)],
+}
 
 
 def fill(store: Engine) -> None:
@@ -79,12 +90,9 @@ def fill(store: Engine) -> None:
         {"coco_id": 7, "segment_id": 300, "category_id": 1, **base},
         {"coco_id": 7, "segment_id": 301, "category_id": 187, **base},
         {"coco_id": 8, "segment_id": 300, "category_id": 1, **base},
-        {
-            "coco_id": 8,
-            "segment_id": 302,
-            "category_id": 1,
-            **base,
-        },  # without a pixel in the mask: not measured
+        # Without a pixel in the mask, so not measured:
+        {"coco_id": 8, "segment_id": 302, "category_id": 1, **base},
+        {"coco_id": 8, "segment_id": 303, "category_id": 1, **base, "iscrowd": True},
     ]
     annotations.add_panoptic(store, "d", images, segments, file="f", origin="here", rows_done=4)
     annotations.add_captions(
@@ -108,37 +116,29 @@ def fill(store: Engine) -> None:
         ]
         for coco_id, cells in known.items()
     }
-    box = {"bbox_x": 0, "bbox_y": 0}
     measured = [
         {
-            "image_id": ids[7],
-            "segment_id": 300,
-            "area": 4,
-            **box,
-            "bbox_width": 2,
-            "bbox_height": 2,
-            "rle": thing(2, 2),
-        },
-        {
-            "image_id": ids[7],
-            "segment_id": 301,
-            "area": 8,
-            **box,
-            "bbox_width": 4,
-            "bbox_height": 3,
-            "rle": None,
-        },
-        {
-            "image_id": ids[8],
-            "segment_id": 300,
-            "area": 3,
-            **box,
-            "bbox_width": 1,
-            "bbox_height": 3,
-            "rle": thing(3, 1),
-        },
+            "image_id": ids[coco_id],
+            "segment_id": segment.id,
+            "area": segment.area,
+            **dict(zip(BOX, segment.bbox, strict=True)),
+            "rle": segment.rle or None,
+        }
+        for coco_id, mask in MASKS.items()
+        for segment in measure(mask, INFOS[coco_id], frozenset({1})).segments
     ]
     record_labels(store, "2-abc", labels, [], measured)
+
+
+def write_photos_and_masks(data_dir: Path) -> Path:
+    """Write the photos and the masks of dataset "d"; return the folder of the photos."""
+    photos = data_dir / "photos"
+    photos.mkdir(parents=True)
+    for coco_id in (7, 8, 10):
+        (photos / f"{coco_id}.jpg").write_bytes(tiny.jpeg(coco_id, 4, 3))
+    for coco_id, mask in MASKS.items():
+        (data_dir / f"m{coco_id}").write_bytes(tiny.mask_png(mask))
+    return photos
 
 
 def call(url: str, configure, *arguments: object):
@@ -162,10 +162,11 @@ def test_coco_json_loads_with_pycocotools(
     store: Engine, store_url: str, configure, tmp_path: Path
 ) -> None:
     fill(store)
+    write_photos_and_masks(configure().data_dir)
     to = tmp_path / "new" / "labels.json"
     printed = call(store_url, configure, "d", "--format", "coco", "--to", to)
     assert f"wrote {to} (coco): 3 images, 3 of 102 cells known" in printed
-    assert "1 more images have no labels yet" in printed
+    assert "left out 1 images that have no labels yet" in printed
     coco = COCO(str(to))
     assert sorted(coco.imgs) == [7, 8, 10]
     assert coco.imgs[7]["attributes"] == {"person": 1, "food": 0}
@@ -175,18 +176,19 @@ def test_coco_json_loads_with_pycocotools(
         3,
         "http://h/7.jpg",
     )
-    found = [
-        (a["image_id"], a["segment_id"], a["category_id"], a["area"], a["bbox"])
+    annotations = [
+        (a["image_id"], a["segment_id"], a["category_id"], a["area"], a["bbox"], a["iscrowd"])
         for a in coco.anns.values()
     ]
-    assert found == [
-        (7, 300, 1, 4, [0, 0, 2, 2]),
-        (7, 301, 187, 8, [0, 0, 4, 3]),
-        (8, 300, 1, 3, [0, 0, 1, 3]),
+    assert annotations == [
+        (7, 300, 1, 4, [0, 0, 2, 2], 0),
+        (7, 301, SKY, 8, [0, 0, 4, 3], 0),
+        (8, 300, 1, 3, [0, 0, 1, 3], 0),
+        (8, 303, 1, 3, [1, 0, 3, 2], 1),
     ]
-    masks = {key: coco.annToMask(a) for key, a in coco.anns.items() if "segmentation" in a}
-    assert {key: int(m.sum()) for key, m in masks.items()} == {1: 4, 3: 3}
-    assert masks[1].shape == (3, 4) and masks[1][:2, :2].all()
+    for entry in coco.anns.values():
+        mask = MASKS[entry["image_id"]] == entry["segment_id"]
+        assert (coco.annToMask(entry) == mask).all()
     content = json.loads(to.read_text())
     assert (
         content["info"]["description"]
@@ -202,6 +204,68 @@ def test_coco_json_loads_with_pycocotools(
         "",
     ]
     assert coco.imgs[7]["license"] == 4  # COCO's number of it
+
+
+def test_torchvision_and_supervision_load_the_same_boxes_masks_and_labels(
+    store: Engine, store_url: str, configure, tmp_path: Path
+) -> None:
+    fill(store)
+    photos = write_photos_and_masks(configure().data_dir)
+    to = tmp_path / "labels.json"
+    call(store_url, configure, "d", "--format", "coco", "--to", to)
+    with warnings.catch_warnings():  # supervision warns of what its later versions will do
+        warnings.simplefilter("ignore")
+        import supervision
+
+        by_supervision = supervision.DetectionDataset.from_coco(str(photos), str(to))
+        detections = {Path(path).stem: found for path, _, found in by_supervision}
+    by_torchvision = wrap_dataset_for_transforms_v2(
+        CocoDetection(photos, to), target_keys=("image_id", "boxes", "masks", "labels")
+    )
+    targets = {target["image_id"]: target for _, target in by_torchvision}
+    for coco_id, mask in MASKS.items():
+        infos = INFOS[coco_id]
+        expected = np.stack([mask == info.id for info in infos])
+        target, found = targets[coco_id], detections[str(coco_id)]
+        assert (target["masks"].numpy() == expected).all()
+        assert (found.mask == expected).all()
+        assert target["labels"].tolist() == [info.category_id for info in infos]
+        names = [by_supervision.classes[k] for k in found.class_id]
+        assert names == [{1: "person", SKY: "sky"}[info.category_id] for info in infos]
+        assert target["boxes"].tolist() == found.xyxy.tolist()
+        assert found.data["area"].tolist() == expected.sum((1, 2)).tolist()
+
+
+def test_segments_whose_mask_is_gone_are_left_out_and_counted(
+    store: Engine, store_url: str, configure, tmp_path: Path
+) -> None:
+    fill(store)
+    data_dir = configure().data_dir
+    write_photos_and_masks(data_dir)
+    (data_dir / "m7").write_bytes(b"damaged")
+    to = tmp_path / "labels.json"
+    printed = call(store_url, configure, "d", "--format", "coco", "--to", to)
+    assert "left out 1 segments whose mask file is missing or unreadable" in printed
+    assert "coconut-attr check d" in printed
+    coco = COCO(str(to))
+    assert [a["segment_id"] for a in coco.anns.values()] == [300, 300, 303]
+    assert all("segmentation" in a for a in coco.anns.values())
+
+
+def test_photos_of_one_name_do_not_replace_each_other(store: Engine, tmp_path: Path) -> None:
+    fill(store)
+    photos = write_photos_and_masks(tmp_path)
+    header = work.export_header(store, "d", None)
+    images = [
+        replace(image, file_name="same.jpg", split="val")
+        for image in work.export_images(store, "d", None, {"present"}, data_dir=tmp_path)
+    ]
+    huggingface.write_hf(header, images, tmp_path / "hf")
+    folder = tmp_path / "hf" / "data" / "val"
+    rows = pq.read_table(folder / "metadata.parquet").to_pylist()
+    assert [row["coco_id"] for row in rows] == [7, 8, 10]
+    for row in rows:
+        assert (folder / row["file_name"]).samefile(photos / f"{row['coco_id']}.jpg")
 
 
 def test_parquet_has_typed_columns(
@@ -359,10 +423,10 @@ def test_a_target_is_replaced_only_if_wanted(
         call(store_url, configure, *coco, folder, "--force")
     with pytest.raises(UserError, match="is a file: give the name of a folder"):
         call(store_url, configure, "d", "--format", "hf", "--to", file, "--force")
-    with pytest.raises(UserError, match="holds other files than an earlier export"):
+    with pytest.raises(UserError, match="holds files that no export wrote"):
         call(store_url, configure, "d", "--format", "hf", "--to", folder, "--force")
     assert (folder / "README.md").read_text() == "my project"
-    with pytest.raises(UserError, match="cannot write .*; mend that"):
+    with pytest.raises(UserError, match="cannot write .*; fix that"):
         call(store_url, configure, *coco, file / "below.json")
 
 
