@@ -40,19 +40,19 @@ TEXTS = [
 
 
 def digest(engine: Engine) -> str:
-    """SHA-256 over all rows of all tables."""
-    found = hashlib.sha256()
+    """Return the SHA-256 of all rows of all tables."""
+    content = hashlib.sha256()
     with engine.connect() as connection:
         for table in Base.metadata.sorted_tables:
-            found.update(
+            content.update(
                 f"{table.name} {sorted(map(str, connection.execute(select(table))))}".encode()
             )
-    return found.hexdigest()
+    return content.hexdigest()
 
 
 @pytest.fixture
 def filled(store_url: str, configure) -> Iterator[Engine]:
-    """A store with images, labels, gold and a scored run, which nothing of a test may change."""
+    """A database with images, labels, gold and a scored run; fails if the test changes a row."""
     configure(database_url=store_url)
     engine = open_database(store_url)
     fill_reference(engine)
@@ -67,7 +67,6 @@ def filled(store_url: str, configure) -> Iterator[Engine]:
 
 
 SCRIPT = """
-import streamlit as st
 from dashboard import data
 from dashboard.views import {page}
 data.refresh()
@@ -87,15 +86,14 @@ ADDRESSES: list[tuple[str, dict[str, str], list[str]]] = [
 ]
 
 
-def test_the_dashboard_takes_a_text_of_an_address_for_no_more_than_a_text(filled: Engine) -> None:
+def test_pages_treat_a_text_in_their_address_as_nothing_but_text(filled: Engine) -> None:
     for text in TEXTS[2:] if filled.dialect.name == "sqlite" else TEXTS[2:5:2]:
         for page, given, names in ADDRESSES:
             test = AppTest.from_string(SCRIPT.format(page=page), default_timeout=WAIT)
             for name in names:
                 test.query_params[name] = text
-                test.session_state[f"choice of {name}"] = (
-                    text  # as a browser may send what is no option
-                )
+                # A browser may send a value that is no option.
+                test.session_state[f"choice of {name}"] = text
             for name, value in given.items():
                 test.query_params[name] = value
             test.run()
@@ -159,22 +157,16 @@ def test_the_query_box_refuses_all_but_one_query_that_reads(
     for query in HOSTILE_SQL:
         with pytest.raises(QueryError):
             ask(reader, query, seconds=0.3)
-        assert ask(reader, "SELECT COUNT(*) FROM run").rows == [
-            (2,)
-        ]  # and no connection is left in a bad state
+        # The connection is still usable.
+        assert ask(reader, "SELECT COUNT(*) FROM run").rows == [(2,)]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("x")]
     reader.dispose()
     if filled.dialect.name == "postgresql":
-        ask(
-            reader, "SELECT lo_creat(-1)"
-        )  # PostgreSQL 15 lets readers do it, so it is undone with the transaction
+        # PostgreSQL 15 lets readers create large objects: the transaction's end must undo it.
+        ask(reader, "SELECT lo_creat(-1)")
+        count = "SELECT COUNT(*) FROM pg_largeobject_metadata"
         with filled.connect() as connection:
-            assert (
-                connection.exec_driver_sql(
-                    "SELECT COUNT(*) FROM pg_largeobject_metadata"
-                ).scalar_one()
-                == 0
-            )
+            assert connection.exec_driver_sql(count).scalar_one() == 0
 
 
 def test_the_query_box_is_not_for_superusers(filled: Engine) -> None:
@@ -188,7 +180,7 @@ def test_the_query_box_is_not_for_superusers(filled: Engine) -> None:
     reader.dispose()
 
 
-def test_flows_look_names_up_and_store_nothing_for_others(filled: Engine) -> None:
+def test_flows_refuse_unknown_names_and_store_nothing(filled: Engine) -> None:
     for text in TEXTS:
         for flow in (
             download,
@@ -196,9 +188,9 @@ def test_flows_look_names_up_and_store_nothing_for_others(filled: Engine) -> Non
             extract,
             evaluate,
             train,
-        ):  # and `pipeline`, which begins with `download`
+        ):  # `pipeline` begins with `download`
             with pytest.raises(UserError, match="^unknown dataset .*; choose one of: val5k"):
-                flow.fn(text)  # what Prefect calls
+                flow.fn(text)  # the function that Prefect calls
         for name in ("profile", "backbone"):
             with pytest.raises(UserError, match=f"^unknown {name} "):
                 train.fn("val5k", prepare=False, **{name: text})
@@ -206,7 +198,7 @@ def test_flows_look_names_up_and_store_nothing_for_others(filled: Engine) -> Non
             evaluate.validate_parameters({"split": text})
 
 
-#: Commands with TEXT where they take a text; all of them refuse any that they do not know.
+#: Commands with TEXT where they take a text; all of them refuse unknown ones.
 COMMANDS = [
     "model-info --backbone TEXT",
     "predict TEXT",
@@ -230,33 +222,26 @@ COMMANDS = [
 ]
 
 
-def test_commands_tell_what_is_wrong_with_a_text(
+def test_commands_say_what_is_wrong_with_a_text(
     filled: Engine, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path("photo.jpg").write_bytes(tiny.jpeg(1))
     app = typer.Typer()
-    app.registered_commands, app.registered_groups = (
-        [*cli.app.registered_commands],
-        [*cli.app.registered_groups],
-    )
+    app.registered_commands = [*cli.app.registered_commands]
+    app.registered_groups = [*cli.app.registered_groups]
     for entry in entry_points(group="coconut_attr.commands"):
         entry.load()(app)
     wrong = []
     for command in COMMANDS:
-        for text in (
-            *TEXTS[:4],
-            *TEXTS[5:7],
-        ):  # no program can be given a NUL, or words of 100,000 letters
-            result = CliRunner().invoke(
-                app, [word.replace("TEXT", text) for word in command.split()]
-            )
+        for text in (*TEXTS[:4], *TEXTS[5:7]):  # arguments cannot hold a NUL or 100,000 letters
+            words = [word.replace("TEXT", text) for word in command.split()]
+            result = CliRunner().invoke(app, words)
             error = result.exception
-            told = isinstance(error, UserError) or (
-                isinstance(error, SystemExit) and error.code in (1, 2)
-            )
-            if not (told and (str(error) or result.output)):
+            exited = isinstance(error, SystemExit) and error.code in (1, 2)
+            refused = exited or isinstance(error, UserError)
+            if not (refused and (str(error) or result.output)):
                 wrong.append((command, text[:30], repr(error)[:200]))
     assert not wrong
     assert [path.name for path in Path().iterdir()] == ["photo.jpg"]
