@@ -63,6 +63,11 @@ def _(message: str, /, **values: Any) -> str:
     return translation.format(**values) if values else translation
 
 
+def paragraph(*sentences: str) -> str:
+    """Join translated sentences, skipping empty ones; Chinese has no spaces between them."""
+    return ("" if language() == "zh" else " ").join(filter(None, sentences))
+
+
 def language_switch() -> None:
     """Show the language switch in the header bar; the address sets its first value."""
     if KEY not in st.session_state:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from coconut_attr.errors import UserError
 from dashboard import data
-from dashboard.i18n import _
+from dashboard.i18n import _, paragraph
 from db import annotations
 from db.sql import DatabaseError
 
@@ -29,7 +29,7 @@ def mask_origins(dataset: str) -> str:
         "Masks of {dataset} were read from: {origins}.", dataset=dataset, origins=", ".join(origins)
     )
     if any(origin.startswith("mirror") for origin in origins):
-        sentence += " " + _("They are COCONut's own only if the mirror's are.")
+        return paragraph(sentence, _("They are COCONut's own only if the mirror's are."))
     return sentence
 
 

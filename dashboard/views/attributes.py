@@ -10,7 +10,7 @@ from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.scores import ACCURACY, FEW, PRECISION, score_chart, score_legend
 from dashboard.data import Row, read, rows_by
-from dashboard.i18n import N_, _
+from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.attribute_detail import attribute_detail
 from dashboard.parts.score_table import score_table
@@ -133,7 +133,7 @@ def _overall(run: Row) -> None:
     ]
     cells = formats.count(run["decisions"])
     basis = _("Both on n = {cells} cells, {images} images.", cells=cells, images=images)
-    st.write(" ".join([*filter(None, verdicts), basis]))
+    st.write(paragraph(*verdicts, basis))
     if origins := notices.mask_origins(run["evaluated_on"]):
         st.caption(origins)
 

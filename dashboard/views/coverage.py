@@ -8,7 +8,7 @@ from dashboard.charts import common
 from dashboard.charts.cooccurrence import show_cooccurrence
 from dashboard.charts.coverage import STATE_COLORS, source_chart, state_chart
 from dashboard.data import Row, read_counts, rows_by
-from dashboard.i18n import _
+from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.dataset_files import SPLITS, dataset_files
 from db.counts import COMBINED, cooccurrence, counted_splits, coverage, dataset_summaries
@@ -113,7 +113,7 @@ def _what_is_missing(summary: Row) -> None:
     if origins := notices.mask_origins(summary["dataset"]):
         sentences.append(origins)
     if sentences:
-        st.info(" ".join(sentences), icon=":material/info:")
+        st.info(paragraph(*sentences), icon=":material/info:")
 
 
 def _labels(cells: pd.DataFrame, sizes: pd.DataFrame) -> None:

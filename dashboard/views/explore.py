@@ -10,7 +10,7 @@ from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.evaluation.retrieval import TOP
 from dashboard import formats
 from dashboard.data import Row, read, read_counts, rows_by
-from dashboard.i18n import N_, _
+from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices, photos, pickers
 from dashboard.parts.image_detail import image_detail
 from db import browse
@@ -168,7 +168,7 @@ def _by_set(dataset: str, runs: pd.DataFrame) -> None:
         split=_(run["split"]),
     )
     scores = rows_by(read(run_scores, run["run_id"], dataset, run["split"]), "name")
-    st.caption(f"{ranking} {_retrieval(scores)}")
+    st.caption(paragraph(ranking, _retrieval(scores)))
     if not names:
         st.info(
             _(

@@ -13,7 +13,7 @@ from dashboard.charts import common
 from dashboard.charts.scores import ALL_ABSENT, ALL_PRESENT, FEW, Score, score_chart
 from dashboard.data import Row, read, rows_by
 from dashboard.figures import agreement
-from dashboard.i18n import N_, _
+from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices
 from dashboard.parts.pickers import choose, choose_groups
 from dashboard.parts.wrong_labels import wrong_labels
@@ -97,12 +97,13 @@ def page() -> None:
         return
     note = _(PARTS[part])
     if missing := len(gold) - len(labelled):
-        note += " " + _(
+        left_out = _(
             "{missing} of its {n} images are not in the database or not labelled, and are left "
             "out.",
             missing=missing,
             n=len(gold),
         )
+        note = paragraph(note, left_out)
     st.info(note, icon=":material/info:")
     states = combined
     if source != agreement.COMBINED:

@@ -11,7 +11,7 @@ from dashboard.charts import common
 from dashboard.charts.scores import FEW
 from dashboard.data import Row, read, read_counts, rows_by
 from dashboard.figures import agreement
-from dashboard.i18n import _
+from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices
 from dashboard.parts.progress import show_progress
 from db import counts
@@ -176,16 +176,16 @@ def _model(run: Row) -> None:
         cells=formats.count(run["decisions"]),
         images=formats.count(run["images"]),
     )
-    gain = scores.get("map_over_probe")
+    gain, comparison = scores.get("map_over_probe"), ""
     if gain and pd.notna(gain["value"]):
-        basis += " " + _(
+        comparison = _(
             "Gain over the linear probe on the same features: {gain} ({low} to {high}, paired "
             "bootstrap over images).",
             gain=f"{gain['value']:+.3f}",
             low=f"{gain['low']:+.3f}",
             high=f"{gain['high']:+.3f}",
         )
-    st.caption(basis)
+    st.caption(paragraph(basis, comparison))
 
 
 def _bars(table: pd.DataFrame) -> common.Chart:

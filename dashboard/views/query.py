@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import data, formats
 from dashboard.charts import common
-from dashboard.i18n import N_, _
+from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, pickers
 from db.adhoc import ROWS, SECONDS, Answer, QueryError, ask
 from db.models import Base
@@ -144,7 +144,8 @@ def _show(answer: Answer) -> None:
     rows, seconds = formats.count(len(table)), f"{answer.seconds:.2f}"
     note = _("{n} rows in {seconds} s.", n=rows, seconds=seconds)
     if answer.truncated:
-        note += " " + _("**There are more: only the first {n} are shown.**", n=formats.count(ROWS))
+        more = _("**There are more: only the first {n} are shown.**", n=formats.count(ROWS))
+        note = paragraph(note, more)
     st.caption(note)
     st.dataframe(table, hide_index=True, placeholder="NULL", alt=_("Answer"))
     st.download_button(

@@ -10,7 +10,7 @@ from dashboard.charts import common
 from dashboard.charts.curves import Measure, ReferenceLine, curve_chart
 from dashboard.data import Row, read, read_counts, rows_by
 from dashboard.figures.baselines import val_baselines
-from dashboard.i18n import _
+from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.run_tables import run_details, runs_table
 from db import counts
@@ -102,10 +102,15 @@ def _status(run: Row, rows: pd.DataFrame) -> str:
     done = int(rows["epoch"].max()) if len(rows) else 0
     if run["status"] == "running":
         return _("running, epoch {epoch} done", epoch=done)
-    status = _("{status}, {epochs} epochs", status=_(run["status"]), epochs=done)
-    if pd.notna(run["best_epoch"]):
-        status += ", " + _("checkpoint of epoch {epoch}", epoch=int(run["best_epoch"]))
-    return status
+    status = _(run["status"])
+    if pd.isna(run["best_epoch"]):
+        return _("{status}, {epochs} epochs", status=status, epochs=done)
+    return _(
+        "{status}, {epochs} epochs, checkpoint of epoch {best}",
+        status=status,
+        epochs=done,
+        best=int(run["best_epoch"]),
+    )
 
 
 def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) -> None:
@@ -140,13 +145,13 @@ def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) 
         ),
         (
             accuracy,
-            _("Share of known cells that are right at the threshold 0.5.") + f" {note}",
+            paragraph(_("Share of known cells that are right at the threshold 0.5."), note),
         ),
         (
             mean_ap,
-            _("Mean of the attributes' average precisions.") + f" {note} {not_reported}",
+            paragraph(_("Mean of the attributes' average precisions."), note, not_reported),
         ),
-        (rate, _("At the start of the epoch.") + f" {not_reported}"),
+        (rate, paragraph(_("At the start of the epoch."), not_reported)),
     ]
     for pair in (captions[:2], captions[2:]):
         for column, (measure, caption) in zip(st.columns(2, gap="medium"), pair, strict=True):
