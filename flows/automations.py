@@ -1,7 +1,7 @@
-"""What Prefect does by itself: a flow run whose process has died is noticed, and run again.
+"""Prefect automations that notice a flow run whose process died, and run it again.
 
-Every flow goes on where it was interrupted: downloads and labels with those that are missing, training with its last
-epoch.
+Every flow resumes where it was interrupted: downloads and labels with the missing images, training
+after its last epoch.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -28,20 +28,19 @@ from prefect.events.schemas.automations import (
 )
 from prefect.states import Scheduled
 
-#: Of every deployment, so that the automations leave alone what others run on the same server.
+#: The tag of every deployment. Automations act on it alone: the server may have others' flows.
 TAG: Final = "coconut-attr"
-HEARTBEAT_SECONDS: Final = 30  #: the least that Prefect allows
+HEARTBEAT_SECONDS: Final = 30  #: the minimum that Prefect allows
 ATTEMPTS: Final = 3
-#: The worker tells of a death twice, the second time when it has imported the flow for its hooks; a run that is begun
-#: again before that would be taken for dead, and begun a third time beside itself.
-SETTLED: Final = timedelta(seconds=60)
-#: In which the process of a run has begun: it imports torch first, from a slow disk perhaps.
-BEGUN: Final = timedelta(minutes=10)
-OVERDUE: Final = timedelta(
-    minutes=5
-)  #: after which the automation will not queue a crashed run any more
-STALE: Final = timedelta(days=2)  #: after which a crashed run is not worth queueing
-_GOES_ON: Final = "its process died: it goes on"
+#: Prefect's worker reports a crash twice, the second time after importing the flow for its hooks.
+#: A run rescheduled in between would be seen as crashed again and started a third time.
+RESTART_DELAY: Final = timedelta(seconds=60)
+#: The time that a run's process has to start: it imports torch, perhaps from a slow disk.
+START_LIMIT: Final = timedelta(minutes=10)
+#: The automation queues a crashed run within this time, or a server that was away forgot it.
+FORGOTTEN: Final = timedelta(minutes=5)
+STALE: Final = timedelta(days=2)  #: older crashed runs are not queued again
+_RESUMES: Final = "its process died: it resumes"
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 
 
@@ -50,24 +49,23 @@ def _states(*names: str) -> set[str]:
 
 
 def register(client: SyncPrefectClient) -> None:
-    """Create or update the automations, and see to what a server that was away has forgotten."""
-    present = {found.name: found for found in client.read_automations()}
-    for automation in (_notice_dead_runs(), _run_again(), _begin_again()):
-        found = present.get(automation.name)
-        if found is None:
+    """Create or update the automations, and recover the runs that the server has forgotten."""
+    registered = {automation.name: automation for automation in client.read_automations()}
+    for automation in (_notice_dead_runs(), _run_again(), _start_again()):
+        present = registered.get(automation.name)
+        if present is None:
             client.create_automation(automation)
-        elif (
-            AutomationCore(**found.model_dump(exclude={"id"})) != automation
-        ):  # an update forgets what it waits for
-            client.update_automation(found.id, automation)
-    see_to_forgotten(client)
+        # An update makes the server forget the events that it waits for.
+        elif AutomationCore(**present.model_dump(exclude={"id"})) != automation:
+            client.update_automation(present.id, automation)
+    recover_runs(client)
 
 
-def see_to_forgotten(client: SyncPrefectClient) -> list[UUID]:
-    """See to the runs whose events a server that was away has forgotten or holds back.
+def recover_runs(client: SyncPrefectClient) -> list[UUID]:
+    """Watch and queue the runs that automations missed, because the server was away.
 
     Returns:
-        The runs that are queued again only now: crashed ones, and those that were taken and have not begun.
+        The runs queued by this call: crashed ones, and those taken by a worker and never started.
     """
     _watch_running(client)
     return _queue_again(client)
@@ -76,7 +74,7 @@ def see_to_forgotten(client: SyncPrefectClient) -> list[UUID]:
 def _runs(
     client: SyncPrefectClient, state: StateType, ended: FlowRunFilterEndTime | None = None
 ) -> list[FlowRun]:
-    """Our flow runs in a state, without those that are part of another."""
+    """Return our flow runs in a state, without subflows."""
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             tags=FlowRunFilterTags(all_=[TAG]),
@@ -88,7 +86,7 @@ def _runs(
 
 
 def _watch_running(client: SyncPrefectClient) -> None:
-    """Expect a heartbeat of every run that is said to go on."""
+    """Emit a heartbeat of every run in state Running, so that the next ones are expected."""
     for run in _runs(client, StateType.RUNNING):
         emit_event(
             _HEARTBEAT,
@@ -101,21 +99,21 @@ def _watch_running(client: SyncPrefectClient) -> None:
 
 
 def _queue_again(client: SyncPrefectClient) -> list[UUID]:
-    """Queue the runs that the automations did not, by their rules; returns their ids."""
+    """Queue the runs that the automations missed, by the same rules; return their ids."""
     now = datetime.now(UTC)
     pending = _runs(client, StateType.PENDING)
     crashed = _runs(
-        client, StateType.CRASHED, FlowRunFilterEndTime(after_=now - STALE, before_=now - OVERDUE)
+        client, StateType.CRASHED, FlowRunFilterEndTime(after_=now - STALE, before_=now - FORGOTTEN)
     )
-    found = [run.id for run in crashed if 0 < run.run_count < ATTEMPTS]
-    found += [run.id for run in pending if run.state and run.state.timestamp < now - BEGUN]
-    for flow_run in found:
-        client.set_flow_run_state(flow_run, Scheduled(message=_GOES_ON))
-    return found
+    queued = [run.id for run in crashed if 0 < run.run_count < ATTEMPTS]
+    queued += [run.id for run in pending if run.state and run.state.timestamp < now - START_LIMIT]
+    for flow_run in queued:
+        client.set_flow_run_state(flow_run, Scheduled(message=_RESUMES))
+    return queued
 
 
 def _notice_dead_runs() -> AutomationCore:
-    """Three heartbeats are missing: the worker is gone with its machine, and nobody else will tell."""
+    """Mark a run as Crashed after three missing heartbeats: its worker may be gone as well."""
     return _automation(
         "notice dead runs",
         after={_HEARTBEAT},
@@ -128,28 +126,28 @@ def _notice_dead_runs() -> AutomationCore:
 
 
 def _run_again() -> AutomationCore:
-    """A run that had begun is put into the queue again; one that dies at each attempt stays `Crashed`."""
+    """Queue a crashed run again, unless it never started or has used all its attempts."""
     return _automation(
         "run dead runs again",
         after=_states("Crashed"),
         expect=_states("Scheduled", "Pending", "Running", "Completed"),
-        within=SETTLED,
-        action=ChangeFlowRunState(state=StateType.SCHEDULED, message=_GOES_ON),
+        within=RESTART_DELAY,
+        action=ChangeFlowRunState(state=StateType.SCHEDULED, message=_RESUMES),
         run_counts=[str(attempt) for attempt in range(1, ATTEMPTS)],
     )
 
 
-def _begin_again() -> AutomationCore:
-    """A worker that dies between taking a run and the run's begin leaves it `Pending`, with its place in the pool."""
+def _start_again() -> AutomationCore:
+    """Queue a run that stays Pending: its worker died before starting it, so it blocks the pool."""
     return _automation(
         "begin runs again",
         after=_states("Pending"),
         expect=_states(
             "Running", "Scheduled", "Completed", "Failed", "Cancelling", "Cancelled", "Crashed"
         ),
-        within=BEGUN,
+        within=START_LIMIT,
         action=ChangeFlowRunState(
-            state=StateType.SCHEDULED, message="its process did not begin: another will"
+            state=StateType.SCHEDULED, message="its process did not start: another will"
         ),
     )
 
@@ -163,10 +161,13 @@ def _automation(
     action: ChangeFlowRunState,
     run_counts: list[str] | None = None,
 ) -> AutomationCore:
-    """Acts on each of our flow runs of which, after one event, none of the expected ones has come in time.
+    """Return an automation for our flow runs.
 
     Args:
-        run_counts: only for events that tell one of these (None: all).
+        after: the events that start the clock of a run.
+        expect: the events that stop it.
+        within: the time after which the action is taken.
+        run_counts: act only on events with one of these run counts (None: all).
     """
     match: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
     if run_counts is not None:

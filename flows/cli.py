@@ -1,6 +1,6 @@
 """The commands `run`, `download`, `train` and `up`, added to `coconut-attr`.
 
-Prefect and torch are imported when one is given.
+Prefect and torch take seconds to import, so only the commands that need them do.
 """
 
 import os
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     dataset: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(DATASETS)}; by default what can be reached.")
+        str, typer.Option(help=f"One of: {', '.join(DATASETS)}. Default: what can be reached.")
     ] = "",
     limit: Annotated[int | None, typer.Option(help="Use this many images.", min=1)] = None,
     backbone: Annotated[
@@ -47,18 +47,16 @@ def run(
 ) -> None:
     """Run the main job once: annotations, images, labels, training, evaluation, summary."""
     console = Console()
-    chosen, why, limit = (
-        (get_dataset(dataset).name, "as asked for", limit) if dataset else quick_start_data(limit)
-    )
-    console.print(f"[bold]dataset[/] {chosen} ({why})", highlight=False)
+    if dataset:
+        name, reason = get_dataset(dataset).name, "as asked for"
+    else:
+        name, reason, limit = quick_start_data(limit)
+    console.print(f"[bold]dataset[/] {name} ({reason})", highlight=False)
     with local_prefect(console):
         from flows.pipeline import pipeline
         from flows.summary import show
 
-        show(
-            chosen,
-            pipeline(chosen, limit=limit, backbone=backbone, epochs=epochs, reuse=not retrain),
-        )
+        show(name, pipeline(name, limit, backbone=backbone, epochs=epochs, reuse=not retrain))
     console.print("next: make up (Prefect UI, workers, dashboard)", highlight=False)
 
 
@@ -66,25 +64,26 @@ def download(
     dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
     limit: Annotated[int | None, typer.Option(help="Stop at this many images.", min=1)] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try just the failed images, all of them.")
+        bool, typer.Option("--retry-failed", help="Only try all failed images again.")
     ] = False,
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Just read every file again, compare it, and fetch what differs."
+            "--verify", help="Only compare every file with its checksum; fetch what differs."
         ),
     ] = False,
     refresh: Annotated[
         bool,
-        typer.Option("--refresh", help="Read annotation files anew that upstream has changed."),
+        typer.Option("--refresh", help="Read annotation files again that upstream has changed."),
     ] = False,
 ) -> None:
-    """Fetch a dataset's annotations, captions and images, and tell what failed and what to do about it.
+    """Fetch a dataset's annotations, captions and images; list the failures and their remedies.
 
-    Without options: images that have not been tried or have lost their file, and those that failed for a cause that
-    may pass (a silent host, 503); not those with a permanent answer (404, a wrong size), which --retry-failed tries.
+    Without options, it fetches images that are new, whose file is missing, or that failed for a
+    transient cause (a silent host, 503). --retry-failed also fetches those that failed for good
+    (404, a wrong size).
     """
-    get_dataset(dataset)  # a mistake is told before a server is started
+    get_dataset(dataset)  # report an unknown name before a server starts
     with local_prefect(Console()):
         from flows.download import download as download_flow
         from flows.summary import show_downloads
@@ -105,14 +104,18 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs to train.", min=1)] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of weights, order and augmentation.", min=0, max=2**32 - 1)
+        int | None,
+        typer.Option(help="Seed of weights, order and augmentation.", min=0, max=2**32 - 1),
     ] = None,
     resume: Annotated[
         int | None,
-        typer.Option(help="Go on with this interrupted run, by its own settings.", min=1),
+        typer.Option(help="Resume this interrupted run, with its own settings.", min=1),
     ] = None,
 ) -> None:
-    """Train on a dataset (what is missing of it is fetched and labelled first), and score the run on the test split."""
+    """Train on a dataset, and score the run on the test split.
+
+    Missing images are fetched and labelled first.
+    """
     get_dataset(dataset)
     with local_prefect(Console()):
         from flows.database import engine
@@ -123,36 +126,37 @@ def train(
             dataset, profile=profile, backbone=backbone, epochs=epochs, seed=seed, resume=resume
         )
         run_row = runs.get_run(engine(), run_id)
-        show(
-            run_row["dataset"] if run_row else dataset, run_id
-        )  # a resumed run's dataset is its own
+        # A resumed run may be on another dataset than the argument's default.
+        show(run_row["dataset"] if run_row else dataset, run_id)
 
 
 @contextmanager
 def local_prefect(console: Console) -> Iterator[None]:
-    """A Prefect server with the deployments, the one that is there or one for this command alone."""
+    """Start a Prefect server with the deployments for this command unless one runs."""
     from prefect.logging.handlers import APILogHandler
 
     from db.engine import connect
     from db.schema import current_revision
     from flows.local import quiet_console, stack
 
-    current_revision(
-        connect(settings().sqlalchemy_url)
-    )  # a mistake is told before a server is started
+    # Report an unusable database before a server starts.
+    current_revision(connect(settings().sqlalchemy_url))
     with stack(settings().data_dir / "logs") as processes:
         start_local(processes, console)
         quiet_console(progress=not sys.stderr.isatty())
         try:
             yield
         finally:
-            APILogHandler().flush()  # before the server stops: afterwards it would be tried for a minute
+            APILogHandler().flush()  # without a server, Prefect would retry for a minute
 
 
 def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:
-    """Dataset, reason and image limit of the quick start. A named deployment never falls back like this."""
+    """Return the dataset, the reason and the image limit of `coconut-attr run`.
+
+    Only this command falls back to `sample`: a deployment names its dataset.
+    """
     if settings().mirror:
-        mirrored(HUB, settings())  # tells at once if there is no such folder
+        mirrored(HUB, settings())  # raises at once if the folder does not exist
         return "val5k", f"from COCONUT_ATTR_MIRROR={settings().mirror}", limit
     if settings().annotations_dir or reachable(settings()):
         return (
@@ -161,17 +165,17 @@ def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:
             limit or QUICK_IMAGES,
         )
     Console().print(
-        "[bold red]The upstream hosts cannot be reached and COCONUT_ATTR_MIRROR is not set: the photographs of the "
-        "scikit-image wheel stand in. THESE ARE NOT COCONut RESULTS.[/]"
+        "[bold red]The upstream hosts cannot be reached and COCONUT_ATTR_MIRROR is not set: the "
+        "photographs of the scikit-image wheel stand in. THESE ARE NOT COCONut RESULTS.[/]"
     )
     return "sample", "NOT COCONut", limit
 
 
 def start_local(processes: "Stack", console: Console) -> None:
-    """Start what is missing of server, work pools and deployments."""
+    """Start a Prefect server unless one answers, and register work pools and deployments."""
     from flows.local import api_url, healthy, launch_server, wait_for
 
-    # Children run in the project's folder, whatever folder (and its .env) this command was given in.
+    # Child processes run in the project's folder and would miss the `.env` of this folder.
     given = settings().model_dump(
         include=settings().model_fields_set | {"data_dir"}, exclude_none=True
     )
@@ -180,7 +184,7 @@ def start_local(processes: "Stack", console: Console) -> None:
     }
     os.environ["PREFECT_API_URL"] = url = api_url()
     started = launch_server(processes, settings().data_dir)
-    from flows import deployments  # imports torch, which takes seconds: the server starts meanwhile
+    from flows import deployments  # imports torch for seconds, while the server starts
 
     wait_for(processes, lambda: healthy(f"{url}/health"), 120, f"the Prefect server at {url}")
     console.print(f"[bold]Prefect[/] {'started' if started else 'found'} at {url}", highlight=False)
@@ -188,7 +192,7 @@ def start_local(processes: "Stack", console: Console) -> None:
 
 
 def up() -> None:
-    """Prefect server and UI, workers and the dashboard, until Ctrl-C."""
+    """Run the Prefect server and UI, workers and the dashboard until Ctrl-C."""
     from flows.local import HOST, ROOT, api_url, healthy, prefect, require_free, stack, wait_for
 
     console = Console()
@@ -203,9 +207,10 @@ def up() -> None:
                 *prefect("worker", "start", "--pool", pool, "--name", f"local-{pool}"),
             )
         processes.start(
-            "dashboard", sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"),
-            "--server.address", HOST, "--server.port", str(port), "--server.headless", "true",
-        )  # fmt: skip
+            "dashboard",
+            *(sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py")),
+            *("--server.address", HOST, "--server.port", str(port), "--server.headless", "true"),
+        )
         wait_for(processes, lambda: healthy(f"{url}/_stcore/health"), 60, f"the dashboard at {url}")
         console.print(f"[bold]Prefect UI[/] {api_url().removesuffix('/api')}", highlight=False)
         console.print(f"[bold]dashboard[/]  {url}", highlight=False)

@@ -1,6 +1,7 @@
-"""Every deployment, declared once: FLOW/DATASET for each flow and each dataset of the registry, and upkeep/nightly.
+"""All deployments: FLOW/DATASET for each flow and each dataset of the registry, and upkeep/nightly.
 
-`python -m flows.deployments` registers them with the Prefect server of PREFECT_API_URL; `make up` and `make run` do.
+`python -m flows.deployments` registers them with the Prefect server of PREFECT_API_URL; `make up`
+and `make run` do so too.
 """
 
 from collections.abc import Mapping
@@ -27,19 +28,24 @@ from flows.pipeline import pipeline
 from flows.train import train
 from flows.upkeep import upkeep
 
-#: Work pools, and how many runs of each may go on at once. The worker of `gpu` uses the GPU if there is one.
+#: Concurrent runs of each work pool. The worker of `gpu` uses the GPU if there is one.
 POOLS: Final = {"cpu": 2, "gpu": 1}
 POOL_OF: Final = {
-    "download": "cpu", "check": "cpu", "extract": "cpu", "train": "gpu", "evaluate": "gpu", "pipeline": "gpu",
+    "download": "cpu",
+    "check": "cpu",
+    "extract": "cpu",
     "upkeep": "cpu",
-}  # fmt: skip
+    "train": "gpu",
+    "evaluate": "gpu",
+    "pipeline": "gpu",
+}
 NIGHTLY: Final = "17 3 * * *"  # UTC
 
 
 def register() -> list[str]:
-    """Create the work pools and create or update the deployments; returns the deployments' names."""
+    """Create work pools, deployments and automations, or update them; return FLOW/NAME of each."""
     with get_client(sync_client=True) as client:
-        # With the template the workers have nothing to write when they start: SQLite would make one of them wait.
+        # Without a template, the first worker writes it, and SQLite makes the other ones wait.
         template = ProcessWorker.get_default_base_job_template()
         for pool, limit in POOLS.items():
             with suppress(ObjectAlreadyExists):
@@ -58,7 +64,7 @@ def register() -> list[str]:
         nightly = DeploymentScheduleCreate(
             schedule=CronSchedule(cron=NIGHTLY, timezone="UTC"), active=True
         )
-        # Nights that a server slept through are due at once when it is back: one run is enough.
+        # A server that was away for several nights would start as many runs when it is back.
         single = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
         once = {"schedules": [nightly], "concurrency_limit": 1, "concurrency_options": single}
         names += deploy(client, upkeep, {"nightly": once})
@@ -69,7 +75,7 @@ def register() -> list[str]:
 def deploy(
     client: SyncPrefectClient, flow: Flow, options: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """Create or update a flow's deployments, whose options are given by name; returns FLOW/NAME of each."""
+    """Create or update a flow's deployments from options by name; return FLOW/NAME of each."""
     flow_id = client.create_flow(flow)
     for name, own in options.items():
         client.create_deployment(
@@ -86,7 +92,7 @@ def deploy(
             },
             enforce_parameter_schema=True,
             tags=[automations.TAG],
-            # Given to the process, as a worker may have been started where no prefect.toml says so.
+            # In the process's environment: a worker in another folder does not read prefect.toml.
             job_variables={
                 "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_SECONDS)}
             },

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import requests
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import get_current_settings
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from coconut_attr.errors import UserError
 
@@ -25,11 +26,15 @@ DEFAULT_API = f"http://{HOST}:4200/api"
 
 
 class LocalError(UserError):
-    """A process of the local stack cannot start or has ended; the message says which and why."""
+    """A process of this machine's stack that cannot start or has ended; says which and why."""
 
 
 def own_folder() -> dict[str, str]:
-    """A pull step of deployments: a flow runs in the program's folder, wherever the worker's machine has it."""
+    """Return the folder that a flow runs in: the program's own on the worker's machine.
+
+    Deployments name this function as their pull step, because machines have the program in
+    different folders.
+    """
     return {"directory": str(ROOT)}
 
 
@@ -38,7 +43,7 @@ def api_url() -> str:
 
 
 def healthy(address: str) -> bool:
-    """Whether a health address answers that all is well."""
+    """Return whether a health address answers with success."""
     try:
         return requests.get(address, timeout=2).ok
     except requests.RequestException:
@@ -46,7 +51,7 @@ def healthy(address: str) -> bool:
 
 
 class Stack:
-    """Child processes that are started one after the other and stopped together, last one first."""
+    """Child processes that are stopped together, the last one started first."""
 
     def __init__(self, log_dir: Path) -> None:
         self.log_dir = log_dir
@@ -56,17 +61,21 @@ class Stack:
         """Start a process; its output goes to a log file."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         with (self.log_dir / f"{name}.log").open("ab") as output:
-            # A session of its own: Ctrl-C reaches this program alone, which then stops the others in order.
             self.processes[name] = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                command,
+                cwd=ROOT,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # else Ctrl-C would end all processes at once
+            )
 
     def check(self) -> None:
         """Raise if a process has ended.
 
         Raises:
-            LocalError: names it, and where it wrote why.
+            LocalError: names the process and its log file.
         """
         for name, process in self.processes.items():
             if process.poll() is not None:
@@ -75,7 +84,7 @@ class Stack:
                 )
 
     def stop(self, grace: float = 10) -> None:
-        """Stop all processes and what they have started."""
+        """Stop all processes and their children; kill those that live after `grace` seconds."""
         for process in reversed(self.processes.values()):
             _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + grace
@@ -93,10 +102,10 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 def require_free(port: int, remedy: str) -> None:
-    """Make sure that nothing listens on a port of this machine.
+    """Check that nothing listens on a port of this machine.
 
     Raises:
-        LocalError: something does; the message ends with the remedy.
+        LocalError: a program does; the message ends with the remedy.
     """
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
@@ -104,10 +113,14 @@ def require_free(port: int, remedy: str) -> None:
 
 
 def launch_server(stack: Stack, data_dir: Path) -> bool:
-    """Start a Prefect server unless one answers already; returns whether it was started (it may not answer yet).
+    """Start a Prefect server unless one answers already.
+
+    Returns:
+        Whether it was started. It may not answer yet.
 
     Raises:
-        LocalError: the port is taken by something else, or the API URL is of another machine that does not answer.
+        LocalError: another program has the port, or the API URL names another machine that does
+            not answer.
     """
     url = api_url()
     if healthy(f"{url}/health"):
@@ -116,33 +129,49 @@ def launch_server(stack: Stack, data_dir: Path) -> bool:
     host, port = parts.hostname or HOST, parts.port or 80
     if host not in {HOST, "localhost"}:
         raise LocalError(
-            f"no Prefect server answers at {url} (PREFECT_API_URL); start it, or unset PREFECT_API_URL"
+            f"no Prefect server answers at {url} (PREFECT_API_URL); start it, or unset "
+            "PREFECT_API_URL"
         )
     require_free(port, f"set PREFECT_API_URL=http://{HOST}:PORT/api")
     data_dir.mkdir(parents=True, exist_ok=True)
     stack.start(
-        "prefect-server", *prefect("server", "start", "--host", HOST, "--port", str(port)),
+        "prefect-server",
+        *prefect("server", "start", "--host", HOST, "--port", str(port)),
         env={
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{data_dir / 'prefect.db'}",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
+                f"sqlite+aiosqlite:///{data_dir / 'prefect.db'}"
+            ),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_UI_API_URL": url,
         },
-    )  # fmt: skip
+    )
     return True
 
 
-def wait_for(stack: Stack, ready, timeout: float, what: str) -> None:
-    """Wait until something is ready.
+def wait_for(stack: Stack, ready: Callable[[], bool], timeout: float, what: str) -> None:
+    """Wait until `ready` returns True, for at most `timeout` seconds.
 
     Raises:
         LocalError: a process ended, or the time ran out.
     """
-    deadline = time.monotonic() + timeout
-    while not ready():
+
+    def ready_or_ended() -> bool:
+        if ready():
+            return True
         stack.check()
-        if time.monotonic() > deadline:
-            raise LocalError(f"{what} did not come up within {timeout:.0f} s; see {stack.log_dir}")
-        time.sleep(0.25)
+        return False
+
+    attempts = Retrying(
+        stop=stop_after_delay(timeout),
+        wait=wait_fixed(0.25),
+        retry=retry_if_result(lambda is_ready: not is_ready),
+    )
+    try:
+        attempts(ready_or_ended)
+    except RetryError as error:
+        raise LocalError(
+            f"{what} did not come up within {timeout:.0f} s; see {stack.log_dir}"
+        ) from error
 
 
 def prefect(*arguments: str) -> list[str]:
@@ -150,14 +179,15 @@ def prefect(*arguments: str) -> list[str]:
 
 
 def quiet_console(*, progress: bool) -> None:
-    """Keep Prefect from printing tracebacks of mistakes that the user can mend, and, if bars show it, the progress.
+    """Keep tracebacks of user errors off the console, and progress messages unless `progress`.
 
-    Its own log still has both.
+    The command prints a user error in one line, and a terminal has progress bars. Prefect's own
+    log still has both.
     """
 
     def keep(record: logging.LogRecord) -> bool:
-        mendable = record.exc_info and isinstance(record.exc_info[1], UserError)
-        return not mendable and (progress or record.levelno >= logging.WARNING)
+        user_error = record.exc_info and isinstance(record.exc_info[1], UserError)
+        return not user_error and (progress or record.levelno >= logging.WARNING)
 
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):
@@ -166,7 +196,11 @@ def quiet_console(*, progress: bool) -> None:
 
 @contextmanager
 def stack(log_dir: Path) -> Iterator[Stack]:
-    """A stack that is stopped however its block ends; SIGTERM ends it as Ctrl-C does, in the background too."""
+    """Yield a stack that is stopped however its block ends.
+
+    SIGTERM and Ctrl-C both raise KeyboardInterrupt in the block, also in a background job, where
+    the shell has SIGINT ignored.
+    """
     processes = Stack(log_dir)
 
     def interrupt(_number, _frame):

@@ -20,11 +20,11 @@ def pipeline(
     seed: Seed | None = None,
     reuse: bool = False,
 ) -> int:
-    """Annotations, images, labels, training and evaluation; returns the run's id.
+    """Fetch annotations and images, label, train and evaluate; return the run's id.
 
     Args:
         limit: use this many images (None: all).
-        profile, backbone, epochs, seed, reuse: as `train` takes them.
+        profile, backbone, epochs, seed, reuse: as for `train`.
     """
     download(dataset, limit=limit)
     extract(dataset)
@@ -38,6 +38,8 @@ def pipeline(
         reuse=reuse,
     )
     create_markdown_artifact(
-        markdown(dataset, run_id), key=f"summary-{dataset}", description="What the run came to"
+        markdown(dataset, run_id),
+        key=f"summary-{dataset}",
+        description="Scores, epochs and sources of the run",
     )
     return run_id

@@ -1,4 +1,4 @@
-"""Progress of long work: an artifact in the Prefect UI, a row of the store, and a bar for who watches a terminal."""
+"""Progress of long work: an artifact in Prefect's UI, a row of the database, a bar in a terminal."""
 
 import re
 import sys
@@ -31,8 +31,8 @@ UPDATE_SECONDS = 5.0
 
 
 @contextmanager
-def _at_once() -> Iterator[None]:
-    """A server that is away costs the picture of the work, not the work: it is not waited for, as Prefect does."""
+def _best_effort() -> Iterator[None]:
+    """Call Prefect's server without retries, and ignore that it is away: the work goes on."""
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), suppress(httpx.HTTPError):
         yield
 
@@ -57,7 +57,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         key = re.sub(r"[^a-z0-9]+", "-", self.what.lower()).strip("-")
         self._artifact: UUID | None = None
-        with _at_once():
+        with _best_effort():
             self._artifact = cast(
                 UUID, create_progress_artifact(progress=0.0, key=key, description=self.what)
             )
@@ -72,7 +72,7 @@ class Progress:
         self.reach(self.done + units, note)
 
     def reach(self, done: int, note: str = "") -> None:
-        """Report so many units as done in all."""
+        """Report `done` units in total."""
         self.done = done
         self._bar.update(
             self._task, completed=self.done, description=f"{self.what} {note}".rstrip()
@@ -84,7 +84,7 @@ class Progress:
         self._next = time.monotonic() + UPDATE_SECONDS
         share = min(100.0, 100 * self.done / self.total)
         if self._artifact:
-            with _at_once():
+            with _best_effort():
                 update_progress_artifact(
                     self._artifact, progress=share, description=f"{self.what} {note}".rstrip()
                 )
@@ -105,11 +105,11 @@ class Progress:
             self._publish()
             self._record("finished")
         else:
-            with suppress(DatabaseError):  # the error that ended the work is the one to tell
+            with suppress(DatabaseError):  # it would hide the error that ended the work
                 self._record("failed", next(iter(str(error).splitlines()), "")[:200])
 
     def _record(self, state: str, note: str = "") -> None:
-        """Leave a row for readers of the store; of one piece of work there is one row."""
+        """Write the row of this work, which the dashboard and `status` read."""
         writes.record_progress(
             engine(),
             what=self.what,

@@ -10,22 +10,22 @@ from prefect.states import State
 from coconut_attr.errors import UnreachableError, UserError
 
 
-def may_pass(_task: Task, _run: TaskRun, state: State) -> bool:
-    """Whether another attempt at a failed task may help: not where the user has to mend something."""
+def is_transient(_task: Task, _run: TaskRun, state: State) -> bool:
+    """Return whether a failed task may succeed when tried again: not if the user has to act."""
     try:
         state.result()
     except UserError as error:
         return isinstance(error, UnreachableError)
-    except Exception:  # a fault of the machine: a full disk, a lost database connection
+    except Exception:  # the machine's, such as a full disk or a lost database connection
         return True
     return False
 
 
-#: Options of a task that leaves the same behind when it is run again.
+#: Retry options for idempotent tasks.
 RETRY: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": [5, 30, 120],
     "retry_jitter_factor": 0.5,
-    "retry_condition_fn": may_pass,
+    "retry_condition_fn": is_transient,
     "cache_policy": NO_CACHE,
 }

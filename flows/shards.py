@@ -1,7 +1,7 @@
-"""Shards of a dataset's images, several at a time: on threads of the flow's process, or on workers of a Dask scheduler.
+"""Run a task on shards of a dataset's images, in threads of this process or on Dask workers.
 
-Dask and not Ray, the other engine that Prefect has a runner for: ids go out and a number comes back, so Ray's object
-store would hold nothing; and Dask's wheels are 3 MB of Python, Ray's is 79 MB of servers in C++.
+Prefect also has a runner for Ray. Tasks take ids and return a number, so Ray's object store would
+stay empty; and Dask's wheels are 3 MB of Python, while Ray's is 79 MB of servers in C++.
 """
 
 import sys
@@ -19,20 +19,24 @@ from coconut_attr.settings import settings
 from flows.database import engine
 from flows.progress import Progress
 
-THREADS = 2  # few writers: SQLite has one at a time
+THREADS = 2  # SQLite lets one write at a time, so more would only wait
 CONNECT_SECONDS = 10
 
 
 class DaskError(UserError):
-    """Shards cannot be given to Dask, or were lost there; the message says why and what to do."""
+    """A Dask scheduler that cannot be used or was lost; the message says why and what to do."""
 
 
 def over_shards(
     task: Task[..., int], image_ids: Sequence[int], progress: Progress, **parameters: Any
 ) -> int:
-    """Run a task on every shard of some images, as its parameter `image_ids`; returns the sum of what it returns.
+    """Run a task on every shard of the images, and return the sum of its results.
 
-    A shard whose Dask worker has died is given to another, so a task must leave the same behind when it is run again.
+    Dask gives the shard of a dead worker to another, so the task must be idempotent.
+
+    Args:
+        task: takes a shard as its parameter `image_ids`.
+        parameters: the task's other parameters.
 
     Raises:
         DaskError: `COCONUT_ATTR_DASK` is set and cannot be used.
@@ -49,15 +53,15 @@ def over_shards(
                 total += future.result()
             except CancelledError as error:
                 raise DaskError(
-                    f"the Dask scheduler at {settings().dask} was lost: start it and its workers again, then the flow, "
-                    "which goes on with what is missing"
+                    f"the Dask scheduler at {settings().dask} was lost: start it and its workers "
+                    "again, then the flow, which resumes with the missing images"
                 ) from error
             progress.advance(shards[future])
     return total
 
 
 def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
-    """Where shards run, by the settings.
+    """Return the task runner of the settings: threads, or the Dask scheduler.
 
     Raises:
         DaskError: as `over_shards`.
@@ -67,8 +71,9 @@ def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner(max_workers=THREADS)
     if engine().dialect.name == "sqlite":
         raise DaskError(
-            "Dask's workers cannot write to a SQLite file, which one machine has: set COCONUT_ATTR_DATABASE_URL to a "
-            "PostgreSQL here and there (coconut-attr db copy carries a store along), or unset COCONUT_ATTR_DASK"
+            "Dask's workers cannot write to a SQLite file, which is on one machine: set "
+            "COCONUT_ATTR_DATABASE_URL to a PostgreSQL on all machines (coconut-attr db copy fills "
+            "it), or unset COCONUT_ATTR_DASK"
         )
     try:
         from cloudpickle import register_pickle_by_value
@@ -77,17 +82,16 @@ def task_runner(task: Task[..., Any]) -> TaskRunner[Any]:
         raise DaskError(
             "COCONUT_ATTR_DASK needs prefect-dask: pip install -c constraints.txt -e '.[dask]'"
         ) from error
-    if (
-        "." not in task.fn.__module__
-    ):  # a deployment loads the flow's file by its path, as a module that is only here
+    # A deployment loads the flow's file by path, as a module that Dask's workers cannot import.
+    if "." not in task.fn.__module__:
         register_pickle_by_value(sys.modules[task.fn.__module__])
     runner = DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})
     try:
         workers = runner.client.scheduler_info()["workers"]
     except (OSError, ValueError) as error:
         raise DaskError(
-            f"no Dask scheduler answers at {address} (COCONUT_ATTR_DASK), such as tcp://host:8786: {error}; start it "
-            "with: dask scheduler"
+            f"no Dask scheduler answers at {address} (COCONUT_ATTR_DASK), such as tcp://host:8786: "
+            f"{error}; start it with: dask scheduler"
         ) from error
     if not workers:
         get_run_logger().warning(

@@ -1,4 +1,4 @@
-"""What a run came to, as a table for a terminal and for the Prefect UI."""
+"""The summary of a run, as tables for a terminal and for the Prefect UI."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ Line = tuple[str, ...]
 
 
 def scores(run_id: int) -> list[Line]:
-    """Name, value, 95 % interval, trivial baselines and n of a run's overall test scores."""
+    """Return name, value, 95 % interval, baselines and n of a run's overall test scores."""
     rows = sql(
         engine(), "SELECT * FROM run_summary WHERE run_id = :run AND split = 'test'", run=run_id
     )
@@ -26,33 +26,34 @@ def scores(run_id: int) -> list[Line]:
         lines += [
             ("mAP", *_interval(row, "map"), f"prior {_number(row['prior_map'])}", n),
             *_over_probe(run_id, n),
-            ("accuracy", *_interval(row, "accuracy"),
-             f"all absent {_number(row['all_absent_accuracy'])}, prior {_number(row['prior_accuracy'])}", n),
-        ]  # fmt: skip
+            ("accuracy", *_interval(row, "accuracy"), _accuracy_baselines(row), n),
+        ]
     return lines
 
 
+def _accuracy_baselines(row: Any) -> str:
+    all_absent, prior = _number(row["all_absent_accuracy"]), _number(row["prior_accuracy"])
+    return f"all absent {all_absent}, prior {prior}"
+
+
 def _over_probe(run_id: int, n: str) -> list[Line]:
-    query = "SELECT name, value, low, high FROM run_metric WHERE run_id = :run AND split = 'test' AND name IN :names"
+    """Return the gain over the linear probe; empty if no attribute has both states."""
+    query = (
+        "SELECT name, value, low, high FROM run_metric"
+        " WHERE run_id = :run AND split = 'test' AND name IN :names"
+    )
     rows = sql(engine(), query, run=run_id, names=["map_over_probe", "probe_map"])
-    found = {row["name"]: row for row in rows}
-    gain = found.get("map_over_probe")
-    if gain is None or gain["value"] is None:  # undefined where no attribute has both states
+    scores = {row["name"]: row for row in rows}
+    gain = scores.get("map_over_probe")
+    if gain is None or gain["value"] is None:
         return []
     interval = f"{gain['low']:+.3f} to {gain['high']:+.3f}"
-    return [
-        (
-            "mAP gain",
-            f"{gain['value']:+.3f}",
-            interval,
-            f"linear probe {_number(found['probe_map']['value'])}",
-            n,
-        )
-    ]
+    probe = f"linear probe {_number(scores['probe_map']['value'])}"
+    return [("mAP gain", f"{gain['value']:+.3f}", interval, probe, n)]
 
 
 def epochs(run_id: int) -> list[Line]:
-    """Epoch, loss, val accuracy and val mAP of each epoch of a run."""
+    """Return epoch, loss, validation loss, accuracy and mAP of each epoch of a run."""
     rows = sql(engine(), "SELECT * FROM epoch_curve WHERE run_id = :run ORDER BY epoch", run=run_id)
     return [
         (str(row["epoch"]), *(_number(row[key]) for key in ("loss", "val_loss", "accuracy", "map")))
@@ -61,38 +62,30 @@ def epochs(run_id: int) -> list[Line]:
 
 
 def facts(dataset: str, run_id: int) -> list[Line]:
-    """What a run was made from, and where things are."""
-    data = sql(engine(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[
-        0
-    ]
-    states = sql(
+    """Return name and value of a run's data, model and files."""
+    (data,) = sql(
+        engine(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset
+    )
+    (states,) = sql(
         engine(),
-        "SELECT SUM(present) AS present, SUM(absent) AS absent, SUM(unknown) AS unknown FROM dataset_coverage"
-        " WHERE dataset = :dataset",
+        "SELECT SUM(present) AS present, SUM(absent) AS absent, SUM(unknown) AS unknown"
+        " FROM dataset_coverage WHERE dataset = :dataset",
         dataset=dataset,
-    )[0]
+    )
     origins = sql(
         engine(),
         "SELECT DISTINCT origin FROM annotation_file WHERE dataset = :dataset",
         dataset=dataset,
     )
-    run = sql(engine(), "SELECT * FROM run WHERE id = :run", run=run_id)[0]
+    (run,) = sql(engine(), "SELECT * FROM run WHERE id = :run", run=run_id)
+    sources = "; ".join(_source(row["origin"]) for row in origins)
+    images = [f"{data[key]:,} {key}" for key in ("downloaded", "failed")]
     frozen = run["total_parameters"] - run["trainable_parameters"]
     return [
         ("dataset", get_dataset(dataset).title),
-        (
-            "masks from",
-            "; ".join(_named(row["origin"]) for row in origins)
-            or "nowhere: captions and pixels only",
-        ),
-        (
-            "images",
-            f"{data['downloaded']:,} downloaded, {data['failed']:,} failed, {data['with_mask']:,} with a mask",
-        ),
-        (
-            "labels",
-            f"{states['present']:,} present, {states['absent']:,} absent, {states['unknown']:,} unknown",
-        ),
+        ("masks from", sources or "nowhere: captions and pixels only"),
+        ("images", ", ".join([*images, f"{data['with_mask']:,} with a mask"])),
+        ("labels", ", ".join(f"{states[key]:,} {key}" for key in ("present", "absent", "unknown"))),
         (
             "model",
             f"{run['backbone']}: {run['total_parameters']:,} parameters, {frozen:,} of them frozen",
@@ -128,13 +121,14 @@ def show(dataset: str, run_id: int) -> None:
 
 
 def show_downloads(dataset: str) -> None:
-    """Print how much of a dataset is there, and why images failed."""
+    """Print how many images of a dataset are stored, and why the others failed."""
     console = Console()
-    data = sql(engine(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[
-        0
-    ]
+    (data,) = sql(
+        engine(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset
+    )
     console.print(
-        f"{dataset}: {data['downloaded']:,} of {data['images']:,} images are there, {data['failed']:,} failed"
+        f"{dataset}: {data['downloaded']:,} of {data['images']:,} images are there, "
+        f"{data['failed']:,} failed"
     )
     failures = download_failures(engine(), dataset)
     if failures:
@@ -162,13 +156,13 @@ def show_downloads(dataset: str) -> None:
 
 
 NOT_COCONUT = (
-    "THESE ARE NOT COCONut RESULTS: the dataset `sample` is the photographs of the scikit-image wheel, a stand-in for "
-    "machines that reach neither a mirror nor the upstream hosts."
+    "THESE ARE NOT COCONut RESULTS: the dataset `sample` is the photographs of the scikit-image "
+    "wheel, a stand-in for machines that reach neither a mirror nor the upstream hosts."
 )
 
 
 def markdown(dataset: str, run_id: int) -> str:
-    """The summary of a run as Markdown."""
+    """Return the summary of a run as Markdown."""
     parts = [] if get_dataset(dataset).is_coconut else [f"**{NOT_COCONUT}**"]
     parts += [
         _markdown_table(
@@ -184,7 +178,7 @@ def _markdown_table(header: Line, lines: list[Line]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, ("---",) * len(header), *lines])
 
 
-def _named(origin: str) -> str:
+def _source(origin: str) -> str:
     return (
         f"{origin} (COCONut's own only if the mirror's are)"
         if origin.startswith("mirror")

@@ -1,4 +1,4 @@
-"""The flow `upkeep`: what is worth doing every night, for each dataset that is there."""
+"""The flow `upkeep`: nightly maintenance of every dataset in the database."""
 
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -7,7 +7,7 @@ from prefect.logging import get_run_logger
 from coconut_attr.errors import UserError
 from db import counts, runs
 from db.admin.integrity import database_problems
-from flows.automations import see_to_forgotten
+from flows.automations import recover_runs
 from flows.check import check
 from flows.database import engine
 from flows.download import download
@@ -15,31 +15,32 @@ from flows.download import download
 
 @flow
 def upkeep() -> dict[str, int]:
-    """Try failed downloads again, check datasets and the store's integrity, and see to runs that have died.
+    """Retry failed downloads, check datasets and the database, and queue dead runs again.
 
     Returns:
-        How many findings each dataset has.
+        The number of findings of each dataset.
 
     Raises:
-        UserError: the store is damaged, or a dataset could not be seen to; the others were.
+        UserError: the database is damaged, or a dataset's images could not be fetched or checked.
+            It is raised after all datasets were tried.
     """
     runs.end_silent(engine())
     with get_client(sync_client=True) as client:
-        for flow_run in see_to_forgotten(client):
+        for flow_run in recover_runs(client):
             get_run_logger().warning(
-                "flow run %s had died and was not queued again: it is now", flow_run
+                "flow run %s had died and was not queued again; queued now", flow_run
             )
-    faults = database_problems(engine())
-    found = {}
+    problems = database_problems(engine())
+    findings = {}
     for row in counts.dataset_summaries(engine()):
         if not row["images"]:
             continue
         try:
             download(row["dataset"], retry_failed=True)
-            found[row["dataset"]] = sum(check(row["dataset"]).values())
+            findings[row["dataset"]] = sum(check(row["dataset"]).values())
         except UserError as error:
-            faults.append(f"{row['dataset']}: {error}")
-    get_run_logger().info("findings: %s", found)
-    if faults:
-        raise UserError("; ".join(faults))
-    return found
+            problems.append(f"{row['dataset']}: {error}")
+    get_run_logger().info("findings: %s", findings)
+    if problems:
+        raise UserError("; ".join(problems))
+    return findings

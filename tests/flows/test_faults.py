@@ -35,7 +35,7 @@ from db.engine import DatabaseUnavailable
 from db.runs import end_silent
 from db.schema import open_for_reading
 from db.sql import DatabaseError, sql
-from flows.automations import see_to_forgotten
+from flows.automations import recover_runs
 from flows.database import engine
 from flows.deployments import POOLS, register
 from flows.download import download
@@ -543,7 +543,7 @@ def test_a_flow_run_that_was_taken_and_never_began_is_queued_again(
 ) -> None:
     """As where a worker's machine loses its power while the flow is imported."""
     with monkeypatch.context() as context, get_client(sync_client=True) as client:
-        context.setattr("flows.automations.BEGUN", timedelta(seconds=10))
+        context.setattr("flows.automations.START_LIMIT", timedelta(seconds=10))
         register()
         deployment = client.read_deployment_by_name("train/sample")
         assert deployment.job_variables["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
@@ -583,9 +583,9 @@ def test_dead_runs_that_a_server_forgot_are_queued_when_they_are_seen_to(
             )
             for expected in (early, late):
                 if expected is late:
-                    monkeypatch.setattr("flows.automations.OVERDUE", timedelta(0))
-                    monkeypatch.setattr("flows.automations.BEGUN", timedelta(0))
-                see_to_forgotten(client)
+                    monkeypatch.setattr("flows.automations.FORGOTTEN", timedelta(0))
+                    monkeypatch.setattr("flows.automations.START_LIMIT", timedelta(0))
+                recover_runs(client)
                 # The third had not begun, and the fourth has died three times.
                 found = [client.read_flow_run(name).state_type for name in runs]
                 assert found == [*expected, StateType.CRASHED, StateType.CRASHED]

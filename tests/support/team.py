@@ -154,7 +154,7 @@ def team(folder: Path, variables: Mapping[str, str], **settings: object) -> Iter
         registered = made.python(
             "from datetime import timedelta",
             "from flows import automations, deployments",
-            "automations.SETTLED = timedelta(seconds=30)",  # half of it: the test's time is short
+            "automations.RESTART_DELAY = timedelta(seconds=30)",  # half of it: the test's time is short
             "deployments.register()",
         )
         output, _ = registered.communicate(timeout=120)
