@@ -12,7 +12,7 @@ _UNLABELED_ZIP: Final = COCO_IMAGES + "annotations/image_info_unlabeled2017.zip"
 
 @dataclass(frozen=True)
 class CocoFile:
-    """A JSON of COCO's: its zip, its member name there, and the URL folder of the photos that it lists."""
+    """A JSON of COCO's: its zip, its name there, and the URL folder of the photos that it lists."""
 
     archive: str
     member: str
@@ -42,10 +42,14 @@ class Dataset:
         name: name used by deployments, the command line and SQL.
         title: name for people.
         repos: Hugging Face dataset repositories of the panoptic masks (parquet).
+        tar_repos: those whose masks are in a tar beside a JSON.
+        former_repos: those that older databases of this dataset were read from. Their annotations
+            stand: the present ones hold the same.
         image_hosts: hosts that image URLs may point to; others are refused.
         coco_files: COCO's own files about its photos: names, sizes, licences, URLs, captions.
         kaggle_name: name of the dataset's folder and file in COCONut's Kaggle layout.
         expected_images, expected_segments: counts that upstream states (None: not stated).
+        has_objects365: some of its photos are of Objects365, from a folder that the user names.
         is_coconut: False for the offline photographs that stand in for the dataset.
         licence: of the annotations; each image carries its own.
     """
@@ -53,18 +57,36 @@ class Dataset:
     name: str
     title: str
     repos: tuple[str, ...] = ()
+    tar_repos: tuple[str, ...] = ()
+    former_repos: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ("images.cocodataset.org",)
     coco_files: tuple[CocoFile, ...] = ()
     kaggle_name: str = ""
     expected_images: int | None = None
     expected_segments: int | None = None
     is_coconut: bool = True
+    has_objects365: bool = False
     licence: str = "COCONut annotations: non-commercial research; COCO captions: CC BY 4.0"
 
     @property
     def mask_folder(self) -> str:
-        """Where its panoptic PNGs lie, relative to the data folder."""
+        """Return the folder of its panoptic PNGs, relative to the data folder."""
         return f"annotations/{self.name}/panoptic"
+
+    @property
+    def hub_repos(self) -> tuple[str, ...]:
+        """Return all its repositories on the hub."""
+        return self.repos + self.tar_repos
+
+    @property
+    def has_masks(self) -> bool:
+        """Return whether it has panoptic annotations."""
+        return bool(self.hub_repos)
+
+    @property
+    def photo_folders(self) -> tuple[str, ...]:
+        """Return the URL folders that its photos lie in."""
+        return tuple(dict.fromkeys(file.photos for file in self.coco_files))
 
 
 _ENTRIES = (
@@ -89,11 +111,33 @@ _ENTRIES = (
     Dataset(
         name="coconut-b",
         title="COCONut-B",
-        repos=("xdeng77/coconut_s", "xdeng77/coconut_b"),
+        repos=("xdeng77/coconut_b",),
+        former_repos=("xdeng77/coconut_s",),
         coco_files=(TRAIN2017, UNLABELED2017),
         kaggle_name="coconut_b",
         expected_images=242_000,
         expected_segments=2_780_000,
+    ),
+    Dataset(
+        name="coconut-l",
+        title="COCONut-L",
+        repos=("xdeng77/coconut_b",),
+        tar_repos=("xdeng77/coconut_large",),
+        coco_files=(TRAIN2017, UNLABELED2017),
+        kaggle_name="coconut_l",
+        expected_images=358_000,
+        expected_segments=4_750_000,
+        has_objects365=True,
+    ),
+    Dataset(
+        name="coconut-val",
+        title="COCONut-val",
+        tar_repos=("xdeng77/coconut_val",),
+        coco_files=(VAL2017,),
+        kaggle_name="coconut_val",
+        expected_images=25_500,
+        expected_segments=437_000,
+        has_objects365=True,
     ),
     Dataset(
         name="sample",
@@ -112,10 +156,10 @@ class UnknownDatasetError(UserError):
 
 
 def get_dataset(name: str) -> Dataset:
-    """The entry of that name.
+    """Return the dataset of that name.
 
     Raises:
-        UnknownDatasetError: there is none; the message lists those that there are.
+        UnknownDatasetError: there is none; the message lists the known ones.
     """
     if name not in DATASETS:
         raise UnknownDatasetError(f"unknown dataset {name!r}; choose one of: {', '.join(DATASETS)}")

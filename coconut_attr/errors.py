@@ -1,12 +1,12 @@
-"""The base of errors that a user can mend."""
+"""Errors that a user can act on."""
 
 
 class UserError(Exception):
-    """Its message says what is wrong, where, and what to do; the command line shows it without a traceback."""
+    """An error whose message says what is wrong, where, and what to do; shown without a traceback."""
 
 
 class SourceError(UserError):
-    """An annotation source cannot be reached or read; the message says what, where and what to do."""
+    """A source of data cannot be reached or read; the message says what, where and what to do."""
 
 
 class UnreachableError(SourceError):

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     annotations_dir: AbsoluteOrNone = Field(
         None, description="Folder in COCONut's Kaggle layout, read instead of the hub"
     )
+    objects365_dir: AbsoluteOrNone = Field(
+        None, description="Folder of Objects365 photos, for coconut-l and coconut-val"
+    )
     rules_file: AbsoluteOrNone = Field(
         None, description="Rules of the labels, in place of coconut_attr/labels/rules.toml"
     )

@@ -1,28 +1,49 @@
-"""TODO."""
+"""Annotations in the database: images, segments, captions, findings, and the files read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from coconut_attr.annotations.records import ImageInfo, Panoptic
 from coconut_attr.annotations.splits import split_of
 from coconut_attr.datasets import Dataset
 from coconut_attr.findings import Finding
-from db.bulk import BATCH, Row, insert_for, insert_rows, replace_rows, table_of, upsert
-from db.models import AnnotationFile, Caption, FindingRow, Image, Segment, now
+from db.bulk import (
+    BATCH,
+    Row,
+    insert_for,
+    insert_rows,
+    replace_rows,
+    table_of,
+    update_rows,
+    upsert,
+)
+from db.models import AnnotationFile, Caption, Download, FindingRow, Image, Segment, now
 from db.sql import Rows, persistent, sql
 
 
 def annotation_files(engine: Engine, dataset: str) -> dict[str, RowMapping]:
-    """Rows of `annotation_file` of a dataset, by name."""
+    """Return the rows of `annotation_file` of a dataset, by name."""
     query = "SELECT * FROM annotation_file WHERE dataset = :dataset ORDER BY name"
     return {row["name"]: row for row in sql(engine, query, dataset=dataset)}
 
 
 @persistent
 def annotated_ids(engine: Engine, dataset: str) -> set[int]:
-    """COCO ids of the images of a dataset whose annotation is of a known file."""
+    """Return the COCO ids of a dataset's images whose annotation is of a known file."""
     query = select(Image.coco_id).where(
         Image.dataset == dataset, Image.annotation_file.is_not(None)
     )
@@ -31,8 +52,17 @@ def annotated_ids(engine: Engine, dataset: str) -> set[int]:
 
 
 @persistent
+def superseded_ids(engine: Engine, dataset: Dataset) -> set[int]:
+    """Return the COCO ids of images whose annotation is of a former repository of the dataset."""
+    files = [Image.annotation_file.startswith(f"{repo}/") for repo in dataset.former_repos]
+    query = select(Image.coco_id).where(Image.dataset == dataset.name, or_(false(), *files))
+    with engine.connect() as connection:
+        return set(connection.execute(query).scalars())
+
+
+@persistent
 def image_ids(engine: Engine, dataset: str) -> list[int]:
-    """Ids of the images of a dataset: those of one annotation file together, and those of one URL folder in it."""
+    """Return a dataset's image ids, grouped by annotation file and then by URL folder."""
     query = (
         select(Image.id)
         .where(Image.dataset == dataset)
@@ -43,16 +73,16 @@ def image_ids(engine: Engine, dataset: str) -> list[int]:
 
 
 @persistent
-def mask_paths(engine: Engine, dataset: str) -> set[str]:
-    """Paths, relative to the data folder, of the masks of a dataset."""
+def mask_paths(engine: Engine, dataset: str) -> list[str]:
+    """Return the paths of a dataset's masks, relative to the data folder, one for each image."""
     query = select(Image.mask_path).where(Image.dataset == dataset, Image.mask_path.is_not(None))
     with engine.connect() as connection:
-        return {path for path in connection.execute(query).scalars() if path}
+        return [path for path in connection.execute(query).scalars() if path]
 
 
 @persistent
 def photo_bytes(engine: Engine, dataset: str) -> dict[str, int]:
-    """Bytes of the downloaded photos of a dataset, by their paths relative to the data folder."""
+    """Return the bytes of a dataset's photos, by their paths relative to the data folder."""
     query = select(Image.path, Image.bytes).where(Image.dataset == dataset, Image.path.is_not(None))
     with engine.connect() as connection:
         return {path: size or 0 for path, size in connection.execute(query).tuples() if path}
@@ -60,13 +90,14 @@ def photo_bytes(engine: Engine, dataset: str) -> dict[str, int]:
 
 @persistent
 def count_images(engine: Engine, dataset: str) -> int:
+    """Return how many images of a dataset are known."""
     with engine.connect() as connection:
         return connection.execute(select(func.count()).where(Image.dataset == dataset)).scalar_one()
 
 
 @persistent
 def coco_ids(engine: Engine, dataset: str) -> set[int]:
-    """COCO ids of the images of a dataset."""
+    """Return the COCO ids of a dataset's images."""
     with engine.connect() as connection:
         return set(
             connection.execute(select(Image.coco_id).where(Image.dataset == dataset)).scalars()
@@ -77,17 +108,18 @@ STAGES = ("annotations", "captions", "extract", "check")
 
 
 def findings(engine: Engine, dataset: str, stages: Sequence[str] = STAGES) -> Rows:
-    """What could not be used or does not fit in a dataset, by stage and kind, with one image's detail as an example.
+    """Return a dataset's findings by stage and kind, with one image's detail as an example.
 
     Args:
-        stages: whose findings are wanted; extraction and check tell of what both see in the same words.
+        stages: extraction and check report the same problems in the same words.
     """
     return sql(
         engine,
         "SELECT stage, kind, COUNT(*) AS findings, COUNT(DISTINCT image_id) AS images,"
         " MIN(CASE WHEN place = 1 THEN detail END) AS example"
         " FROM (SELECT f.stage, f.kind, f.image_id,"
-        " CASE WHEN i.id IS NULL THEN f.detail ELSE 'image ' || i.coco_id || ': ' || f.detail END AS detail,"
+        " CASE WHEN i.id IS NULL THEN f.detail"
+        " ELSE 'image ' || i.coco_id || ': ' || f.detail END AS detail,"
         " ROW_NUMBER() OVER (PARTITION BY f.stage, f.kind ORDER BY i.coco_id, f.detail) AS place"
         " FROM finding f LEFT JOIN image i ON i.id = f.image_id"
         " WHERE f.dataset = :dataset AND f.stage IN :stages) found"
@@ -98,24 +130,25 @@ def findings(engine: Engine, dataset: str, stages: Sequence[str] = STAGES) -> Ro
 
 
 def annotation_progress(engine: Engine, dataset: str) -> Rows:
-    """Where each annotation file of a dataset was read, and how far."""
+    """Return where each annotation file of a dataset was read, and how far."""
     return sql(
         engine,
-        "SELECT name, origin, rows_done, complete FROM annotation_file WHERE dataset = :dataset ORDER BY name",
+        "SELECT name, origin, rows_done, complete FROM annotation_file"
+        " WHERE dataset = :dataset ORDER BY name",
         dataset=dataset,
     )
 
 
 def _image_ids(connection: Connection, dataset: str, coco_ids: Sequence[int]) -> dict[int, int]:
-    """Our id of each COCO id."""
-    found: dict[int, int] = {}
+    """Return our id of each COCO id."""
+    ids: dict[int, int] = {}
     for start in range(0, len(coco_ids), BATCH):
         batch = coco_ids[start : start + BATCH]
         query = select(Image.coco_id, Image.id).where(
             Image.dataset == dataset, Image.coco_id.in_(batch)
         )
-        found.update({coco_id: key for coco_id, key in connection.execute(query)})
-    return found
+        ids.update(connection.execute(query).tuples().all())
+    return ids
 
 
 @persistent
@@ -134,14 +167,16 @@ def add_panoptic(
 ) -> bool:
     """Store a batch of panoptic annotations, and how far their file has been read.
 
-    Nothing is stored unless the file has been read just up to the batch: of several that read it, one stores each row.
+    Nothing is stored unless the file has been read just up to the batch, so that of several
+    readers one stores each row.
 
     Args:
         images: columns of `image` with `mask_path`; their labels will be extracted again.
         segments: columns of `segment`, with `coco_id` in place of `image_id`.
-        file, origin, rows_done: columns of `annotation_file`; `version` has `size`, `sha256` and `etag`.
+        file, origin, rows_done: columns of `annotation_file`.
+        version: its `size`, `sha256` and `etag`.
         rows_before: rows of the file that come before the batch.
-        findings: `coco_id`, `kind`, `detail` of what was left out of the batch.
+        findings: of the batch, from `finding_rows`.
 
     Returns:
         Whether it was stored.
@@ -179,7 +214,7 @@ def add_panoptic(
 
 @persistent
 def finish_file(engine: Engine, dataset: str, file: str, rows: int) -> None:
-    """Note that an annotation file has been read to its end, where all of its rows are stored."""
+    """Mark an annotation file as complete if all of its rows are stored."""
     with engine.begin() as connection:
         key = (
             AnnotationFile.dataset == dataset,
@@ -193,8 +228,13 @@ def finish_file(engine: Engine, dataset: str, file: str, rows: int) -> None:
 
 @persistent
 def forget_file(engine: Engine, dataset: str, file: str) -> None:
-    """Have an annotation file read anew. Its images, masks and segments stay until theirs are read again."""
+    """Forget that an annotation file was read, so that it is read again from its first row.
+
+    Its images, masks and segments stay until theirs are read again.
+    """
     with engine.begin() as connection:
+        rows = FindingRow.detail.startswith(f"{file} row ", autoescape=True)
+        connection.execute(delete(FindingRow).where(*_of_dataset(dataset, "annotations"), rows))
         key = (AnnotationFile.dataset == dataset, AnnotationFile.name == file)
         connection.execute(delete(AnnotationFile).where(*key))
         images = update(Image).where(Image.dataset == dataset, Image.annotation_file == file)
@@ -209,12 +249,16 @@ def add_captions(
     captions: Sequence[Row],
     findings: Sequence[Row] = (),
 ) -> int:
-    """Store images that have only captions, and those captions that are new; returns how many captions were new.
+    """Store images that have only captions, and new captions.
 
     Args:
-        images: columns of `image`; those that are there already stay as they are.
-        captions: `caption_id`, `text`, and `coco_id` in place of `image_id`; those of unknown images are left out.
-        findings: `coco_id`, `kind`, `detail` of what was left out, in place of what was before.
+        images: columns of `image`; stored images stay as they are.
+        captions: `caption_id`, `text`, and `coco_id` in place of `image_id`; captions of unknown
+            images are left out.
+        findings: from `finding_rows`, in place of those of the last reading.
+
+    Returns:
+        How many captions were new.
     """
     with engine.begin() as connection:
         known = _image_ids(connection, dataset, [row["coco_id"] for row in images])
@@ -254,24 +298,33 @@ def record_findings(
     stage: str,
     image_ids: Sequence[int] | None,
     findings: Sequence[Row],
+    kinds: Sequence[str] | None = None,
 ) -> None:
-    """Store what a stage found about some images, in place of what it found about them before.
+    """Replace a stage's findings about some images.
 
     Args:
-        image_ids: None for what was found about the dataset as a whole.
+        image_ids: None for findings about the dataset as a whole.
         findings: `image_id`, `kind`, `detail`.
+        kinds: replace only those of these kinds; findings of odd rows stay until they are re-read.
     """
     with engine.begin() as connection:
         if image_ids is None:
-            whole = (
-                FindingRow.dataset == dataset,
-                FindingRow.image_id.is_(None),
-                FindingRow.stage == stage,
-            )
-            connection.execute(delete(FindingRow).where(*whole))
+            replaced = delete(FindingRow).where(*_of_dataset(dataset, stage))
+            if kinds is not None:
+                replaced = replaced.where(FindingRow.kind.in_(kinds))
+            connection.execute(replaced)
         else:
             _delete_findings(connection, stage, image_ids)
         _insert_findings(connection, dataset, stage, findings)
+
+
+def _of_dataset(dataset: str, stage: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for a stage's findings about a dataset as a whole."""
+    return (
+        FindingRow.dataset == dataset,
+        FindingRow.image_id.is_(None),
+        FindingRow.stage == stage,
+    )
 
 
 def _delete_findings(connection: Connection, stage: str, image_ids: Sequence[int]) -> None:
@@ -285,16 +338,22 @@ def _delete_findings(connection: Connection, stage: str, image_ids: Sequence[int
 def _insert_findings(
     connection: Connection, dataset: str, stage: str, findings: Sequence[Row]
 ) -> None:
-    """Insert findings; those that have a `coco_id` in place of an `image_id` are left out where it is unknown."""
+    """Insert findings; one with a `coco_id` for its `image_id` is skipped where it is unknown."""
     keys = _image_ids(
         connection, dataset, sorted({row["coco_id"] for row in findings if "coco_id" in row})
     )
     rows = [
-        {"dataset": dataset, "stage": stage, "found_at": now(), "kind": row["kind"], "detail": row["detail"],
-         "image_id": keys[row["coco_id"]] if "coco_id" in row else row["image_id"]}
+        {
+            "dataset": dataset,
+            "stage": stage,
+            "found_at": now(),
+            "kind": row["kind"],
+            "detail": row["detail"],
+            "image_id": keys[row["coco_id"]] if "coco_id" in row else row["image_id"],
+        }
         for row in findings
         if "coco_id" not in row or row["coco_id"] in keys
-    ]  # fmt: skip
+    ]
     if rows:
         connection.execute(insert(FindingRow), rows)
 
@@ -302,7 +361,7 @@ def _insert_findings(
 def set_rule_version(
     connection: Connection, image_ids: Sequence[int], rule_version: str | None
 ) -> None:
-    """Note by which rules images are labelled; None: they have to be labelled anew."""
+    """Set the rules that images are labelled by; None: they have to be labelled again."""
     for start in range(0, len(image_ids), BATCH):
         batch = image_ids[start : start + BATCH]
         connection.execute(
@@ -310,10 +369,48 @@ def set_rule_version(
         )
 
 
+def mend_images(engine: Engine, dataset: str, infos: Iterable[ImageInfo]) -> int:
+    """Set name, size, licence and URL of stored images to what COCO's own files say of them.
+
+    The URL that a photo was fetched from stays. A failure at another URL is forgotten, so that the
+    photo is tried again.
+
+    Returns:
+        How many images differed.
+    """
+    columns = ("file_name", "width", "height", "licence", "url")
+    with engine.begin() as connection:
+        query = select(
+            Image.id, Image.coco_id, Image.path, *(getattr(Image, name) for name in columns)
+        ).where(Image.dataset == dataset)
+        stored = {row["coco_id"]: row for row in connection.execute(query).mappings()}
+        rows, moved = [], []
+        for info in infos:
+            row = stored.get(info.coco_id)
+            if row is None:
+                continue
+            values = {name: getattr(info, name) for name in columns}
+            if row["path"]:
+                values["url"] = row["url"]
+            if any(row[name] != value for name, value in values.items()):
+                rows.append({"id": row["id"], **values})
+            if values["url"] != row["url"]:
+                moved.append(row["id"])
+        update_rows(connection, table_of(Image), rows)
+        for start in range(0, len(moved), BATCH):
+            connection.execute(
+                delete(Download).where(
+                    Download.image_id.in_(moved[start : start + BATCH]), Download.state == "failed"
+                )
+            )
+    return len(rows)
+
+
 def panoptic_segment_rows(annotations: list[Panoptic]) -> list[dict[str, Any]]:
+    """Return rows of `segment`, with a `coco_id` for their `image_id`."""
     return [
         {
-            "coco_id": annotation.image.coco_id,
+            "coco_id": annotation.image_id,
             "segment_id": segment.id,
             "category_id": segment.category_id,
             "iscrowd": segment.iscrowd,
@@ -324,16 +421,22 @@ def panoptic_segment_rows(annotations: list[Panoptic]) -> list[dict[str, Any]]:
     ]
 
 
-def finding_rows(problems: list[tuple[int, Finding]]) -> list[dict[str, Any]]:
+def finding_rows(
+    of_images: Iterable[tuple[int, Finding]], of_dataset: Iterable[Finding] = ()
+) -> list[dict[str, Any]]:
+    """Return rows of `finding`: of images by their COCO ids, and of the dataset as a whole."""
     return [
-        {"coco_id": coco_id, "kind": problem.kind, "detail": problem.detail}
-        for coco_id, problem in problems
+        {"coco_id": coco_id, "kind": finding.kind, "detail": finding.detail}
+        for coco_id, finding in of_images
+    ] + [
+        {"image_id": None, "kind": finding.kind, "detail": finding.detail} for finding in of_dataset
     ]
 
 
-def image_row(entry: Dataset, info: ImageInfo) -> dict[str, Any]:
+def image_row(dataset: Dataset, info: ImageInfo) -> dict[str, Any]:
+    """Return the row of `image` of an image that is not downloaded yet."""
     return {
-        "dataset": entry.name,
+        "dataset": dataset.name,
         "coco_id": info.coco_id,
         "file_name": info.file_name,
         "url": info.url,

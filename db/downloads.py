@@ -223,7 +223,7 @@ def upload_masks(engine: Engine, dataset: Dataset, settings: Settings) -> int:
     store = object_store(settings)
     if store is None:
         return 0
-    missing = mask_paths(engine, dataset.name) - store.sizes(dataset.mask_folder).keys()
+    missing = set(mask_paths(engine, dataset.name)) - store.sizes(dataset.mask_folder).keys()
     local = [path for path in missing if (settings.data_dir / path).is_file()]
     list(store.map(lambda path: store.write(path, (settings.data_dir / path).read_bytes()), local))
     return len(local)
@@ -380,6 +380,11 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
         for row in outcomes
         if row["state"] == "done"
     ]
+    moved = [  # COCO's other folder had the photo: its URL is the one that served it
+        {"id": row["image_id"], "url": row["url"]}
+        for row in outcomes
+        if row["state"] == "done" and row.get("url")
+    ]
     lost = [
         {"id": row["image_id"], "path": None, "bytes": None}
         for row in outcomes
@@ -402,6 +407,7 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
         ]
         set_rule_version(connection, replaced, None)
         update_rows(connection, table_of(Image), files)
+        update_rows(connection, table_of(Image), moved)
         update_rows(connection, table_of(Image), lost)
     return len(replaced)
 

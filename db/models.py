@@ -209,7 +209,7 @@ class Caption(Base):
 class Segment(Base):
     """A panoptic segment; `segment_id` is R + 256 G + 65536 B of its colour in the mask.
 
-    `annotated_area` is what segments_info states; the other measures are taken from the mask (pixels), and are NULL
+    `annotated_area` is what segments_info states, NULL where it states none; the other measures are of the mask, NULL
     until the image's labels are extracted. `mean_l`, `mean_a`, `mean_b` are CIELAB of the mean colour under the mask,
     `color` the name that most of its pixels bear; `rle` holds a thing's compressed run-length counts for pycocotools.
     """
@@ -221,7 +221,7 @@ class Segment(Base):
     segment_id: Mapped[int] = mapped_column(primary_key=True)
     category_id: Mapped[int]
     iscrowd: Mapped[bool]
-    annotated_area: Mapped[int]
+    annotated_area: Mapped[int | None]
     area: Mapped[int | None]
     bbox_x: Mapped[int | None]
     bbox_y: Mapped[int | None]

@@ -1,4 +1,4 @@
-"""The flow `check`: what in a dataset's photos, masks, annotations and counts does not fit together."""
+"""The flow `check`: do a dataset's photos, masks, annotations and counts fit together?"""
 
 from collections import Counter
 
@@ -18,7 +18,7 @@ from flows.shards import over_shards
 
 @flow
 def check(dataset: DatasetName = "val5k") -> dict[str, int]:
-    """Check a dataset; what is found stands in the table `finding`, in place of what an earlier check found.
+    """Check a dataset and replace its rows of the table `finding`.
 
     Returns:
         How many findings there are of each kind.
@@ -42,5 +42,5 @@ def check(dataset: DatasetName = "val5k") -> dict[str, int]:
 
 @task(task_run_name="check from {image_ids[0]}", **RETRY)
 def check_images(entry: Dataset, image_ids: list[int]) -> int:
-    """Check one shard of images; returns how many findings there are."""
+    """Check one shard of images and return how many findings there are."""
     return checks.check_images(engine(), entry, image_ids)

@@ -7,13 +7,17 @@ from prefect import flow, task
 from prefect.logging import get_run_logger
 from sqlalchemy import RowMapping
 
+from coconut_attr.annotations.coco_file import CocoImages
 from coconut_attr.annotations.duplicates import unique_annotations, unique_captions
 from coconut_attr.annotations.files import (
     AnnotationFile,
     annotation_files,
     captioned_images,
-    keep_masks,
+    coco_images,
+    store_masks,
 )
+from coconut_attr.annotations.identity import resolve
+from coconut_attr.annotations.records import OddRow, Panoptic
 from coconut_attr.annotations.version import Version
 from coconut_attr.datasets import Dataset, get_dataset
 from coconut_attr.download.failures import hint
@@ -40,16 +44,17 @@ def download(
     verify: bool = False,
     refresh: bool = False,
 ) -> dict[str, int]:
-    """Fetch a dataset's annotations, captions and images; what is there and whole is not fetched again.
+    """Fetch a dataset's annotations, captions and images; intact files are not fetched again.
 
-    Images that failed before are tried again if the cause may pass. Several runs, on one machine or many, share the
-    work where they share the store, and the data folder or an image store.
+    Images with a transient failure are tried again. Several runs, on one machine or many, share the
+    work if they share the database and either the data folder or an object store.
 
     Args:
         limit: stop at this many images (None: all).
-        retry_failed: try just those images that failed before, whatever the cause.
-        verify: just read every file again, compare it with its SHA-256 and with upstream, and fetch what differs.
-        refresh: read those annotation files anew that upstream has changed since they were read to their end.
+        retry_failed: try only the images that failed before, whatever the cause.
+        verify: only re-read every file, compare it with its SHA-256 and with upstream, and fetch
+            what differs.
+        refresh: re-read complete annotation files that upstream has changed.
 
     Returns:
         How many images the dataset has, and how many of them are `downloaded` and `failed`.
@@ -61,11 +66,12 @@ def download(
         )
     mode: Mode = "failed" if retry_failed else "verify" if verify else "new"
     if mode == "new":
-        read_annotations(entry, limit, refresh)
-        read_captions(entry, limit)
+        coco = read_coco_files(entry)
+        read_annotations(entry, coco, limit, refresh)
+        read_captions(entry, coco, limit)
         refresh_counts(engine(), dataset)
         if uploaded := upload_masks(engine(), entry, settings()):
-            get_run_logger().info("%s: %s masks put into the image store", dataset, uploaded)
+            get_run_logger().info("%s: %s masks uploaded to the object store", dataset, uploaded)
 
     work = plan(engine(), dataset, settings(), mode, limit)
     with Progress(f"{dataset} images", pending(engine(), work)) as progress:
@@ -74,8 +80,14 @@ def download(
     return summary(dataset)
 
 
-def read_annotations(entry: Dataset, limit: int | None, refresh: bool) -> None:
-    """Read those annotation files that have not been read to their end; a limit may stop it before."""
+@task(task_run_name="COCO's files {entry.name}", **RETRY)
+def read_coco_files(entry: Dataset) -> CocoImages:
+    """Return the images that COCO's own files list: their names, sizes, licences and URLs."""
+    return coco_images(entry, settings())
+
+
+def read_annotations(entry: Dataset, coco: CocoImages, limit: int | None, refresh: bool) -> None:
+    """Read the annotation files that are not complete, up to a number of images."""
     known = annotations.annotation_files(engine(), entry.name)
     try:
         files = annotation_files(entry, settings())
@@ -83,7 +95,7 @@ def read_annotations(entry: Dataset, limit: int | None, refresh: bool) -> None:
         if not known or not all(row["complete"] for row in known.values()):
             raise
         get_run_logger().warning(
-            "%s; all annotation files listed before are complete, so those are used", error
+            "%s; all annotation files that were listed before are complete: using them", error
         )
         return
     note_changes(entry, files, known, refresh)
@@ -93,16 +105,16 @@ def read_annotations(entry: Dataset, limit: int | None, refresh: bool) -> None:
             continue
         if limit is not None and annotations.count_images(engine(), entry.name) >= limit:
             break
-        read_annotation_file(entry, file, limit)
+        read_annotation_file(entry, coco, file, limit)
 
 
 def note_changes(
     entry: Dataset, files: list[AnnotationFile], known: Mapping[str, RowMapping], refresh: bool
 ) -> None:
-    """Compare annotation files with what was read of them.
+    """Compare annotation files with the versions that were read.
 
-    One that changed when it was half read is begun anew. One that was read to its end is told and kept, for labels and
-    runs rest on it; `refresh` begins it anew.
+    A changed file that was read in part is re-read from its start. A complete one is only
+    reported, because labels and runs rest on it; `refresh` re-reads it.
 
     Args:
         known: rows of `annotation_file` by name: what was read.
@@ -111,6 +123,9 @@ def note_changes(
     findings = []
     for name, row in known.items():
         before = Version(row["size"] or 0, row["sha256"] or "", row["etag"] or "")
+        is_former = any(name.startswith(f"{repo}/") for repo in entry.former_repos)
+        if is_former and row["complete"]:
+            continue
         if name not in listed:
             kind = "annotation file gone"
         elif listed[name].changed(before, row["origin"]):
@@ -119,41 +134,45 @@ def note_changes(
             continue
         if refresh or not row["complete"]:
             rows = f"{row['rows_done']} rows of it were read"
-            get_run_logger().warning("%s: %s; %s, it is begun anew", kind, name, rows)
+            get_run_logger().warning("%s: %s; %s, reading it from its start", kind, name, rows)
             writes.forget_file(engine(), entry.name, name)
         else:
             get_run_logger().warning(
-                "%s: %s; what was read is kept (download --refresh reads it anew)", kind, name
+                "%s: %s; what was read is used (download --refresh re-reads it)", kind, name
             )
             findings.append({"image_id": None, "kind": kind, "detail": name})
-    writes.record_findings(engine(), entry.name, "annotations", None, findings)
+    kinds = ("annotation file gone", "annotation file changed")
+    writes.record_findings(engine(), entry.name, "annotations", None, findings, kinds)
 
 
 @task(task_run_name="annotations {file.name}", **RETRY)
-def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None) -> None:
-    """Store one annotation file batch by batch, so that an interrupted reading goes on where it was.
+def read_annotation_file(
+    entry: Dataset, coco: CocoImages, file: AnnotationFile, limit: int | None
+) -> None:
+    """Store one annotation file batch by batch; an interrupted reading resumes where it was.
 
-    Where several downloads read the file at the same time, each row is stored by the first that comes to it.
+    If several downloads read the file at the same time, the first that reaches a row stores it.
 
     Raises:
-        SourceError: the file cannot be read, or another download begins it anew.
+        SourceError: the file cannot be read, or another download re-reads it from its start.
     """
 
     def stored() -> int:
         row = annotations.annotation_files(engine(), entry.name).get(file.name)
         return row["rows_done"] if row else 0
 
-    # Asked for here and not by the caller: a retry must go on where the failed attempt came to.
-    start = stored()
-    seen = annotations.annotated_ids(engine(), entry.name)
+    start = stored()  # read here, not by the caller: a retry resumes where the attempt had failed
+    superseded = annotations.superseded_ids(engine(), entry)
+    annotated = annotations.annotated_ids(engine(), entry.name)
     version = asdict(file.checksummed())
     logger = get_run_logger()
-    for batch in file.read(start):
+    for unresolved in file.read(start):
+        batch = [resolve(row, coco, entry) for row in unresolved]
         end = start + len(batch)
         while (done := stored()) < end:
             if done < start:
                 raise SourceError(
-                    f"{file.name} has been begun anew by another download: run this one again"
+                    f"another download re-reads {file.name} from its start: run this one again"
                 )
             room = (
                 len(batch)
@@ -163,35 +182,57 @@ def read_annotation_file(entry: Dataset, file: AnnotationFile, limit: int | None
             if room <= 0:
                 return
             rows = batch[done - start :][:room]
-            part, problems = unique_annotations(rows, seen, file.name)
-            masks = keep_masks(entry, part, settings())
+            usable = [row for row in rows if isinstance(row, Panoptic)]
+            odd = [row.finding for row in rows if isinstance(row, OddRow)]
+            part, findings = unique_annotations(usable, annotated, superseded, file.name)
+            masks = store_masks(entry, part, settings())
             images = [
                 {**image_row(entry, a.image), "mask_path": mask}
                 for a, mask in zip(part, masks, strict=True)
+                if a.image
             ]
             if not writes.add_panoptic(
-                engine(), entry.name, images, panoptic_segment_rows(part), file=file.name, origin=file.origin,
-                rows_before=done, rows_done=done + len(rows), version=version, findings=finding_rows(problems),
-            ):  # fmt: skip
+                engine(),
+                entry.name,
+                images,
+                panoptic_segment_rows(part),
+                file=file.name,
+                origin=file.origin,
+                rows_before=done,
+                rows_done=done + len(rows),
+                version=version,
+                findings=finding_rows(findings, odd),
+            ):
                 continue
-            seen.update(a.image.coco_id for a in part)
+            annotated.update(a.image_id for a in part)
+            for finding in odd:
+                logger.warning("%s: %s", finding.kind, finding.detail)
             logger.info("%s: %s annotations", file.name, done + len(rows))
-        seen.update(a.image.coco_id for a in batch)
+        annotated.update(row.image_id for row in batch if isinstance(row, Panoptic))
         start = end
     writes.finish_file(engine(), entry.name, file.name, start)
 
 
 @task(task_run_name="captions {entry.name}", **RETRY)
-def read_captions(entry: Dataset, limit: int | None) -> None:
-    """Store the captions of a dataset's images, and the images that only captions name."""
-    infos, captions, problems = unique_captions(*captioned_images(entry, settings()))
+def read_captions(entry: Dataset, coco: CocoImages, limit: int | None) -> None:
+    """Store the captions of a dataset's images, and the images that only captions name.
+
+    Images that are stored already get the licence, URL, name and size of COCO's own files, which
+    earlier versions took from the annotations.
+    """
+    if mended := writes.mend_images(engine(), entry.name, coco.by_id.values()):
+        get_run_logger().info("%s: %s images described as in COCO's files", entry.name, mended)
+    content = captioned_images(entry, settings())
+    infos, captions, findings = unique_captions(content.images, content.captions)
     known = annotations.coco_ids(engine(), entry.name)
     fresh = [info for info in infos if info.coco_id not in known]
     if limit is not None:
         fresh = fresh[: max(0, limit - len(known))]
     rows = [image_row(entry, info) for info in fresh]
     texts = [{"coco_id": c.coco_id, "caption_id": c.id, "text": c.text} for c in captions]
-    new = writes.add_captions(engine(), entry.name, rows, texts, finding_rows(problems))
+    new = writes.add_captions(
+        engine(), entry.name, rows, texts, finding_rows(findings, content.findings)
+    )
     get_run_logger().info(
         "%s: %s new captions, %s images known by captions alone", entry.name, new, len(rows)
     )
@@ -199,7 +240,7 @@ def read_captions(entry: Dataset, limit: int | None) -> None:
 
 @task(task_run_name="images {entry.name}", **RETRY)
 def fetch_images(entry: Dataset, work: Work, progress: Progress) -> None:
-    """Fetch images, a claimed shard after the other without a pause between them; rows are stored as it goes."""
+    """Fetch the images shard by claimed shard, and record each outcome."""
     counts = fetch_claimed(
         engine(), entry, work, settings(), on_done=lambda _outcome: progress.advance()
     )
@@ -217,6 +258,6 @@ def fetch_images(entry: Dataset, work: Work, progress: Progress) -> None:
 
 
 def summary(dataset: str) -> dict[str, int]:
-    """Images of a dataset, and how many are downloaded and failed."""
+    """Return how many images a dataset has, and how many are downloaded and failed."""
     query = "SELECT images, downloaded, failed FROM dataset_summary WHERE dataset = :dataset"
     return dict(sql(engine(), query, dataset=dataset)[0])

@@ -91,7 +91,7 @@ def is_complete(dataset: str) -> bool:
     files = annotations.annotation_files(engine(), dataset)
     counts = summary(dataset)
     whole = all(row["complete"] for row in files.values()) and (
-        files or not get_dataset(dataset).repos
+        files or not get_dataset(dataset).has_masks
     )
     return bool(
         whole and counts["images"] and counts["images"] == counts["downloaded"] + counts["failed"]

@@ -56,22 +56,41 @@ def list_shards(dataset: Dataset, settings: Settings) -> list[Shard]:
     Raises:
         SourceError: the hub (or mirror) cannot be reached, or has no parquet file of the dataset.
     """
-    return [
-        shard
-        for repo in dataset.repos
-        for shard in retrying(settings)(_list_repository, repo, settings)
-    ]
+    return [shard for repo in dataset.repos for shard in _parquet_files(repo, settings)]
 
 
-def _list_repository(repo: str, settings: Settings) -> list[Shard]:
+def _parquet_files(repo: str, settings: Settings) -> list[Shard]:
+    shards = list_files(repo, (".parquet",), settings)
+    in_data = [shard for shard in shards if Path(shard.path).parent == Path("data")]
+    if not shards:
+        folder = mirrored(f"{HUB}/datasets/{repo}", settings)
+        raise SourceError(
+            f"no data/*.parquet under {folder}: is the mirror (or the repository name) right?"
+        )
+    return in_data or shards
+
+
+def list_files(repo: str, suffixes: tuple[str, ...], settings: Settings) -> list[Shard]:
+    """Return the files of a repository that end in one of some suffixes, by their paths.
+
+    Raises:
+        SourceError: the hub (or mirror) cannot be reached or listed.
+    """
+    return sorted(
+        retrying(settings)(_list_repository, repo, suffixes, settings),
+        key=lambda shard: shard.path,
+    )
+
+
+def _list_repository(repo: str, suffixes: tuple[str, ...], settings: Settings) -> list[Shard]:
     folder = mirrored(f"{HUB}/datasets/{repo}", settings)
     if not settings.mirror:
         folder = f"{hub_endpoint()}/datasets/{repo}"
-    list_files = (
+    list_in = (
         _list_url if is_url(settings.mirror) else _list_folder if settings.mirror else _list_hub
     )
     try:
-        shards = list_files(repo, folder)
+        return list_in(repo, folder, suffixes)
     except Exception as error:  # huggingface_hub, aiohttp and fsspec raise errors of their own
         message = f"cannot list {repo} at {folder}: {' '.join(str(error).split())}"
         response = getattr(error, "response", None)
@@ -82,15 +101,9 @@ def _list_repository(repo: str, settings: Settings) -> list[Shard]:
         if isinstance(cause, UnreachableError):
             raise UnreachableError(message, cause.pause) from error
         raise SourceError(f"{cause} ({message})") from error
-    in_data = [shard for shard in shards if Path(shard.path).parent == Path("data")]
-    if not shards:
-        raise SourceError(
-            f"no data/*.parquet under {folder}: is the mirror (or the repository name) right?"
-        )
-    return sorted(in_data or shards, key=lambda shard: shard.path)
 
 
-def _list_hub(repo: str, _folder: str) -> list[Shard]:
+def _list_hub(repo: str, _folder: str, suffixes: tuple[str, ...]) -> list[Shard]:
     endpoint = hub_endpoint()
     entries = HfApi(endpoint).list_repo_tree(repo, repo_type="dataset", recursive=True)
     return [
@@ -101,23 +114,25 @@ def _list_hub(repo: str, _folder: str) -> list[Shard]:
             hf_hub_url(repo, entry.path, repo_type="dataset", endpoint=endpoint),
         )
         for entry in entries
-        if isinstance(entry, RepoFile) and entry.path.endswith(".parquet")
+        if isinstance(entry, RepoFile) and entry.path.endswith(suffixes)
     ]
 
 
-def _list_url(repo: str, folder: str) -> list[Shard]:
+def _list_url(repo: str, folder: str, suffixes: tuple[str, ...]) -> list[Shard]:
     filesystem = fsspec.filesystem("http", client_kwargs={"trust_env": True})  # proxies
     filesystem.invalidate_cache()  # a worker lives long, and the mirror may have changed
-    urls = filesystem.glob(f"{folder}/data/*.parquet") or filesystem.glob(f"{folder}/**/*.parquet")
+    urls = [url for suffix in suffixes for url in filesystem.glob(f"{folder}/**/*{suffix}")]
     return [
         Shard(repo, url.removeprefix(f"{folder}/"), version_of(filesystem.info(url)), url)
         for url in urls
     ]
 
 
-def _list_folder(repo: str, folder: str) -> list[Shard]:
+def _list_folder(repo: str, folder: str, suffixes: tuple[str, ...]) -> list[Shard]:
     shards = []
-    for path in Path(folder).rglob("*.parquet"):
+    for path in Path(folder).rglob("*"):
+        if not path.name.endswith(suffixes):
+            continue
         stat = path.stat()
         version = version_of({"size": stat.st_size, "mtime": stat.st_mtime})
         shards.append(Shard(repo, path.relative_to(folder).as_posix(), version, str(path)))
@@ -138,7 +153,7 @@ def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list
         SourceError: the file cannot be read, or lacks a column.
     """
     try:
-        with _open(shard, settings) as file:
+        with open_file(shard, settings) as file:
             parquet = pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
             missing = [name for name in COLUMNS if name not in parquet.schema_arrow.names]
             if missing:
@@ -157,7 +172,8 @@ def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list
         raise SourceError(f"cannot read {shard.address}: {error}") from error
 
 
-def _open(shard: Shard, settings: Settings) -> BinaryIO:
+def open_file(shard: Shard, settings: Settings) -> BinaryIO:
+    """Open a file of the hub or a mirror for reading at any place; broken reads are retried."""
     if not is_url(shard.address):
         return open(shard.address, "rb")
     headers = {} if settings.mirror else build_hf_headers(library_name="coconut-attr")

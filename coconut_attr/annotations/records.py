@@ -1,10 +1,11 @@
-"""What every annotation reader yields, and the checks that names and URLs from outside must pass."""
+"""The records of all annotation readers, and the checks of names and URLs from outside."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from coconut_attr.errors import SourceError
+from coconut_attr.findings import Finding
 
 #: What reading raises from a document that is not of the form that was expected.
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -12,7 +13,7 @@ MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Rec
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One image as its annotation describes it. Width and height are pixels; `split` only where a source fixes it."""
+    """One image. Width and height are pixels; `split` is set only where a source fixes it."""
 
     coco_id: int
     file_name: str
@@ -25,21 +26,48 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class SegmentInfo:
-    """One entry of segments_info. `id` is R + 256 G + 65536 B of the mask's colour; `area` is in pixels."""
+    """One entry of segments_info.
+
+    Attributes:
+        id: R + 256 G + 65536 B of the segment's colour in the mask.
+        area: pixels by the annotation; None where it states none.
+    """
 
     id: int
     category_id: int
     iscrowd: bool
-    area: int
+    area: int | None
 
 
 @dataclass(frozen=True)
 class Panoptic:
-    """The panoptic annotation of one image: its mask as PNG bytes, and what the mask's colours mean."""
+    """The panoptic annotation of one image.
 
-    image: ImageInfo
+    Attributes:
+        image_id: the image that the mask and the segments are of.
+        image: that image. Readers give what the row states, or None where the row describes
+            another image or none; `identity.resolve` puts COCO's own entry here.
+        mask_png: the mask as PNG bytes.
+        place: file and row, for findings.
+        findings: what is odd in the row, though it is used.
+    """
+
+    image_id: int
+    image: ImageInfo | None
     mask_png: bytes
     segments: tuple[SegmentInfo, ...]
+    place: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class OddRow:
+    """A row of an annotation file that gives no annotation, and why."""
+
+    finding: Finding
+
+
+Row = Panoptic | OddRow
 
 
 @dataclass(frozen=True)
@@ -52,11 +80,11 @@ class Caption:
 
 
 def clean_text(text: str) -> str:
-    """Text that every database can hold: without NUL, with lone surrogates replaced, trimmed."""
+    """Return text that every database can hold: trimmed, without NUL and lone surrogates."""
     return text.replace("\0", "").encode(errors="replace").decode().strip()
 
 
-#: COCO's licences by the number in an image's `license` field (the same list stands in every COCO 2017 file).
+#: COCO's licences by the number in an image's `license` field, the same in every COCO 2017 file.
 LICENCES = {
     1: "http://creativecommons.org/licenses/by-nc-sa/2.0/",
     2: "http://creativecommons.org/licenses/by-nc/2.0/",
@@ -69,33 +97,8 @@ LICENCES = {
 }
 
 
-def image_info(entry: dict, url_prefix: str) -> ImageInfo:
-    """An `images` entry of a COCO file as a record.
-
-    Args:
-        entry: has `id`, `file_name`, `width`, `height`, and maybe `coco_url` and `license`.
-        url_prefix: folder of the image where `coco_url` is missing or empty.
-
-    Raises:
-        SourceError: the file name could leave its folder.
-        Exception: one of MALFORMED, where the entry is not of that form.
-    """
-    name = plain_name(entry["file_name"])
-    url = entry.get("coco_url") or url_prefix + name
-    if not isinstance(url, str):
-        raise TypeError(f"coco_url is {url!r}")
-    return ImageInfo(
-        coco_id=int(entry["id"]),
-        file_name=name,
-        width=int(entry["width"]),
-        height=int(entry["height"]),
-        url=url,
-        licence=LICENCES.get(entry.get("license") or 0, ""),
-    )
-
-
 def plain_name(name: str) -> str:
-    """The name itself if it is a bare file name.
+    """Return the name if it is a bare file name.
 
     Raises:
         SourceError: it has a folder part, or is no name at all.
@@ -108,10 +111,11 @@ def plain_name(name: str) -> str:
 
 
 def local_path(url: str, hosts: tuple[str, ...], data_dir: Path) -> Path:
-    """Where the image of that URL is kept: the data folder is laid out under the upstream host names.
+    """Return where the image of a URL is stored: data_dir/HOST/PATH.
 
     Raises:
-        SourceError: not http(s), a host that the dataset does not list, or a path that leaves the folder.
+        SourceError: not http(s), a host that the dataset does not list, or a path that leaves
+            the folder.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""The offline dataset `sample`: photographs that the scikit-image wheel ships. They are not COCONut's."""
+"""The offline dataset `sample`: photographs of the scikit-image wheel, not COCONut's."""
 
 import tomllib
 from importlib import resources
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from coconut_attr.annotations.coco_file import CocoContent
 from coconut_attr.annotations.records import Caption, ImageInfo
 
 PREFIX = "package:skimage/data/"
@@ -13,12 +14,12 @@ LICENCE = "https://github.com/scikit-image/scikit-image/blob/main/LICENSE.txt"
 
 
 def photo_path(url: str) -> Path:
-    """Where the photograph of a `package:` URL lies in the installed scikit-image."""
+    """Return the path of a `package:` URL's photograph in the installed scikit-image."""
     return Path(str(resources.files("skimage") / "data" / url.removeprefix(PREFIX)))
 
 
-def read() -> tuple[list[ImageInfo], list[Caption]]:
-    """The photographs and their captions, each with the split that it is declared in."""
+def read() -> CocoContent:
+    """Return the photographs, each with its declared split, and their captions."""
     entries = tomllib.loads(
         (resources.files("coconut_attr.annotations") / "sample.toml").read_text()
     )["image"]
@@ -31,4 +32,4 @@ def read() -> tuple[list[ImageInfo], list[Caption]]:
         captions += [
             Caption(number * 100 + k, number, text) for k, text in enumerate(entry["captions"])
         ]
-    return images, captions
+    return CocoContent(images, captions)

@@ -1,4 +1,4 @@
-"""Train, val and test: fixed by an image's COCO id, so that they are the same in every dataset and on every machine."""
+"""Train, val and test: fixed by COCO ids, so the same in every dataset and on every machine."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 
 
 def split_of(coco_id: int) -> str:
-    """The split of an image: 70 % train, 15 % val, 15 % test, by the SHA-256 of its COCO id."""
+    """Return an image's split by the SHA-256 of its COCO id: 70 % train, 15 % val, 15 % test."""
     draw = int.from_bytes(hashlib.sha256(str(coco_id).encode()).digest()[:8], "big") / 2**64
     if draw < TRAIN_SHARE:
         return "train"

@@ -1,4 +1,4 @@
-"""Which state of an annotation file was read: its size and checksums, as its host states them."""
+"""The version of an annotation file: its size and checksums, as its host states them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from coconut_attr.files.atomic import sha256_of
 
 @dataclass(frozen=True)
 class Version:
-    """What tells one state of a file from another; empty or 0 where it is not known.
+    """What distinguishes two states of a file; empty or 0 where it is not known.
 
     Attributes:
         size: bytes.
@@ -23,7 +23,7 @@ class Version:
 
 
 def version_of(info: dict[str, Any]) -> Version:
-    """The version that the `info` of a file of an fsspec filesystem states."""
+    """Return the version that the `info` of a file of an fsspec filesystem states."""
     lfs = info.get("lfs") or {}
     etag = (
         info.get("blob_id")
@@ -36,7 +36,7 @@ def version_of(info: dict[str, Any]) -> Version:
 
 
 def with_checksum(version: Version, local: Path | None) -> Version:
-    """The version with its SHA-256, which is computed if the file is a local one.
+    """Return the version with its SHA-256, which is computed from a local file.
 
     Raises:
         OSError: it cannot be read.
@@ -47,10 +47,10 @@ def with_checksum(version: Version, local: Path | None) -> Version:
 
 
 def differs(before: Version, now: Version, local: Path | None) -> bool:
-    """Whether a file is another than it was, as far as both versions tell.
+    """Return whether a file has changed, as far as both versions tell.
 
     Args:
-        local: the file, if it is a local one; it is read only if size and time leave it open.
+        local: the file, if it is a local one; it is hashed only if size and time do not decide.
     """
     if before.size and now.size and before.size != now.size:
         return True

@@ -4,6 +4,7 @@ from typing import Final
 
 import requests
 
+from coconut_attr.annotations import objects365
 from coconut_attr.files.remote import TRANSIENT_STATUSES, requested_pause
 
 THROTTLING_STATUSES = frozenset({429, 503})  # about the host, not about the image
@@ -33,6 +34,7 @@ HINTS: Final = {
     "private address": "the host's name resolves to a private network: check the DNS, or set"
     " COCONUT_ATTR_MIRROR",
     "not in mirror": "add the image to the mirror, or unset COCONUT_ATTR_MIRROR",
+    "no Objects365 photo": objects365.HOW,
     "disk": "the data folder cannot be written: check space and permissions and run again",
 }
 

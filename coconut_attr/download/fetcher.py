@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
-from coconut_attr.annotations import sample
+from coconut_attr.annotations import objects365, sample
 from coconut_attr.annotations.records import clean_text, local_path, plain_name
 from coconut_attr.annotations.upstream import is_url, mirrored
 from coconut_attr.datasets import Dataset
@@ -32,6 +32,8 @@ HEADERS = {
     "User-Agent": f"coconut-attr {requests.utils.default_user_agent()}",
     "Accept-Encoding": "identity",
 }
+#: The photo is not in its folder: COCO's other folder may have it.
+NOT_THERE = frozenset({"HTTP 404", "not in mirror"})
 MAX_ERROR, MAX_ETAG = 500, 200  # characters of a host's message and ETag that are stored
 
 
@@ -89,7 +91,15 @@ class ImageFetcher:
             if job.kept and not self.verify:
                 return job.kept
             job.attempts += 1
-            response = self._fetch(item.url, item.etag if job.kept else "")
+            url = item.url
+            try:
+                response = self._fetch(url, item.etag if job.kept else "")
+            except DownloadFailure as failure:
+                if failure.error_class not in NOT_THERE:
+                    raise
+                url, response = self._fetch_from_other_folder(url, failure)
+                path = _target(url, self.dataset, self.settings)
+                name = str(path.relative_to(self.settings.data_dir))
             if response is None:
                 return cast(Outcome, job.kept)
             content, etag = response
@@ -101,7 +111,7 @@ class ImageFetcher:
             if self.store:
                 self.store.write(name, content)
             return Outcome(
-                item.image_id, item.url, name, digest, len(content), etag, decoded=self.verify
+                item.image_id, url, name, digest, len(content), etag, decoded=self.verify
             )
         except UnreachableError:  # the object store's: every other image would fail the same way
             raise
@@ -145,8 +155,32 @@ class ImageFetcher:
             item.image_id, item.url, name, digest, len(content), item.etag, kept=True, decoded=True
         )
 
+    def _fetch_from_other_folder(
+        self, url: str, failure: DownloadFailure
+    ) -> tuple[str, tuple[bytes, str] | None]:
+        """Return the URL and content of a photo that lies in another folder of its dataset.
+
+        Raises:
+            DownloadFailure: it is in none of them; the failure in its own folder.
+        """
+        folder, _, name = url.rpartition("/")
+        folders = self.dataset.photo_folders
+        for other in folders if f"{folder}/" in folders else ():
+            if other != f"{folder}/":
+                try:
+                    return other + name, self._fetch(other + name, "")
+                except DownloadFailure as elsewhere:
+                    if elsewhere.error_class not in NOT_THERE:
+                        raise
+        raise failure
+
     def _fetch(self, url: str, known_etag: str) -> tuple[bytes, str] | None:
         """Return the content and the ETag of an upstream URL; None if its ETag is unchanged."""
+        if url.startswith(objects365.PREFIX):
+            try:
+                return objects365.find_photo(url, self.settings.objects365_dir).read_bytes(), ""
+            except FileNotFoundError as error:
+                raise DownloadFailure("no Objects365 photo", str(error), final=True) from None
         address = (
             str(sample.photo_path(url))
             if url.startswith(sample.PREFIX)
@@ -218,6 +252,8 @@ class ImageFetcher:
 def _target(url: str, dataset: Dataset, settings: Settings) -> Path:
     if url.startswith(sample.PREFIX):
         return settings.data_dir / "sample" / plain_name(url.removeprefix(sample.PREFIX))
+    if url.startswith(objects365.PREFIX):
+        return objects365.stored_path(url, settings.data_dir)
     return local_path(url, dataset.image_hosts, settings.data_dir)
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from coconut_attr.annotations.caption_zip import fetch_member
 from coconut_attr.annotations.records import LICENCES, ImageInfo, SegmentInfo, local_path
 from coconut_attr.annotations.upstream import HUB
-from coconut_attr.datasets import Dataset
+from coconut_attr.datasets import CocoFile, Dataset
 from coconut_attr.errors import UserError
 from coconut_attr.files.atomic import link_or_copy, part_of, sha256_of
 from coconut_attr.settings import Settings
@@ -109,8 +109,10 @@ def export_mirror(
         SourceError: the caption file cannot be fetched or read.
         OSError: a file cannot be written. Files written before stay, and another export resumes.
     """
-    if not dataset.repos:
-        raise UserError(f"{dataset.name} is part of the program: there is nothing to mirror")
+    if not dataset.has_masks:
+        raise UserError(f"{dataset.name} comes with the program: there is nothing to mirror")
+    if dataset.has_objects365:
+        raise UserError(f"{dataset.name} has photos of Objects365, which a mirror cannot hold")
     readme = to / "README.md"
     sections = _sections(to)
     if not readme.is_file():
@@ -273,24 +275,37 @@ def _captions(
     dataset: Dataset, exported_ids: set[int], to: Path, settings: Settings, exported: Exported
 ) -> None:
     """Write COCO's annotation zip with the captions of the mirror's images, otherwise unchanged."""
-    files = [file for file in dataset.coco_files if file.has_captions]
-    parts = urlsplit(files[0].archive)
+    for archive, files in itertools.groupby(dataset.coco_files, key=lambda file: file.archive):
+        _coco_archive(archive, list(files), exported_ids, to, settings, exported)
+
+
+def _coco_archive(
+    url: str,
+    files: Sequence[CocoFile],
+    exported_ids: set[int],
+    to: Path,
+    settings: Settings,
+    exported: Exported,
+) -> None:
+    """Write one of COCO's zips, and in its files only the mirror's images and their captions."""
+    parts = urlsplit(url)
     name = f"{parts.netloc}{parts.path}"
     members = _members(to / name)
     for file in files:
-        member = file.member
-        document = fetch_member(file.archive, member, settings).read_bytes()
+        document = fetch_member(file.archive, file.member, settings).read_bytes()
         content = json.loads(document)
         # Keep the captions of an earlier export: two datasets may share a caption file.
-        wanted = exported_ids | {
-            image["id"] for image in json.loads(members.get(member, b"{}")).get("images", ())
+        before = json.loads(members.get(file.member, b"{}")).get("images", ())
+        wanted = exported_ids | {image["id"] for image in before}
+        captions = content.get("annotations", [])
+        part_of_file = {
+            "images": [image for image in content["images"] if image["id"] in wanted],
+            "annotations": [caption for caption in captions if caption["image_id"] in wanted],
         }
-        images = [image for image in content["images"] if image["id"] in wanted]
-        captions = [caption for caption in content["annotations"] if caption["image_id"] in wanted]
-        if (len(images), len(captions)) != (len(content["images"]), len(content["annotations"])):
-            document = json.dumps({**content, "images": images, "annotations": captions}).encode()
-        members[member] = document
-        exported.captions += len(captions)
+        if len(part_of_file["images"]) != len(content["images"]):
+            document = json.dumps({**content, **part_of_file}).encode()
+        members[file.member] = document
+        exported.captions += len(part_of_file["annotations"])
     with part_of(to / name) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, document in sorted(members.items()):
             info = zipfile.ZipInfo(member)  # its fixed time makes equal captions an equal file

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The command `coconut-attr check`."""
 
 import json
 import sys
@@ -29,8 +29,9 @@ def check(
 ) -> None:
     """Check that a dataset's photos, masks, annotations and counts fit together.
 
-    Reads what the store and the data folder hold (every mask is decoded, every photo hashed), asks no other host, and
-    keeps what it finds in the table `finding`. Exit code: 0 nothing found, 1 findings, 2 the check could not be made.
+    Reads the database and the data folder (every mask is decoded, every photo hashed), contacts no
+    other host, and writes the table `finding`. Exit code: 0 no findings, 1 findings, 2 the check
+    could not be made.
     """
     try:
         entry = get_dataset(dataset)
@@ -38,7 +39,7 @@ def check(
         image_ids = annotations.image_ids(engine, dataset)
         if not image_ids:
             raise UserError(
-                f"the store holds no image of {dataset}; run: coconut-attr download {dataset}"
+                f"the database has no image of {dataset}; run: coconut-attr download {dataset}"
             )
         size = settings().shard_size
         shards = [image_ids[start : start + size] for start in range(0, len(image_ids), size)]
@@ -67,10 +68,10 @@ def check(
 
 
 def _open_existing() -> Engine:
-    """The store for writing; one that does not exist is told, and not made.
+    """Return the database for writing; one that does not exist is not created.
 
     Raises:
-        db.engine.DatabaseUnavailable: it cannot be opened, or has another schema.
+        db.engine.DatabaseUnavailable: it does not exist, or has another schema.
     """
     open_for_reading(settings().sqlalchemy_url).dispose()
     return connect(settings().sqlalchemy_url)

@@ -1,58 +1,59 @@
-"""The integrity of a dataset of the store: checked shard by shard, kept as findings, and told by a command."""
+"""The integrity of a dataset: checked shard by shard, stored as findings, and reported."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine
 
-from coconut_attr.check import Held, check_annotation, check_dataset, check_photo
+from coconut_attr.check import StoredDataset, check_annotation, check_dataset, check_photo
 from coconut_attr.datasets import Dataset
 from coconut_attr.findings import KINDS, Finding
 from coconut_attr.labels.rules import load_rules
 from coconut_attr.settings import settings
 from db import annotations, labels
-from db import annotations as writes
 from db.labels import local_images
 from db.sql import sql
 
-STAGES = ("annotations", "captions", "check")  #: the check finds itself what extraction leaves out
+#: Not `extract`: the check makes the findings of extraction itself.
+STAGES = ("annotations", "captions", "check")
 
 
 def check_images(engine: Engine, dataset: Dataset, image_ids: Sequence[int]) -> int:
-    """Check some images and store what was found, in place of what was before; returns how many findings."""
+    """Check some images, replace their findings, and return how many there are."""
     categories = [category.id for category in load_rules().rules.category.values()]
     findings = [
-        {"image_id": item.image["id"], "kind": problem.kind, "detail": problem.detail}
+        {"image_id": item.image["id"], "kind": finding.kind, "detail": finding.detail}
         for item in local_images(engine, image_ids)
-        for problem in _image_problems(dataset, item, categories)
+        for finding in _image_findings(dataset, item, categories)
     ]
-    writes.record_findings(engine, dataset.name, "check", image_ids, findings)
+    annotations.record_findings(engine, dataset.name, "check", image_ids, findings)
     return len(findings)
 
 
-def _image_problems(
+def _image_findings(
     dataset: Dataset, item: labels.AnnotatedImage, categories: Sequence[int]
 ) -> list[Finding]:
     image, data_dir = item.image, settings().data_dir
-    problems = []
+    findings = []
     if image["state"] == "done":
-        problems += check_photo(data_dir / image["path"], image["sha256"])
+        findings += check_photo(data_dir / image["path"], image["sha256"])
     elif image["state"] == "failed":
-        problems.append(
+        findings.append(
             Finding("annotation without image", f"{image['error_class']}: {image['error']}")
         )
     else:
-        problems.append(Finding("image not asked for", "its photo has not been tried"))
+        findings.append(Finding("image not asked for", "its photo has not been tried"))
     if image["mask_path"]:
         shape = (image["height"], image["width"])
-        problems += check_annotation(data_dir / image["mask_path"], item.infos, shape, categories)
-    elif dataset.repos:
-        problems.append(Finding("image without annotation", "known by its captions alone"))
-    return problems
+        findings += check_annotation(data_dir / image["mask_path"], item.infos, shape, categories)
+    elif dataset.has_masks:
+        findings.append(Finding("image without annotation", "known by its captions alone"))
+    return findings
 
 
 def check_whole(engine: Engine, dataset: Dataset) -> int:
-    """Check the counts and files of a dataset and store what was found; returns how many findings.
+    """Check a dataset's counts and files, replace the findings, and return how many there are.
 
     Raises:
         SourceError: the Kaggle-layout folder of the settings is not one.
@@ -63,23 +64,28 @@ def check_whole(engine: Engine, dataset: Dataset) -> int:
         dataset=dataset.name,
     )
     files = annotations.annotation_files(engine, dataset.name)
-    held = Held(
+    masks = annotations.mask_paths(engine, dataset.name)
+    stored = StoredDataset(
         images=summary[0]["images"] if summary else 0,
         segments=summary[0]["segments"] if summary else 0,
-        masks=frozenset(annotations.mask_paths(engine, dataset.name)),
+        masks=frozenset(masks),
         photos=annotations.photo_bytes(engine, dataset.name),
-        unfinished=tuple(name for name, row in files.items() if not row["complete"]),
+        shared_masks=sorted(path for path, images in Counter(masks).items() if images > 1),
+        unfinished=[name for name, row in files.items() if not row["complete"]],
     )
-    problems = check_dataset(dataset, held, settings())
     rows = [
-        {"image_id": None, "kind": problem.kind, "detail": problem.detail} for problem in problems
+        {"image_id": None, "kind": finding.kind, "detail": finding.detail}
+        for finding in check_dataset(dataset, stored, settings())
     ]
-    writes.record_findings(engine, dataset.name, "check", None, rows)
+    annotations.record_findings(engine, dataset.name, "check", None, rows)
     return len(rows)
 
 
 def check_report(engine: Engine, dataset: str) -> list[dict[str, Any]]:
-    """The findings of a dataset: `stage`, `kind`, `findings`, `images`, `example`, `meaning`, `remedy`."""
+    """Return a dataset's findings by kind.
+
+    Columns: `stage`, `kind`, `findings`, `images`, `example`, `meaning`, `remedy`.
+    """
     return [
         {
             **row,

@@ -157,7 +157,7 @@ def test_a_download_does_not_go_on_with_a_file_that_another_begins_anew(
         yield batch[5:]
 
     monkeypatch.setattr("flows.download.annotation_files", lambda *_: [replace(file, read=read)])
-    with pytest.raises(UserError, match="has been begun anew by another download"):
+    with pytest.raises(UserError, match="another download re-reads .* from its start"):
         download("val5k")
     assert read_so_far() == []
 

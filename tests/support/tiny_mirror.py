@@ -1,4 +1,4 @@
-"""A mirror of generated images under the upstream layout. Unit-test input only: nothing of it is a result."""
+"""A mirror of generated images under the upstream layout: input of unit tests, never a result."""
 
 import io
 import json
@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from coconut_attr.datasets import VAL2017, CocoFile
 
 WIDTH, HEIGHT = 64, 48
 PERSON, SKY = 1, 187
@@ -38,9 +40,15 @@ def mask_png(ids: np.ndarray) -> bytes:
 def image_entry(number: int) -> dict:
     name = f"{number:012d}.jpg"
     return {
-        "id": number, "file_name": name, "width": WIDTH, "height": HEIGHT, "license": 4,
-        "coco_url": f"http://images.cocodataset.org/val2017/{name}", "flickr_url": "", "date_captured": "",
-    }  # fmt: skip
+        "id": number,
+        "file_name": name,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "license": 4,
+        "coco_url": f"http://images.cocodataset.org/val2017/{name}",
+        "flickr_url": "",
+        "date_captured": "",
+    }
 
 
 def annotation(number: int) -> dict:
@@ -81,20 +89,53 @@ def write_captions(folder: Path, texts: Mapping[int, str | None]) -> None:
 
 def write_caption_file(folder: Path, content: dict) -> None:
     """Write COCO's annotation zip with this content of its caption file."""
-    archive = folder / "images.cocodataset.org" / "annotations" / "annotations_trainval2017.zip"
+    write_coco_file(folder, VAL2017, content)
+
+
+def write_coco_file(folder: Path, coco_file: CocoFile, content: dict) -> None:
+    """Write the zip of one of COCO's files, with another member before it."""
+    archive = folder / coco_file.archive.removeprefix("http://")
     archive.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("annotations/other.json", "0" * 100_000)
-        file.writestr(CAPTIONS, json.dumps(content))
+        file.writestr(coco_file.member, json.dumps(content))
 
 
 def caption(number: int) -> str:
     return "A man on a beach under a blue sky" if number % 2 else "A beach without people"
 
 
-def write_shard(folder: Path, name: str, rows: list[dict], group: int = 5) -> Path:
+def write_shard(
+    folder: Path, name: str, rows: list[dict], group: int = 5, repo: str = REPO
+) -> Path:
     """Write a parquet shard with row groups of `group` rows."""
-    path = folder / "huggingface.co" / "datasets" / REPO / "data" / name
+    path = folder / "huggingface.co" / "datasets" / repo / "data" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=group)
     return path
+
+
+def hub_row_of_b(number: int, folder: str = "train2017") -> dict:
+    """A row as coconut_b has them: no area, no mask path, and an image_info that is made up."""
+    ids = np.full((HEIGHT, WIDTH), 1)
+    segment = {"area": None, "category_id": SKY, "id": 1, "iscrowd": 0, "isthing": 0}
+    info = {
+        "file_name": f"{number:012d}.png",
+        "image_id": number,
+        "segments_info": [segment],
+    }
+    name = f"{number:012d}.jpg"
+    image = {
+        "coco_url": f"http://images.cocodataset.org/{folder}/{name}",
+        "date_captured": "2013-11-14 16:03:19",
+        "file_name": name,
+        "height": HEIGHT,
+        "id": number,
+        "license": 3,
+        "width": WIDTH,
+    }
+    return {
+        "mask": {"bytes": mask_png(ids), "path": None},
+        "segments_info": info,
+        "image_info": image,
+    }
