@@ -1,9 +1,10 @@
-"""Training speed: images a second from images, from stored features, and from tensors that are in memory already.
+"""Measure training speed from images, from cached features, and from tensors in memory.
 
-    COCONUT_ATTR_MIRROR=... python benchmarks/train.py [--backbone resnet50] [--device cuda] [--compile]
+    python benchmarks/train.py [--backbone resnet50] [--device cuda] [--compile]
 
-Needs the labelled images of val5k in the store that the settings name. All of them train the same model for one epoch
-after a warm-up of a few steps, in one run. ResNet50 gets random weights, which do not change the speed.
+Needs the labelled images of val5k in the database of the settings. Each kind of input trains the
+same model for one epoch; the first steps are a warm-up and not counted. Encoders other than
+EfficientNet-Lite0 get random weights, which do not change the speed.
 """
 
 import argparse
@@ -16,11 +17,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.model.predict import choose_device, to_device
 from coconut_attr.training.config import TrainConfig
-from coconut_attr.training.data import TrainViews, ViewBatches, loader
+from coconut_attr.training.data import TrainViewSampler, ViewBatchSampler, image_loader
 from coconut_attr.training.features import FeatureCache, feature_loader
 from coconut_attr.training.step import Step
 from coconut_attr.training.train import seed_everything, train_one_epoch
@@ -31,7 +32,7 @@ VIEWS = 2
 
 
 class Timed:
-    """A loader whose batches are counted and timed from the end of the warm-up on."""
+    """A loader that counts and times its batches after a warm-up."""
 
     def __init__(self, batches: Iterable, device: torch.device, warm_up: int = 3) -> None:
         self.batches, self.device, self.warm_up = batches, device, warm_up
@@ -50,15 +51,18 @@ class Timed:
             yield batch
 
     def synchronize(self) -> None:
+        """Wait until the device has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def rate(self) -> float:
+        """Return the images per second."""
         self.synchronize()
         return self.images / (time.perf_counter() - self.started)
 
 
 def speed(step: Step, batches: Iterable) -> float:
+    """Train one epoch; return the images per second."""
     timed = Timed(batches, step.device)
     optimizer = torch.optim.AdamW([p for p in step.model.parameters() if p.requires_grad], lr=1e-5)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
@@ -81,25 +85,25 @@ def main() -> None:
         arguments.backbone, pretrained=arguments.backbone == "efficientnet_lite0"
     ).to(device)
     model.to(memory_format=torch.channels_last)
-    _, samples = load_samples("val5k", "train")
-    batches = ViewBatches(TrainViews(len(samples), VIEWS, 0), BATCH)
+    samples = load_samples("val5k", "train")
+    batches = ViewBatchSampler(TrainViewSampler(len(samples), VIEWS, 0), BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        store = FeatureCache(Path(folder), model)
+        cache = FeatureCache(Path(folder), model)
         started = time.perf_counter()
-        stored = store.fill(samples, range(VIEWS), device)
+        features = cache.fill(samples, range(VIEWS), device)
         filling = VIEWS * len(samples) / (time.perf_counter() - started)
-        cached = feature_loader(samples, stored, batches)
+        cached = feature_loader(samples, features, batches)
         resident = [(to_device(x, device), y.to(device)) for x, y in cached]
-        images = loader(samples, backbone(arguments.backbone), batches)
+        images = image_loader(samples, get_backbone(arguments.backbone), batches)
         speeds = {
             "images": speed(Step(model, config, device), images),
-            "stored features": speed(Step(model, config, device, cached=True), cached),
+            "cached features": speed(Step(model, config, device, cached=True), cached),
             "bound: tensors in memory": speed(Step(model, config, device, cached=True), resident),
         }
         if arguments.compile:
             compiled = Step(model, config, device, cached=True)
             compiled.forward = torch.compile(model)
-            speeds["stored features, torch.compile"] = speed(compiled, cached)
+            speeds["cached features, torch.compile"] = speed(compiled, cached)
     table = Table(
         arguments.backbone,
         "images/s",
@@ -115,11 +119,11 @@ def main() -> None:
         table.add_row(name, f"{value:.1f}", *ratios)
     console = Console()
     console.print(table)
-    kib = store.bytes_a_view / 2**10
-    console.print(f"features are stored once, at {filling:.1f} views/s; {kib:.1f} KiB a view")
+    kib = cache.bytes_per_view / 2**10
+    console.print(f"features are cached once, at {filling:.1f} views/s; {kib:.1f} KiB per view")
     gib = 118_000 * 9 * kib / 2**20
     console.print(
-        f"with 8 views and the plain one: {9 * kib:.0f} KiB an image, {gib:.1f} GiB for 118,000 images"
+        f"8 views and the plain one: {9 * kib:.0f} KiB per image, {gib:.1f} GiB for 118,000 images"
     )
 
 

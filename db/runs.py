@@ -1,133 +1,18 @@
-"""Training runs in the store: begun, kept alive by their process, ended, and their epochs and scores."""
+"""Training runs in the database: reading them, and recording and reading their scores."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import fields
-from datetime import timedelta
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from sqlalchemy import Engine, RowMapping, select
 
 from coconut_attr.attributes import ATTRIBUTES, INDEX
-from coconut_attr.evaluation.scores import AttributeScore, Score
-from db.bulk import Row, clock, upsert
-from db.models import AttributeMetric, EpochMetric, Prediction, Run, RunMetric
+from coconut_attr.evaluation.results import AttributeScore, Score
+from db.bulk import Row, upsert
+from db.models import AttributeMetric, Prediction, Run, RunMetric
 from db.sql import Rows, persistent, sql
-
-HEARTBEAT_SECONDS: Final = 30.0
-HEARD: Final = timedelta(seconds=3 * HEARTBEAT_SECONDS)  #: in which a run that goes on is heard of
-SILENCE: Final = timedelta(minutes=10)  #: after which a run that says nothing is taken for dead
-
-
-def start(engine: Engine, **columns: Any) -> int:
-    """Store a run that begins now; returns its id."""
-    with engine.begin() as connection:
-        time_now = clock(connection)
-        row = {
-            "kind": "trained",
-            "status": "running",
-            "started_at": time_now,
-            "heartbeat_at": time_now,
-            **columns,
-        }
-        return connection.execute(sa.insert(Run).returning(Run.id), row).scalar_one()
-
-
-@persistent
-def update(
-    engine: Engine, run_id: int, *, process: str | None = None, stamp: str = "", **columns: Any
-) -> bool:
-    """Set columns of a run, and the one that `stamp` names to the present time.
-
-    Args:
-        process: only while this process has the run (None: whichever has it).
-
-    Returns:
-        Whether it was done.
-    """
-    with engine.begin() as connection:
-        times = {stamp: clock(connection)} if stamp else {}
-        key = (Run.id == run_id,) if process is None else (Run.id == run_id, Run.process == process)
-        return (
-            connection.execute(sa.update(Run).where(*key).values(**columns, **times)).rowcount == 1
-        )
-
-
-def finish(
-    engine: Engine, run_id: int, status: str, note: str | None = None, process: str | None = None
-) -> bool:
-    """Note that a run has ended: `finished`, `cancelled`, or `failed` (with why); else as `update`."""
-    return update(engine, run_id, process=process, stamp="finished_at", status=status, note=note)
-
-
-@persistent
-def take(engine: Engine, run_id: int, process: str) -> bool:
-    """Have a process go on with a run, unless it is finished or another process was heard of within `HEARD`. Of several
-    that try, one gets it. It stays the run of the flow run that began it, which may ask for it again.
-
-    Returns:
-        Whether the process has the run.
-    """
-    with engine.begin() as connection:
-        time_now = clock(connection)
-        unheard = sa.or_(
-            Run.status != "running",
-            Run.heartbeat_at.is_(None),
-            Run.heartbeat_at <= time_now - HEARD,
-        )
-        free = (Run.id == run_id, Run.status != "finished", sa.or_(unheard, Run.process == process))
-        changes = {
-            "status": "running",
-            "finished_at": None,
-            "note": None,
-            "process": process,
-            "heartbeat_at": time_now,
-        }
-        return connection.execute(sa.update(Run).where(*free).values(changes)).rowcount == 1
-
-
-def beat(engine: Engine, run_id: int, process: str) -> bool:
-    """Note that the process of a run is alive, though it may have been taken for dead; returns whether it has the run
-    still."""
-    alive = {"status": "running", "finished_at": None, "note": None}
-    return update(engine, run_id, process=process, stamp="heartbeat_at", **alive)
-
-
-@persistent
-def is_alive(engine: Engine, run_id: int) -> bool:
-    """Whether a run is going on and was heard of within `HEARD`."""
-    with engine.connect() as connection:
-        heard = (Run.status == "running", Run.heartbeat_at > clock(connection) - HEARD)
-        return (
-            connection.execute(sa.select(Run.id).where(Run.id == run_id, *heard)).scalar()
-            is not None
-        )
-
-
-@persistent
-def end_silent(engine: Engine) -> list[int]:
-    """Note as failed those runs that have not been heard of for `SILENCE`; returns their ids."""
-    last = sa.func.coalesce(Run.heartbeat_at, Run.started_at)
-    note = "its process ended without a word; go on with: coconut-attr train --resume "
-    with engine.begin() as connection:
-        silent = (Run.status == "running", last < clock(connection) - SILENCE)
-        changes = {
-            "status": "failed",
-            "finished_at": last,
-            "note": note + sa.cast(Run.id, sa.String),
-        }
-        return list(
-            connection.scalars(sa.update(Run).where(*silent).values(changes).returning(Run.id))
-        )
-
-
-@persistent
-def record_epoch(engine: Engine, run_id: int, epoch: Row) -> None:
-    """Store one epoch of a run."""
-    with engine.begin() as connection:
-        upsert(connection, EpochMetric, [{"run_id": run_id, **epoch}])
 
 
 @persistent
@@ -143,9 +28,9 @@ def record_evaluation(
     """Store the scores and predictions of a run on a split, in place of earlier ones.
 
     Args:
-        overall: `name`, `value`, `low`, `high`, `n`, `images`.
-        attributes: columns of `attribute_metric` but its first three.
-        predictions: `image_id`, `attribute_id`, `probability`.
+        overall: as `overall_rows` returns them.
+        attributes: as `attribute_rows` returns them.
+        predictions: as `prediction_rows` returns them.
     """
     key = {"run_id": run_id, "dataset": dataset, "split": split}
     with engine.begin() as connection:
@@ -156,7 +41,7 @@ def record_evaluation(
 
 @persistent
 def get_run(engine: Engine, run_id: int) -> RowMapping | None:
-    """A run by its id."""
+    """Return a run by its id."""
     with engine.connect() as connection:
         return (
             connection.execute(select(Run.__table__).where(Run.id == run_id))
@@ -167,7 +52,7 @@ def get_run(engine: Engine, run_id: int) -> RowMapping | None:
 
 @persistent
 def run_of_flow(engine: Engine, flow_run_id: str) -> RowMapping | None:
-    """The run that a Prefect flow run began last."""
+    """Return the run that a Prefect flow run started last."""
     table = Run.__table__
     query = (
         select(table).where(table.c.flow_run_id == flow_run_id).order_by(table.c.id.desc()).limit(1)
@@ -178,7 +63,7 @@ def run_of_flow(engine: Engine, flow_run_id: str) -> RowMapping | None:
 
 @persistent
 def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
-    """The finished run of this project that was started last on a dataset, with these column values."""
+    """Return the last started finished run on a dataset with these column values."""
     table = Run.__table__
     query = select(table).where(
         table.c.kind == "trained", table.c.status == "finished", table.c.dataset == dataset
@@ -192,22 +77,27 @@ def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
 
 
 def run_summaries(engine: Engine) -> Rows:
-    """`run_summary` of every run, newest first: one row for each split that a run was evaluated on, at least one."""
+    """Return `run_summary` of every run, newest first.
+
+    A run has a row per split that it was evaluated on, and at least one.
+    """
     return sql(
         engine,
         "SELECT s.*, r.best_epoch, r.note, d.is_coconut, e.is_coconut AS evaluated_on_coconut,"
         " (SELECT COUNT(*) FROM epoch_metric c WHERE c.run_id = s.run_id) AS epochs"
-        " FROM run_summary s JOIN run r ON r.id = s.run_id LEFT JOIN dataset d ON d.name = s.trained_on"
+        " FROM run_summary s JOIN run r ON r.id = s.run_id"
+        " LEFT JOIN dataset d ON d.name = s.trained_on"
         " LEFT JOIN dataset e ON e.name = s.evaluated_on"
         " ORDER BY s.run_id DESC, s.evaluated_on, s.split",
     )
 
 
 def attribute_scores(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
-    """`attribute_accuracy` of a run on a split."""
+    """Return `attribute_accuracy` of a run on a split."""
     return sql(
         engine,
-        "SELECT * FROM attribute_accuracy WHERE run_id = :run AND dataset = :dataset AND split = :split",
+        "SELECT * FROM attribute_accuracy"
+        " WHERE run_id = :run AND dataset = :dataset AND split = :split",
         run=run_id,
         dataset=dataset,
         split=split,
@@ -215,7 +105,7 @@ def attribute_scores(engine: Engine, run_id: int, dataset: str, split: str) -> R
 
 
 def run_scores(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
-    """`run_metric` of a run on a split."""
+    """Return `run_metric` of a run on a split."""
     return sql(
         engine,
         "SELECT name, value, low, high, n, images FROM run_metric"
@@ -227,39 +117,52 @@ def run_scores(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
 
 
 def epoch_curves(engine: Engine) -> Rows:
-    """`epoch_curve` of all runs, with the number of val images behind its scores."""
+    """Return `epoch_curve` of all runs, with the number of val images behind its scores."""
     return sql(
         engine,
-        "SELECT e.*, r.val_images FROM epoch_curve e JOIN run r ON r.id = e.run_id ORDER BY e.run_id, e.epoch",
+        "SELECT e.*, r.val_images FROM epoch_curve e JOIN run r ON r.id = e.run_id"
+        " ORDER BY e.run_id, e.epoch",
     )
 
 
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    """A row in which undefined scores (nan) are NULL."""
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in row.items()
-    }
+def overall_rows(scores: Mapping[str, Score], images: int) -> list[dict[str, Any]]:
+    """Return the rows of `run_metric` for scores of a split with so many images."""
+    return [
+        {"name": name, "images": images, **_finite(asdict(score))} for name, score in scores.items()
+    ]
 
 
-def attribute_row(item: AttributeScore) -> dict[str, Any]:
-    row: dict[str, Any] = {"attribute_id": INDEX[item.attribute]}
-    for field in fields(item):
-        value = getattr(item, field.name)
-        if isinstance(value, Score):
-            row |= {
-                field.name: value.value,
-                f"{field.name}_low": value.low,
-                f"{field.name}_high": value.high,
-            }
-        elif field.name != "attribute":
-            row[field.name] = value
-    return finite(row)
+def attribute_rows(scores: Sequence[AttributeScore]) -> list[dict[str, Any]]:
+    """Return the rows of `attribute_metric` for the scores of the attributes."""
+    rows = []
+    for score in scores:
+        row: dict[str, Any] = {"attribute_id": INDEX[score.attribute]}
+        for field in fields(score):
+            value = getattr(score, field.name)
+            if isinstance(value, Score):
+                row |= {
+                    field.name: value.value,
+                    f"{field.name}_low": value.low,
+                    f"{field.name}_high": value.high,
+                }
+            elif field.name != "attribute":
+                row[field.name] = value
+        rows.append(_finite(row))
+    return rows
 
 
-def prediction_rows(image_ids: list[int], probabilities: np.ndarray) -> list[dict[str, Any]]:
+def prediction_rows(image_ids: Sequence[int], probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """Return the rows of `prediction` for probabilities float [n, 34] of n images."""
     return [
         {"image_id": image_id, "attribute_id": k, "probability": float(row[k])}
         for image_id, row in zip(image_ids, probabilities, strict=True)
         for k in range(len(ATTRIBUTES))
     ]
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row in which undefined scores (nan) are NULL."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in row.items()
+    }

@@ -95,10 +95,13 @@ def download(
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
+    dataset: Annotated[
+        str | None, typer.Argument(help=f"One of: {', '.join(DATASETS)}; by default val5k.")
+    ] = None,
     profile: Annotated[
-        str, typer.Option(help="Named settings: default, or report (the earlier run's).")
-    ] = "default",
+        str | None,
+        typer.Option(help="Named settings: default (by default), or report (the earlier run's)."),
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Image encoder; by default what has weights here.")
     ] = None,
@@ -109,14 +112,14 @@ def train(
     ] = None,
     resume: Annotated[
         int | None,
-        typer.Option(help="Resume this interrupted run, with its own settings.", min=1),
+        typer.Option(help="Resume this interrupted run, with its own settings alone.", min=1),
     ] = None,
 ) -> None:
-    """Train on a dataset, and score the run on the test split.
+    """Train on a dataset and score the run on the test split.
 
-    Missing images are fetched and labelled first.
+    What is missing of the dataset is fetched and labelled first.
     """
-    get_dataset(dataset)
+    get_dataset(dataset or "val5k")  # a mistake is reported before a server is started
     with local_prefect(Console()):
         from flows.database import engine
         from flows.summary import show
@@ -126,8 +129,7 @@ def train(
             dataset, profile=profile, backbone=backbone, epochs=epochs, seed=seed, resume=resume
         )
         run_row = runs.get_run(engine(), run_id)
-        # A resumed run may be on another dataset than the argument's default.
-        show(run_row["dataset"] if run_row else dataset, run_id)
+        show(run_row["dataset"] if run_row else "", run_id)
 
 
 @contextmanager

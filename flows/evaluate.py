@@ -1,6 +1,5 @@
 """The flow `evaluate`: scores of a trained run on any split of any dataset."""
 
-from dataclasses import asdict
 from typing import Any, Literal
 
 from prefect import flow, task
@@ -8,18 +7,19 @@ from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
 from coconut_attr.datasets import get_dataset
-from coconut_attr.evaluation.scores import Evaluation
-from coconut_attr.evaluation.scores import evaluate as score
+from coconut_attr.evaluation.results import Evaluation
+from coconut_attr.evaluation.retrieval import retrieval_scores
+from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
 from coconut_attr.files.run_files import sync
-from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.checkpoint import epoch_of, load_checkpoint
 from coconut_attr.model.predict import choose_device, predict_batches
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainingError
-from coconut_attr.training.data import ViewBatches, loader, plain_views
-from coconut_attr.training.score import probe_scores, retrieval_rows
+from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_views
+from coconut_attr.training.features import BATCH
+from coconut_attr.training.linear_probe import probe_probabilities
 from db import runs
-from db.runs import attribute_row, finite, prediction_rows
 from flows.database import engine
 from flows.parameters import DatasetName
 from flows.retries import RETRY
@@ -32,11 +32,11 @@ def evaluate(
     run_id: int | None = None,
     split: Literal["train", "val", "test"] = "test",
 ) -> int:
-    """Score a run's checkpoint on a split, beside the trivial baselines; returns the run's id.
+    """Score a run's checkpoint on a split, beside the trivial baselines; return the run's id.
 
     Args:
         run_id: by default the newest finished run on the dataset.
-        split: test is what to report; val has chosen epoch and thresholds, train has been learnt by heart.
+        split: report test. Val has chosen the epoch and the thresholds; train was trained on.
     """
     name = get_dataset(dataset).name
     run = runs.get_run(engine(), run_id) if run_id is not None else runs.newest_run(engine(), name)
@@ -56,55 +56,62 @@ def evaluate(
 def score_run(
     run_id: int, trained_on: str, checkpoint: str, dataset: str, split: str
 ) -> list[dict[str, Any]]:
-    """Predict a split, score the predictions, and store both; returns the overall scores."""
+    """Predict a split, score the predictions, and store both; return the overall scores."""
+    logger = get_run_logger()
     device = choose_device(settings().device)
     path = settings().data_dir / checkpoint
     sync(settings(), path, epoch_of)
     loaded = load_checkpoint(path, device)
-    image_ids, samples = load_samples(dataset, split)
+    samples = load_samples(dataset, split)
     if not len(samples):
         raise TrainingError(
             f"the {split} split of {dataset} has no labelled image; nothing to evaluate"
         )
-    _, train = load_samples(trained_on, "train")
-    _, val = load_samples(trained_on, "val")
-    entry = backbone(loaded.model.backbone_name)
-    batches = loader(samples, entry, ViewBatches(plain_views(len(samples)), 32))
-    predicted = predict_batches(loaded.model, batches, device)
+    train, val = load_samples(trained_on, "train"), load_samples(trained_on, "val")
+
+    backbone_name = loaded.model.backbone_name
+    batches = ViewBatchSampler(plain_views(len(samples)), BATCH)
+    loader = image_loader(samples, get_backbone(backbone_name), batches, logger.warning)
+    predicted = predict_batches(loaded.model, loader, device)
     probabilities = predicted.logits.sigmoid().numpy()
-    probe = probe_scores(
-        loaded.model.backbone_name, train, val, samples, device, get_run_logger().info
+
+    features_folder = settings().data_dir / "features"
+    probe = probe_probabilities(
+        backbone_name, train, val, samples, device, features_folder, logger.info
     )
-    result = score(
+    evaluation = evaluate_predictions(
         samples.labels, probabilities, train.labels, thresholds=loaded.thresholds, probe=probe
     )
-    overall = [
-        {"name": key, "images": result.images, **finite(asdict(value))}
-        for key, value in result.overall.items()
-    ]
-    overall += retrieval_rows(samples.labels, probabilities, predicted)
+    retrieval = retrieval_scores(
+        samples.labels, probabilities, predicted.image.numpy(), predicted.attribute.numpy()
+    )
+    overall = runs.overall_rows(evaluation.overall | retrieval, evaluation.images)
     runs.record_evaluation(
-        engine(), run_id, dataset, split,
+        engine(),
+        run_id,
+        dataset,
+        split,
         overall=overall,
-        attributes=[attribute_row(item) for item in result.attributes],
-        predictions=prediction_rows(image_ids, probabilities),
-    )  # fmt: skip
-    get_run_logger().info("%s", _sentence(result, split))
+        attributes=runs.attribute_rows(evaluation.attributes),
+        predictions=runs.prediction_rows(samples.image_ids, probabilities),
+    )
+    logger.info("%s", _sentence(evaluation, split))
     return overall
 
 
-def _sentence(result: Evaluation, split: str) -> str:
-    s = result.overall
-    over = s.get("map_over_probe")
-    beside = (
-        f", {over.value:+.3f} [{over.low:+.3f}, {over.high:+.3f}] over the linear probe"
-        if over
+def _sentence(evaluation: Evaluation, split: str) -> str:
+    s = evaluation.overall
+    gain = s.get("map_over_probe")
+    over = (
+        f", {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over the linear probe"
+        if gain
         else ""
     )
     return (
-        f"{split} split, {result.images} images, n = {s['accuracy'].n} known cells: "
-        f"mAP {s['map'].value:.3f} [{s['map'].low:.3f}, {s['map'].high:.3f}] (prior {s['prior_map'].value:.3f}"
-        f"{beside}); "
+        f"{split} split, {evaluation.images} images, n = {s['accuracy'].n} known cells: "
+        f"mAP {s['map'].value:.3f} [{s['map'].low:.3f}, {s['map'].high:.3f}] "
+        f"(prior {s['prior_map'].value:.3f}{over}); "
         f"accuracy {s['accuracy'].value:.3f} [{s['accuracy'].low:.3f}, {s['accuracy'].high:.3f}] "
-        f"(all absent {s['all_absent_accuracy'].value:.3f}, prior {s['prior_accuracy'].value:.3f})"
+        f"(all absent {s['all_absent_accuracy'].value:.3f}, "
+        f"prior {s['prior_accuracy'].value:.3f})"
     )

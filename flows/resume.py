@@ -1,4 +1,4 @@
-"""TODO."""
+"""Runs that need not be trained from scratch: interrupted ones, and finished ones that fit."""
 
 import time
 from dataclasses import asdict
@@ -9,74 +9,91 @@ from coconut_attr.files.run_files import sync
 from coconut_attr.model.checkpoint import epoch_of
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainConfig, TrainingError
-from coconut_attr.training.job import STATE_NAME, run_folder
-from coconut_attr.training.state import epochs_done
-from db import runs
+from coconut_attr.training.job import state_path
+from coconut_attr.training.state import state_epoch
+from db import lease, runs
 from db.downloads import worker_name
+from db.lease import RunLease, RunStillAlive
 from flows.database import engine
 from flows.evaluate import evaluate
 from flows.samples import fingerprint
-from flows.training_run import goes_on, train_model
+from flows.training_run import train_model
 
 
-def again(run_id: int) -> int | None:
-    """A run that this Prefect run was at before its process died, trained to its end and scored; None where there is
-    nothing of it to go on with."""
-    if runs.is_alive(
-        engine(), run_id
-    ):  # Prefect may take a process for dead that it just did not hear of
-        get_run_logger().warning(
-            "run %s was heard of just now: waiting for its end, or until it is silent", run_id
-        )
-        while runs.is_alive(engine(), run_id):
-            time.sleep(runs.HEARTBEAT_SECONDS / 10)
+class NotResumable(TrainingError):
+    """A run cannot be resumed."""
+
+    def __init__(self, run_id: int, why: str) -> None:
+        super().__init__(f"run {run_id} cannot be resumed: {why}")
+
+
+def resume_own_run(run_id: int) -> int | None:
+    """Resume the run that this flow run had started before its process died, and score it.
+
+    Returns:
+        The run's id; None if there is no such run, or if it has no saved state and is recorded as
+        failed.
+    """
+    logger = get_run_logger()
+    if lease.is_alive(engine(), run_id):  # Prefect may have missed heartbeats of a live process
+        logger.warning("run %s is still alive: waiting for its end, or for it to expire", run_id)
+        while lease.is_alive(engine(), run_id):
+            time.sleep(lease.HEARTBEAT_SECONDS / 10)
     run = runs.get_run(engine(), run_id)
-    if run and run["status"] == "finished":
-        return evaluate(run["dataset"], run_id)
-    if not can_go_on(run_id):
-        process = worker_name()
-        if run and not runs.take(engine(), run_id, process):
-            raise goes_on(run_id)
-        runs.finish(
-            engine(), run_id, "failed", "its process ended before its first epoch did", process
-        )
+    if run is None:
         return None
-    get_run_logger().warning(
-        "run %s was interrupted: it goes on where its last epoch ended", run_id
-    )
-    return resumed(run_id)
+    if run["status"] == "finished":
+        return evaluate(run["dataset"], run_id)
+    if not fetch_state(run_id):
+        note = "its process ended before its first epoch did"
+        RunLease.take(engine(), run_id, worker_name()).finish("failed", note)
+        return None
+    logger.warning("run %s was interrupted: it continues after its last epoch", run_id)
+    return resume_run(run_id)
 
 
-def can_go_on(run_id: int) -> bool:
-    """Have here the state from which a run can be gone on with; there is one from the first epoch to the run's end."""
-    return sync(settings(), run_folder(settings().data_dir, run_id) / STATE_NAME, epochs_done)
+def resume_run(run_id: int) -> int:
+    """Resume an interrupted run after its last epoch, and score it; return its id.
 
-
-def resumed(run_id: int) -> int:
-    """Go on with an interrupted run where its last epoch ended, and score it."""
+    Raises:
+        NotResumable: the message says why.
+        RunStillAlive: another process trains it.
+    """
     run = runs.get_run(engine(), run_id)
-    if run is None or run["status"] == "finished" or not can_go_on(run_id):
-        why = "it is finished" if run and run["status"] == "finished" else "no epoch of it was kept"
-        raise TrainingError(
-            f"run {run_id} cannot be gone on with: {'there is no such run' if run is None else why}"
-        )
-    if runs.is_alive(engine(), run_id):
-        raise goes_on(run_id)
-    if run["data_fingerprint"] != fingerprint(run["dataset"]):
-        raise TrainingError(
-            f"run {run_id} cannot be gone on with: the images or labels of {run['dataset']} changed"
-        )
-    config = TrainConfig(**run["config"])
-    return evaluate(
-        run["dataset"], train_model(run["dataset"], config, run["data_fingerprint"], resume=run_id)
-    )
+    if run is None:
+        raise NotResumable(run_id, "there is no such run")
+    if run["status"] == "finished":
+        raise NotResumable(run_id, "it is finished")
+    if not fetch_state(run_id):
+        raise NotResumable(run_id, "the state of no epoch of it was saved")
+    if lease.is_alive(engine(), run_id):
+        raise RunStillAlive(run_id)
+    dataset, data = run["dataset"], run["data_fingerprint"]
+    if data != fingerprint(dataset):
+        raise NotResumable(run_id, f"the images or labels of {dataset} have changed")
+    return evaluate(dataset, train_model(dataset, TrainConfig(**run["config"]), data, run_id))
+
+
+def fetch_state(run_id: int) -> bool:
+    """Fetch a run's training state, if the object store has a newer one.
+
+    Returns:
+        Whether there is one: from the run's first epoch to its end.
+    """
+    return sync(settings(), state_path(settings().data_dir, run_id), state_epoch)
 
 
 def finished_run(dataset: str, config: TrainConfig, data: str) -> int | None:
-    """The newest finished run with the same data and settings whose checkpoint is there."""
+    """Return the newest finished run on equal data, if its settings are equal too.
+
+    Args:
+        data: the fingerprint of the dataset.
+
+    Returns:
+        The run's id; None if its settings differ, or its checkpoint is lost.
+    """
     run = runs.newest_run(engine(), dataset, data_fingerprint=data)
     if run is None or run["config"] != asdict(config):
         return None
-    return (
-        run["id"] if sync(settings(), settings().data_dir / run["checkpoint"], epoch_of) else None
-    )
+    checkpoint = settings().data_dir / run["checkpoint"]
+    return run["id"] if sync(settings(), checkpoint, epoch_of) else None

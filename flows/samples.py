@@ -1,4 +1,4 @@
-"""Labelled images of the store, in the form that training and evaluation take."""
+"""Labelled images of the database, as training and evaluation take them."""
 
 import hashlib
 
@@ -13,21 +13,27 @@ from flows.database import engine
 from flows.progress import Progress
 
 
-def load_samples(dataset: str, split: str) -> tuple[list[int], Samples]:
-    """Image ids, and files with labels, of the labelled images of a split."""
-    found = labelled_images(engine(), dataset, split)
-    labels = np.array([image.states for image in found], dtype=np.int8).reshape(-1, len(ATTRIBUTES))
-    files = [(image.path, image.bytes) for image in found]
-    if missing := missing_locally(settings(), files):
+def load_samples(dataset: str, split: str) -> Samples:
+    """Return the labelled images of a split, with their photos in the data folder.
+
+    Photos that are missing there are fetched from the object store, if there is one.
+    """
+    images = labelled_images(engine(), dataset, split)
+    photos = [(image.path, image.bytes) for image in images]
+    if missing := missing_locally(settings(), photos):
         with Progress(f"{dataset} {split} photos", len(missing)) as progress:
             for _ in fetch_files(settings(), missing):
                 progress.advance()
-    paths = [settings().data_dir / path for path, _ in files]
-    return [image.id for image in found], Samples(paths, labels, [image.sha256 for image in found])
+    return Samples(
+        image_ids=[image.id for image in images],
+        paths=[settings().data_dir / image.path for image in images],
+        labels=np.array([i.states for i in images], np.int8).reshape(-1, len(ATTRIBUTES)),
+        hashes=[image.sha256 for image in images],
+    )
 
 
 def fingerprint(dataset: str) -> str:
-    """SHA-256 over the content, split and labels of a dataset's images: equal data, equal fingerprint."""
+    """Return the SHA-256 of a dataset's images, splits and labels: equal data, equal value."""
     digest = hashlib.sha256()
     for split in ("train", "val", "test"):
         for image in labelled_images(engine(), dataset, split):

@@ -1,4 +1,4 @@
-"""The flow `train`: whatever is missing of the data, then a training run, then its scores on the test split."""
+"""The flow `train`: fetch and label what is missing, train a run, score it on the test split."""
 
 from dataclasses import asdict, replace
 
@@ -7,24 +7,24 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from coconut_attr.datasets import get_dataset
+from coconut_attr.model.backbones.catalogue import choose_backbone
 from coconut_attr.training.config import AUTO
 from coconut_attr.training.config import profile as named_profile
-from db import annotations, runs
-from db.runs import run_of_flow
+from db import annotations, lease, runs
 from flows.database import engine
 from flows.download import download, summary
 from flows.evaluate import evaluate
 from flows.extract import extract
 from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, ProfileName, Seed
-from flows.resume import again, finished_run, resumed
+from flows.resume import NotResumable, finished_run, resume_own_run, resume_run
 from flows.samples import fingerprint
 from flows.training_run import train_model
 
 
 @flow
 def train(
-    dataset: DatasetName = "val5k",
-    profile: ProfileName = "default",
+    dataset: DatasetName | None = None,
+    profile: ProfileName | None = None,
     backbone: BackboneName | None = None,
     epochs: Positive | None = None,
     batch_size: Positive | None = None,
@@ -34,36 +34,36 @@ def train(
     prepare: bool = True,
     reuse: bool = False,
 ) -> int:
-    """Train a model on a dataset and score it on the test split; returns the run's id.
+    """Train a model on a dataset and score it on the test split; return the run's id.
 
     Args:
-        profile: named settings; the arguments after it change single ones.
-        resume: go on with this interrupted run, by its own settings.
+        dataset: by default val5k.
+        profile: named settings, by default `default`; the arguments after it change single ones.
+        resume: continue this interrupted run with its own settings; no others may be given.
         prepare: first fetch and label what is missing of the dataset.
         reuse: if a finished run has the same data, labels and settings, return that one.
     """
-    for dead in runs.end_silent(engine()):
-        get_run_logger().warning(
-            "run %s has not been heard of for long: its process has died", dead
-        )
+    logger = get_run_logger()
+    for abandoned in lease.fail_abandoned(engine()):
+        logger.warning("run %s sent no heartbeat for long: its process has died", abandoned)
+    changes = {
+        "backbone": backbone,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
     if resume is not None:
-        run_id = again(resume) if (flow_run.run_count or 0) > 1 else None
-        return resumed(resume) if run_id is None else run_id
-    name = get_dataset(dataset).name
-    config = named_profile(
-        profile,
-        backbone=backbone,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
-    begun = run_of_flow(
-        engine(), flow_run.root_flow_run_id
-    )  # before its process died, on another machine maybe
-    if begun and config.backbone == AUTO:
-        config = replace(config, backbone=begun["backbone"])
-    config = config.resolved()
+        refuse_other_settings(resume, dataset, {"profile": profile, **changes})
+        run_id = resume_own_run(resume) if (flow_run.run_count or 0) > 1 else None
+        return resume_run(resume) if run_id is None else run_id
+    name = get_dataset(dataset or "val5k").name
+    config = named_profile(profile or "default", **changes)
+    # The run that this flow run started before its process died, perhaps on another machine.
+    own_run = runs.run_of_flow(engine(), flow_run.root_flow_run_id)
+    if config.backbone == AUTO:
+        chosen = own_run["backbone"] if own_run else choose_backbone()
+        config = replace(config, backbone=chosen)
     if prepare:
         if not is_complete(name):
             download(name)
@@ -71,28 +71,39 @@ def train(
     data = fingerprint(name)
     run_id = finished_run(name, config, data) if reuse else None
     if run_id is not None:
-        get_run_logger().info(
-            "run %s has the same data, labels and settings: it is not trained again", run_id
-        )
+        logger.info("run %s has the same data, labels and settings: not training again", run_id)
         return run_id
-    if begun and (begun["dataset"], begun["config"], begun["data_fingerprint"]) == (
-        name,
-        asdict(config),
-        data,
-    ):
-        run_id = again(begun["id"])
+    made_from = {"dataset": name, "config": asdict(config), "data_fingerprint": data}
+    if own_run and all(own_run[column] == value for column, value in made_from.items()):
+        run_id = resume_own_run(own_run["id"])
         if run_id is not None:
             return run_id
     return evaluate(name, train_model(name, config, data))
 
 
+def refuse_other_settings(run_id: int, dataset: str | None, settings: dict[str, object]) -> None:
+    """Refuse to resume a run with another dataset or with settings beside its own.
+
+    Raises:
+        NotResumable: the message names what is in the way.
+    """
+    given = [name.replace("_", " ") for name, value in settings.items() if value is not None]
+    if given:
+        raise NotResumable(
+            run_id, f"it continues with its own settings; leave out: {', '.join(given)}"
+        )
+    run = runs.get_run(engine(), run_id)
+    if run and dataset not in (None, run["dataset"]):
+        raise NotResumable(run_id, f"it trains on {run['dataset']}, not on {dataset}")
+
+
 def is_complete(dataset: str) -> bool:
-    """Whether all annotation files have been read and every image has been tried."""
+    """Return whether all annotation files have been read and every image has been tried."""
     files = annotations.annotation_files(engine(), dataset)
     counts = summary(dataset)
-    whole = all(row["complete"] for row in files.values()) and (
+    read = all(row["complete"] for row in files.values()) and (
         files or not get_dataset(dataset).has_masks
     )
     return bool(
-        whole and counts["images"] and counts["images"] == counts["downloaded"] + counts["failed"]
+        read and counts["images"] and counts["images"] == counts["downloaded"] + counts["failed"]
     )

@@ -5,7 +5,7 @@ from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 
 from coconut_attr.errors import UserError
-from db import counts, runs
+from db import counts, lease
 from db.admin.integrity import database_problems
 from flows.automations import recover_runs
 from flows.check import check
@@ -24,7 +24,7 @@ def upkeep() -> dict[str, int]:
         UserError: the database is damaged, or a dataset's images could not be fetched or checked.
             It is raised after all datasets were tried.
     """
-    runs.end_silent(engine())
+    lease.fail_abandoned(engine())
     with get_client(sync_client=True) as client:
         for flow_run in recover_runs(client):
             get_run_logger().warning(

@@ -277,7 +277,7 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
         assert queued.returncode == 0, output + (logs / "worker-gpu.log").read_text()
         (cancelled,) = sql(engine, "SELECT * FROM run WHERE id = :run", run=done["run"])
         assert (cancelled["status"], cancelled["finished_at"] is None) == ("cancelled", False)
-        assert cancelled["note"] == f"go on with: coconut-attr train --resume {done['run']}"
+        assert cancelled["note"] == f"resume with: coconut-attr train --resume {done['run']}"
         assert (tmp_path / "data" / cancelled["checkpoint"]).is_file()
         run = sql(engine, "SELECT * FROM run_summary WHERE kind = 'trained' ORDER BY run_id DESC")[
             0

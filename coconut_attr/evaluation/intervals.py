@@ -1,4 +1,4 @@
-"""95 % intervals of scores and shares. Without torch, so that the database's commands can have them, too."""
+"""95 % intervals of scores and shares. Without torch, so that the database's commands have them."""
 
 import math
 
@@ -10,21 +10,20 @@ UNDEFINED: Interval = (math.nan, math.nan)
 
 
 def wilson(hits: int, n: int) -> Interval:
-    """Wilson's interval of a share (SciPy's); undefined for n = 0."""
-    from scipy.stats import (
-        binomtest,
-    )  # takes a while, which commands that need no interval need not wait
+    """Compute Wilson's interval of a share (SciPy's); undefined for n = 0."""
+    # Imported here, because it takes a while, for which other commands need not wait.
+    from scipy.stats import binomtest
 
     if not n:
         return UNDEFINED
-    found = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def percentile(drawn: np.ndarray) -> Interval:
-    """The percentile interval of a score's bootstrap draws; those that are nan are left out."""
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
+def percentile(draws: np.ndarray) -> Interval:
+    """Compute the percentile interval of a score's bootstrap draws; nan draws are left out."""
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
         return UNDEFINED
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

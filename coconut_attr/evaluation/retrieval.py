@@ -1,72 +1,96 @@
-"""Cross-modal retrieval: images found by a set of attributes, in the embedding that both share."""
+"""Cross-modal retrieval: images ranked by how well they match a set of attributes."""
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 
+from coconut_attr.evaluation.intervals import wilson
+from coconut_attr.evaluation.results import Score
+
 TOP = (1, 5, 10)
+QUERIES = 2_000  # more are not ranked: the scores of all images by all would not fit into memory
 
 
-@dataclass(frozen=True)
-class Retrieval:
-    """How well a ranking finds the image that a query was made from.
+def retrieval_scores(
+    labels: np.ndarray, probabilities: np.ndarray, image: np.ndarray, attribute: np.ndarray
+) -> dict[str, Score]:
+    """Compute Recall@k of images retrieved by their attributes, at most QUERIES of them.
 
-    Attributes:
-        recall: share of the queries whose image is among the first k, by k.
-        median_rank: from 1; ties count half.
-        queries: number of them; each ranks all images.
+    Images are ranked by the shared embedding, by the product of the probabilities, and, as the
+    baseline, in random order.
+
+    Args:
+        labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
+        probabilities: float [n, 34].
+        image: float [n, width], embeddings of unit length.
+        attribute: float [34, width], embeddings of unit length.
+
+    Returns:
+        Scores named `retrieval RANKING recall@K`; none if no image has a present attribute.
     """
+    queries, targets = (part[:QUERIES] for part in attribute_queries(labels))
+    n = len(targets)
+    if not n:
+        return {}
+    rankings = {
+        "embedding": embedding_scores(image, attribute, queries),
+        "product": product_scores(probabilities, queries),
+    }
+    scores = {}
+    for name, ranking in rankings.items():
+        for k, recall in recall_at(ranking, targets).items():
+            interval = wilson(round(recall * n), n)
+            scores[f"retrieval {name} recall@{k}"] = Score(recall, *interval, n)
+    for k in TOP:
+        chance = min(1.0, k / len(labels))
+        scores[f"retrieval chance recall@{k}"] = Score(chance, math.nan, math.nan, n)
+    return scores
 
-    recall: dict[int, float]
-    median_rank: float
-    queries: int
 
-
-def queries(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One query an image: the attributes that are present in it.
+def attribute_queries(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make a query of each image: the attributes that are present in it.
 
     Args:
         labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
 
     Returns:
-        bool [q, 34], and the image of each query, int [q]; an image without a present attribute makes none.
+        bool [q, 34], and the index of each query's image, int [q]; an image without a present
+        attribute makes no query.
     """
     present = labels == 1
     images = np.flatnonzero(present.any(1))
     return present[images], images
 
 
-def embedding_scores(image: np.ndarray, attribute: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Cosine of each image with the mean of the asked attributes: float [q, n].
+def embedding_scores(image: np.ndarray, attribute: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Compute the cosine of each image with the mean of a query's attributes: float [q, n].
 
     Args:
         image: float [n, width], unit length.
         attribute: float [34, width], unit length.
-        asked: bool [q, 34].
+        queries: bool [q, 34].
     """
-    wanted = asked @ attribute
-    return (wanted / np.linalg.norm(wanted, axis=1, keepdims=True)) @ image.T
+    mean = queries @ attribute
+    return (mean / np.linalg.norm(mean, axis=1, keepdims=True)) @ image.T
 
 
-def product_scores(probabilities: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Logarithm of the product of the asked attributes' probabilities: float [q, n]."""
-    return asked @ np.log(np.clip(probabilities, 1e-9, 1)).T
-
-
-def retrieval(scores: np.ndarray, images: np.ndarray) -> Retrieval:
-    """Rank all images by each query's scores and look for its own.
+def product_scores(probabilities: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Compute the logarithm of the product of a query's probabilities: float [q, n].
 
     Args:
-        scores: float [q, n]; higher is nearer.
-        images: int [q]; the image that each query was made from.
+        probabilities: float [n, 34].
+        queries: bool [q, 34].
     """
-    own = scores[np.arange(len(scores)), images][:, None]
+    return queries @ np.log(np.clip(probabilities, 1e-9, 1)).T
+
+
+def recall_at(scores: np.ndarray, targets: np.ndarray) -> dict[int, float]:
+    """Compute the share of queries whose own image is among the first k, for k in TOP.
+
+    Args:
+        scores: float [q, n]; higher ranks first, and ties share their mean rank.
+        targets: int [q]; index of the image that each query was made from.
+    """
+    own = scores[np.arange(len(scores)), targets][:, None]
     ranks = 1 + (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
-    return Retrieval(
-        {k: float((ranks <= k).mean()) for k in TOP}, float(np.median(ranks)), len(scores)
-    )
-
-
-def chance(n: int, queries: int) -> Retrieval:
-    """What a random order of n images is expected to give."""
-    return Retrieval({k: min(1.0, k / n) for k in TOP}, (n + 1) / 2, queries)
+    return {k: float((ranks <= k).mean()) for k in TOP}

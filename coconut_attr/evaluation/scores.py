@@ -1,13 +1,14 @@
-"""Evaluation: scores over known cells, each with its trivial baselines, its n, and an interval.
+"""Scores over known cells, each with its trivial baselines, its n, and an interval.
 
-Formulas are scikit-learn's (average precision), torchmetrics' (precision, recall, F1; balanced accuracy as the mean of
-recall and specificity; expected calibration error, L1 over 10 bins) and SciPy's (Wilson interval). Intervals are of
-95 %: Wilson's for a share of decisions of one attribute, else the percentile bootstrap over images, as the decisions
-about one image are not independent. They vary the images scored, not the training: another seed gives another model.
+Formulas are scikit-learn's (average precision), torchmetrics' (precision, recall, F1; balanced
+accuracy as the mean of recall and specificity; expected calibration error, L1 over 10 bins) and
+SciPy's (Wilson interval). Intervals are of 95 %: Wilson's for one attribute's share of decisions,
+else the percentile bootstrap over images, as the decisions about one image are not independent.
+They vary the images scored, not the training: another seed gives another model.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,78 +23,38 @@ from torchmetrics.functional.classification import (
     multilabel_specificity,
 )
 
-from coconut_attr.attributes import ATTRIBUTES, GROUPS, INDEX
+from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.evaluation.intervals import UNDEFINED, percentile, wilson
+from coconut_attr.evaluation.results import AttributeScore, Evaluation, Score
 
 RESAMPLES = 300
 BINS = 10
+DECISION_SCORES = ("precision", "recall", "f1", "balanced_accuracy")
 HALF = np.full(len(ATTRIBUTES), 0.5)
 
 
-@dataclass(frozen=True)
-class Score:
-    """A value with its 95 % interval and the number of known cells behind it; nan where it is not defined."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class AttributeScore:
-    """Scores of one attribute.
-
-    Accuracy is at 0.5, as the report counts it; precision, recall, F1 and balanced accuracy are at `threshold`.
-    `prior_accuracy` decides as the majority of the training labels; `prior_ap` is the average precision of any constant
-    score, that is the share of present cells; `probe_ap` is the linear probe's. `ece`: expected calibration error.
-    """
-
-    attribute: str
-    n: int
-    positives: int
-    accuracy: Score
-    ap: Score
-    precision: Score
-    recall: Score
-    f1: Score
-    balanced_accuracy: Score
-    threshold: float
-    ece: Score
-    all_absent_accuracy: float
-    prior_accuracy: float
-    prior_ap: float
-    probe_ap: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a model on one split, overall and for each attribute."""
-
-    images: int
-    overall: dict[str, Score]
-    attributes: list[AttributeScore]
-
-
 def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over attributes of the average precision on known cells; attributes without both states are left out.
+    """Compute the mean over attributes of the average precision on known cells.
 
     Args:
         labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
         scores: float [n, 34].
 
     Returns:
-        nan where no attribute has both states.
+        nan if no attribute has both states; attributes without both are left out.
     """
-    return _mean(np.array(_average_precision_columns(labels, scores)))
+    return float(_mean(_average_precisions(labels, scores)))
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The threshold of each attribute with the best F1 on a split (val); 0.5 where it does not know both states.
+    """Choose each attribute's threshold with the best F1 on a split (val).
 
     Args:
         labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
         probabilities: float [n, 34].
+
+    Returns:
+        float [34]; 0.5 where the split has not both states.
     """
     thresholds = HALF.copy()
     for k in range(labels.shape[1]):
@@ -123,122 +84,143 @@ def evaluate(
         probabilities: float [n, 34].
         train_labels: int8 [m, 34] that the prior baseline is counted on.
         thresholds: float [34], chosen on another split.
-        probe: probabilities float [n, 34] of the linear probe, to be compared on the same resamples.
-        resamples: of the bootstrap, whose time they decide; `seed` makes it repeatable.
+        probe: probabilities float [n, 34] of the linear probe, compared on the same resamples.
+        resamples: number of bootstrap resamples, which decides the time that this takes.
+        seed: of the resampling.
     """
-    majority = _prior(train_labels) >= 0.5
-    decided = probabilities >= 0.5
-    known = labels >= 0
-    right = {
-        "accuracy": (decided == labels) & known,
-        "all_absent_accuracy": (labels == 0) & known,
-        "prior_accuracy": (majority == labels) & known,
+    bootstrap = Bootstrap(len(labels), resamples, seed)
+    correct = {
+        "accuracy": (probabilities >= 0.5) == labels,
+        "all_absent_accuracy": labels == 0,
+        "prior_accuracy": (_prior(train_labels) >= 0.5) == labels,
     }
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(labels), size=len(labels)) for _ in range(resamples)]
-    with config_context(
-        assume_finite=True, skip_parameter_validation=True
-    ):  # thousands of small calls
-        aps = np.array(
-            [_average_precision_columns(labels[rows], probabilities[rows]) for rows in draws]
-        )
-        micro = [
-            _average_precision(labels[rows].ravel(), probabilities[rows].ravel()) for rows in draws
-        ]
-        probe_aps = np.array(
-            []
-            if probe is None
-            else [_average_precision_columns(labels[rows], probe[rows]) for rows in draws]
-        )
-    prevalences = np.array([_prevalence(labels[rows]) for rows in draws])
-    n = int(known.sum())
-
-    overall = {}
-    for name, hits in right.items():
-        drawn = [hits[rows].sum() / max(1, known[rows].sum()) for rows in draws]
-        overall[name] = _score(hits.sum() / max(1, n), drawn, n)
-    overall["map"] = _score(mean_average_precision(labels, probabilities), _row_means(aps), n)
-    overall["prior_map"] = _score(_mean(_prevalence(labels)), _row_means(prevalences), n)
-    overall["map_micro"] = _score(
-        _average_precision(labels.ravel(), probabilities.ravel()), micro, n
-    )
-    columns = np.array(_average_precision_columns(labels, probabilities))
-    for group, names in GROUPS.items():
-        places = [INDEX[name] for name in names]
-        cells = int(known[:, places].sum())
-        overall[f"map {group}"] = _score(_mean(columns[places]), _row_means(aps[:, places]), cells)
-    errors = [_calibration_error(labels[rows], probabilities[rows]) for rows in draws]
-    overall["ece"] = _score(_calibration_error(labels, probabilities), errors, n)
-    probe_columns = np.full(len(ATTRIBUTES), math.nan)
-    if probe is not None:
-        probe_columns = np.array(_average_precision_columns(labels, probe))
-        overall["probe_map"] = _score(_mean(probe_columns), _row_means(probe_aps), n)
-        gains = np.array(_row_means(aps)) - np.array(_row_means(probe_aps))
-        overall["map_over_probe"] = _score(_mean(columns) - _mean(probe_columns), gains, n)
+    ap = bootstrap.average_precisions(labels, probabilities)
+    probe_ap = None if probe is None else bootstrap.average_precisions(labels, probe)
+    overall = _accuracies(labels, correct, bootstrap) | _map_scores(labels, ap, probe_ap, bootstrap)
+    ece = bootstrap.table(lambda rows: _calibration_error(labels[rows], probabilities[rows]))
+    overall["ece"] = score(ece, int((labels >= 0).sum()))
     attributes = _attribute_scores(
-        labels, probabilities, thresholds, right, aps, probe_columns, draws
+        labels, probabilities, thresholds, correct, ap, probe_ap, bootstrap
     )
     return Evaluation(len(labels), overall, attributes)
 
 
-def _attribute_scores(
-    labels, probabilities, thresholds, right, aps, probe_aps, draws
-) -> list[AttributeScore]:
-    decided = probabilities >= thresholds
+class Bootstrap:
+    """Resamples of the images of a split.
+
+    Every metric is computed on the same resamples, so that differences of metrics are paired.
+    """
+
+    def __init__(self, images: int, resamples: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        draws = [rng.integers(images, size=images) for _ in range(resamples)]
+        self.rows = [np.arange(images), *draws]
+
+    def table(self, metric: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """Compute a metric on the images themselves, then on each resample.
+
+        Args:
+            metric: of int [n], the rows of the images.
+
+        Returns:
+            float [1 + resamples, ...].
+        """
+        return np.array([metric(rows) for rows in self.rows], float)
+
+    def average_precisions(self, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Compute each attribute's average precision: float [1 + resamples, 34]."""
+        # Thousands of small calls, in which scikit-learn's checks would take most of the time.
+        with config_context(assume_finite=True, skip_parameter_validation=True):
+            return self.table(lambda rows: _average_precisions(labels[rows], scores[rows]))
+
+
+def score(column: np.ndarray, n: int) -> Score:
+    """Return the score of a column of a bootstrap table, with its percentile interval."""
+    value = float(column[0])
+    return Score(value, *(UNDEFINED if math.isnan(value) else percentile(column[1:])), n)
+
+
+def _accuracies(
+    labels: np.ndarray, correct: dict[str, np.ndarray], bootstrap: Bootstrap
+) -> dict[str, Score]:
     known = labels >= 0
-    decisions = _decision_scores(labels, decided)
-    drawn = [_decision_scores(labels[rows], decided[rows]) for rows in draws]
-    result = []
+    n = int(known.sum())
+
+    def accuracy(hits: np.ndarray) -> Callable[[np.ndarray], float]:
+        return lambda rows: hits[rows].sum() / max(1, known[rows].sum())
+
+    return {
+        name: score(bootstrap.table(accuracy(hits & known)), n) for name, hits in correct.items()
+    }
+
+
+def _map_scores(
+    labels: np.ndarray, ap: np.ndarray, probe_ap: np.ndarray | None, bootstrap: Bootstrap
+) -> dict[str, Score]:
+    n = int((labels >= 0).sum())
+    prior_ap = bootstrap.table(lambda rows: _constant_ap(labels[rows]))
+    scores = {"map": score(_mean(ap), n), "prior_map": score(_mean(prior_ap), n)}
+    if probe_ap is not None:
+        scores["probe_map"] = score(_mean(probe_ap), n)
+        scores["map_over_probe"] = score(_mean(ap) - _mean(probe_ap), n)
+    return scores
+
+
+def _attribute_scores(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    thresholds: np.ndarray,
+    correct: dict[str, np.ndarray],
+    ap: np.ndarray,
+    probe_ap: np.ndarray | None,
+    bootstrap: Bootstrap,
+) -> list[AttributeScore]:
+    known, decided = labels >= 0, probabilities >= thresholds
+    decisions = bootstrap.table(lambda rows: _decision_scores(labels[rows], decided[rows]))
+    scores = []
     for k, attribute in enumerate(ATTRIBUTES):
-        n = int(known[:, k].sum())
-        positives = int((labels[:, k] == 1).sum())
-        share = {name: int(hits[:, k].sum()) / n if n else math.nan for name, hits in right.items()}
-        column = (labels[:, k], probabilities[:, k])
-        errors = (
-            [_calibration_error(*(values[rows] for values in column)) for rows in draws]
-            if n
-            else []
-        )
-        result.append(
+        n, positives = int(known[:, k].sum()), int((labels[:, k] == 1).sum())
+        hits = {name: int((right & known)[:, k].sum()) for name, right in correct.items()}
+        share = {name: count / n if n else math.nan for name, count in hits.items()}
+        states, values = labels[:, k], probabilities[:, k]
+        ece = bootstrap.table(lambda rows: _calibration_error(states[rows], values[rows]))  # noqa: B023
+        scores.append(
             AttributeScore(
                 attribute=attribute,
                 n=n,
                 positives=positives,
-                accuracy=_share(int(right["accuracy"][:, k].sum()), n),
-                ap=_score(_average_precision(*column), aps[:, k], n),
-                **{
-                    name: _score(values[k], [draw[name][k] for draw in drawn], n)
-                    for name, values in decisions.items()
-                },
+                accuracy=Score(share["accuracy"], *wilson(hits["accuracy"], n), n),
+                ap=score(ap[:, k], n),
+                **{name: score(decisions[:, i, k], n) for i, name in enumerate(DECISION_SCORES)},
                 threshold=float(thresholds[k]),
-                ece=_score(_calibration_error(*column), errors, n),
+                ece=score(ece, n),
                 all_absent_accuracy=share["all_absent_accuracy"],
                 prior_accuracy=share["prior_accuracy"],
                 prior_ap=positives / n if n else math.nan,
-                probe_ap=float(probe_aps[k]),
+                probe_ap=math.nan if probe_ap is None else float(probe_ap[0, k]),
             )
         )
-    return result
+    return scores
 
 
-def _decision_scores(labels: np.ndarray, decided: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 and balanced accuracy of each attribute, [34]; nan where one is not defined."""
+def _decision_scores(labels: np.ndarray, decided: np.ndarray) -> np.ndarray:
+    """Compute DECISION_SCORES of each attribute: float [4, 34]; nan where one is undefined."""
     target, given = torch.from_numpy(labels).long(), torch.from_numpy(decided).long()
     options: dict[str, Any] = {"num_labels": labels.shape[1], "average": None, "ignore_index": -1}
+    precision = multilabel_precision(given, target, **options).numpy()
     recall = multilabel_recall(given, target, **options).numpy()
+    f1 = multilabel_f1_score(given, target, **options).numpy()
     specificity = multilabel_specificity(given, target, **options).numpy()
     present, absent = (labels == 1).any(0), (labels == 0).any(0)
-    found = (decided & (labels >= 0)).any(0)
-    return {
-        "precision": np.where(
-            found, multilabel_precision(given, target, **options).numpy(), np.nan
-        ),
-        "recall": np.where(present, recall, np.nan),
-        "f1": np.where(
-            found | present, multilabel_f1_score(given, target, **options).numpy(), np.nan
-        ),
-        "balanced_accuracy": np.where(present & absent, (recall + specificity) / 2, np.nan),
-    }
+    positive = (decided & (labels >= 0)).any(0)
+    return np.stack(
+        [
+            np.where(positive, precision, np.nan),
+            np.where(present, recall, np.nan),
+            np.where(positive | present, f1, np.nan),
+            np.where(present & absent, (recall + specificity) / 2, np.nan),
+        ]
+    )
 
 
 def _calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -254,41 +236,30 @@ def _calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(error)
 
 
-def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    cells = labels >= 0
-    states = labels[cells]
-    if not states.any() or states.all():
-        return math.nan
-    return float(average_precision_score(states, scores[cells]))
-
-
-def _average_precision_columns(labels: np.ndarray, scores: np.ndarray) -> list[float]:
-    return [_average_precision(labels[:, k], scores[:, k]) for k in range(labels.shape[1])]
+def _average_precisions(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Compute each attribute's average precision, [34]; nan where it lacks one of the states."""
+    values = np.full(labels.shape[1], math.nan)
+    for k in range(labels.shape[1]):
+        known = labels[:, k] >= 0
+        states = labels[known, k]
+        if states.any() and not states.all():
+            values[k] = average_precision_score(states, scores[known, k])
+    return values
 
 
 def _prior(labels: np.ndarray) -> np.ndarray:
-    """Share of present among the known cells of each attribute (0 where none is known)."""
+    """Return the share of present among each attribute's known cells; 0 where none is known."""
     return (labels == 1).sum(0) / np.maximum(1, (labels >= 0).sum(0))
 
 
-def _prevalence(labels: np.ndarray) -> np.ndarray:
-    """Average precision of a constant score: the share of present, nan where an attribute lacks one of the states."""
+def _constant_ap(labels: np.ndarray) -> np.ndarray:
+    """Return the average precision of a constant score, [34]; nan as `_average_precisions`."""
     share = _prior(labels)
     return np.where((share > 0) & (share < 1), share, np.nan)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
-
-
-def _row_means(table: np.ndarray) -> list[float]:
-    return [_mean(row) for row in table]
-
-
-def _score(value: float, drawn, n: int) -> Score:
-    interval = UNDEFINED if math.isnan(value) else percentile(np.asarray(drawn, dtype=float))
-    return Score(float(value), *interval, n)
-
-
-def _share(hits: int, n: int) -> Score:
-    return Score(hits / n if n else math.nan, *wilson(hits, n), n)
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean over attributes, the last axis, of what is defined; nan where nothing is."""
+    defined = ~np.isnan(values)
+    count = defined.sum(-1)
+    return np.where(defined, values, 0).sum(-1) / np.where(count > 0, count, np.nan)

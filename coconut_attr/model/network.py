@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.backbones.registry import Stage
 
 WIDTH = 512
@@ -51,7 +51,7 @@ class AttributeModel(nn.Module):
         heads: int = 8,
     ) -> None:
         super().__init__()
-        entry = backbone(backbone_name)
+        entry = get_backbone(backbone_name)
         self.backbone_name = backbone_name
         # Registration order decides which tensors "the first 80 %" are.
         self.encoder = entry.build()

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from coconut_attr.errors import UserError
 from coconut_attr.files.images import decode, to_rgb
-from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.model.preprocessing import transform
 
@@ -93,7 +93,7 @@ def predict_images(
         coconut_attr.files.images.ImageError: one is not a whole JPEG or PNG.
         OSError: a file cannot be read.
     """
-    prepare = transform(backbone(model.backbone_name), augment=False)
+    prepare = transform(get_backbone(model.backbone_name), augment=False)
     model.eval()
     decoded = (
         to_rgb(image) if isinstance(image, Image.Image) else decode(image) for image in images

@@ -1,27 +1,35 @@
-"""TODO."""
+"""Hyper-parameters of a training run, and the named profiles."""
 
 from dataclasses import dataclass, replace
 
 from coconut_attr.errors import UserError
-from coconut_attr.model.backbones.catalogue import backbone, choose_backbone
+from coconut_attr.model.backbones.catalogue import get_backbone
 
 AUTO = "auto"
 
 
 class TrainingError(UserError):
-    """Training cannot start or go on; the message says why."""
+    """Training cannot start or continue; the message says why."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hyper-parameters of a run. The learning rate is AdamW's peak value; backbone `auto` is settled by `resolved`.
+    """Hyper-parameters of a run.
 
-    `views`: augmented views an image from which each epoch draws one, so that the frozen prefix's features of them can
-    be kept; 0: new ones in every epoch. `mixup`: alpha of the Beta distribution by which pairs of images are mixed,
-    after the frozen prefix (manifold mixup, Verma et al. 2019); 0: none are.
+    Attributes:
+        backbone: image encoder; `auto` must be resolved to a name before training.
+        learning_rate: peak value, for AdamW.
+        views: number of augmented views per image, of which each epoch draws one, so that the
+            features of the frozen stages can be cached; 0: new views in every epoch.
+        mixup: alpha of the Beta distribution by which pairs of images are mixed after the frozen
+            stages (manifold mixup, Verma et al. 2019); 0: no mixing.
+
+    Raises:
+        TrainingError: a value is out of range.
+        coconut_attr.model.backbones.registry.BackboneError: unknown backbone.
     """
 
-    backbone: str = "auto"
+    backbone: str = AUTO
     pretrained: bool = True
     epochs: int = 10
     batch_size: int = 16
@@ -36,7 +44,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.backbone != AUTO:
-            backbone(self.backbone)
+            get_backbone(self.backbone)
         if self.mixup < 0:
             raise TrainingError(f"mixup ({self.mixup}) must not be negative")
         if self.epochs < 1 or self.batch_size < 1:
@@ -46,15 +54,11 @@ class TrainConfig:
 
     @property
     def view_numbers(self) -> range:
-        """The views of an image that training may ask for."""
+        """Return the numbers of the augmented views that training may ask for."""
         return range(self.views) if self.views else range(1, self.epochs + 1)
 
-    def resolved(self) -> "TrainConfig":
-        """These settings with the backbone named: for `auto`, ResNet50 where its weights can be had."""
-        return replace(self, backbone=choose_backbone()) if self.backbone == AUTO else self
 
-
-#: Named settings. `report` is the earlier one-off run's: ResNet50, 10 epochs, cosine annealing, clipping, weight decay.
+#: `report` has the settings of the report: ResNet50, 10 epochs, clipping, weight decay.
 PROFILES: dict[str, TrainConfig] = {
     "default": TrainConfig(epochs=20, learning_rate=3e-4, label_smoothing=0.2, mixup=1.0),
     "report": TrainConfig(backbone="resnet50", views=0),
@@ -62,12 +66,12 @@ PROFILES: dict[str, TrainConfig] = {
 
 
 def profile(name: str, **changes: object) -> TrainConfig:
-    """A named profile with some fields changed (those given as None are left as they are).
+    """Return a named profile with some fields changed; those given as None stay as they are.
 
     Raises:
         TrainingError: no such profile, or a value out of range.
     """
     if name not in PROFILES:
         raise TrainingError(f"unknown profile {name!r}; choose one of: {', '.join(PROFILES)}")
-    given = {key: value for key, value in changes.items() if value is not None}
+    given = {field: value for field, value in changes.items() if value is not None}
     return replace(PROFILES[name], **given)  # type: ignore[arg-type]

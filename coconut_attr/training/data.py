@@ -1,7 +1,9 @@
-"""Images and label vectors for training: files decoded at a reduced size, augmented, normalised."""
+"""Images and label vectors for training: decoded at a reduced size, augmented, normalised."""
 
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,25 +13,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from coconut_attr.files.atomic import sha256_of
 from coconut_attr.model.backbones.registry import Backbone
 from coconut_attr.model.preprocessing import open_reduced, transform
 from coconut_attr.training import distributed
 
 PLAIN = -1  # the view of an image without augmentation
-View = tuple[int, int]  # place of an image in its split, and which of its views
+View = tuple[int, int]  # index of an image in its split, and number of its view
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only its free space is read)
+PREFETCHED = 2  # batches per loader worker
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of one split with their labels.
+    """Labelled images of one split, all sequences in the same order.
 
     Attributes:
+        image_ids: n ids of the images in the database.
         paths: n image files.
         labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
         hashes: SHA-256 of each file; they seed its augmentation and name its features.
     """
 
+    image_ids: Sequence[int]
     paths: Sequence[Path]
     labels: np.ndarray
     hashes: Sequence[str]
@@ -37,43 +42,44 @@ class Samples:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def first(self, n: int) -> "Samples":
-        """The first n of them; splits are made by a hash of the COCO id, so they are in no order that matters."""
-        return Samples(self.paths[:n], self.labels[:n], self.hashes[:n])
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "Samples":
+        """Return the samples at these indices."""
+        return Samples(
+            [self.image_ids[i] for i in indices],
+            [self.paths[i] for i in indices],
+            self.labels[np.asarray(indices, dtype=int)],
+            [self.hashes[i] for i in indices],
+        )
 
-    @classmethod
-    def of_files(cls, paths: Sequence[Path], labels: np.ndarray) -> "Samples":
-        """Samples whose files are hashed here."""
-        return cls(paths, labels, [sha256_of(path) for path in paths])
 
-
-class ImageSet(Dataset):
+class ViewDataset(Dataset):
     """Views of images, float32 [3, size, size], with their labels, int8 [34].
 
-    A view is the same whenever it is asked for: its augmentation is seeded by the image's hash and its number.
+    A view's augmentation is seeded by the image's hash and the view's number, so that it is the
+    same in every epoch and every run.
     """
 
-    def __init__(self, samples: Samples, entry: Backbone) -> None:
+    def __init__(self, samples: Samples, backbone: Backbone) -> None:
         self.samples = samples
-        self.entry = entry
+        self.backbone = backbone
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, view: View) -> tuple[Tensor, Tensor]:
         index, number = view
-        image = open_reduced(self.samples.paths[index], self.entry.size)
-        prepare = transform(self.entry, augment=number != PLAIN)
+        image = open_reduced(self.samples.paths[index], self.backbone.size)
+        prepare = transform(self.backbone, augment=number != PLAIN)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(self.samples.hashes[index][:8], 16) + max(0, number))
             return prepare(image), torch.from_numpy(self.samples.labels[index])
 
 
-class TrainViews(Sampler[View]):
-    """Every image once an epoch, in an order and in views that the seed and the epoch decide.
+class TrainViewSampler(Sampler[View]):
+    """One view of every image, in an order and with numbers that seed and epoch decide.
 
     Args:
-        views: an epoch draws one of so many views of each image; 0: every epoch has views of its own.
+        views: number of views per image to draw from; 0: the view's number is the epoch's.
     """
 
     def __init__(self, images: int, views: int, seed: int) -> None:
@@ -93,46 +99,76 @@ class TrainViews(Sampler[View]):
             yield index, number if self.views else self.epoch
 
 
-class ViewBatches(Sampler[list[View]]):
-    """Views in batches, of each of which this process takes its share; a last batch with less than one view for each
-    process is left out.
+class ViewBatchSampler(Sampler[list[View]]):
+    """Batches of views.
 
     Args:
-        own: the views are this process's own, all of them.
+        split: share each batch among the processes of the run; a last batch with fewer views than
+            processes is left out. False: the views are this process's own.
     """
 
     def __init__(
-        self, views: Sequence[View] | Sampler[View], batch_size: int, *, own: bool = False
+        self, views: Sequence[View] | Sampler[View], batch_size: int, *, split: bool = True
     ) -> None:
         self.views = views
         self.batch_size = batch_size
-        self.own = own
+        self.split = split
 
     def __len__(self) -> int:
-        size = len(self.views)  # type: ignore[arg-type]  # TrainViews has a length
-        whole, rest = divmod(size, self.batch_size)
-        return whole + (rest >= (1 if self.own else distributed.count()))
+        size = len(self.views)  # type: ignore[arg-type]  # TrainViewSampler has a length
+        complete, rest = divmod(size, self.batch_size)
+        return complete + (rest >= (distributed.world_size() if self.split else 1))
 
     def __iter__(self) -> Iterator[list[View]]:
         batches = BatchSampler(self.views, self.batch_size, drop_last=False)  # type: ignore[arg-type]  # any index does
         for batch in islice(batches, len(self)):
-            yield batch if self.own else distributed.shard(batch)  # type: ignore[misc]
+            yield distributed.shard(batch) if self.split else batch  # type: ignore[misc]
 
 
 def plain_views(images: int) -> list[View]:
-    """Every image as it is, in order."""
+    """Return the view without augmentation of every image, in order."""
     return [(index, PLAIN) for index in range(images)]
 
 
-def loader(samples: Samples, entry: Backbone, batches: ViewBatches) -> DataLoader:
-    """Batches of image views and labels, decoded by worker processes where there is enough to do."""
+def image_loader(
+    samples: Samples,
+    backbone: Backbone,
+    batches: ViewBatchSampler,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> DataLoader:
+    """Return a loader of image views and labels; worker processes decode larger sets.
+
+    Args:
+        on_note: called if there are fewer workers than CPUs because shared memory is small.
+    """
     workers = min(8, os.cpu_count() or 1) if len(samples) > 4 * batches.batch_size else 0
+    most = workers_that_fit(4 * 3 * backbone.size**2 * batches.batch_size)
+    if workers > most:
+        on_note(
+            f"{SHARED_MEMORY} is small: {most} of {workers} worker processes decode images "
+            "(0: the training process does); in a container, start it with --shm-size=1g"
+        )
+        workers = most
     return DataLoader(
-        ImageSet(samples, entry),
+        ViewDataset(samples, backbone),
         batch_sampler=batches,  # type: ignore[arg-type]  # any index does
         num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
         persistent_workers=workers > 0,
-        # Forking would copy the threads' locks of Prefect and of torch in whatever state they are.
+        # Forking would copy the locks of Prefect's and torch's threads in whatever state they are.
         multiprocessing_context="forkserver" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def workers_that_fit(batch_bytes: int) -> int:
+    """Return how many loader workers the free shared memory suffices for.
+
+    Workers pass batches to the training process through it. When it is full (docker gives a
+    container 64 MB), they die with a bus error.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return sys.maxsize
+    free = shutil.disk_usage(SHARED_MEMORY).free / distributed.world_size()
+    batches = 0.8 * free / batch_bytes - 2  # the one in use, and the one before it
+    return max(0, int(batches // PREFETCHED))

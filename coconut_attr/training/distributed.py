@@ -1,4 +1,7 @@
-"""The processes of a training run (torchrun's): who this one is among them, and what they tell each other."""
+"""Communication between the processes of a training run that torchrun started.
+
+Without torchrun there is one process, and the functions return at once.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,74 +15,78 @@ from torch import distributed
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def count() -> int:
-    """How many processes train together; 1 outside torchrun."""
+def world_size() -> int:
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 @cache
-def _patient() -> Any:
-    """All processes, for what may have them wait for hours: that the first one stores features, or another training."""
+def _patient_group() -> Any:
+    """Return a group of all processes for waits of hours, such as for rank 0's features."""
     return distributed.new_group(backend="gloo", timeout=timedelta(days=1))
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started; gives the device of this one.
+    """Join the processes that torchrun started; yield this one's device.
 
-    After an error the group stays: its end may wait for processes that wait for this one's gradients, so that this one
-    has to be ended at once, by `os._exit`.
+    After an error the group is not destroyed: that may wait for processes that wait for this one's
+    gradients. End the process with `os._exit`.
     """
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    # The first one waits for its parent, which may wait for minutes for a database or an image store that is away.
+    # Rank 0 waits for its parent, and that perhaps for minutes for a database that is away.
     distributed.init_process_group(backend, timeout=timedelta(hours=1))
-    _patient()
+    _patient_group()
     yield device
     distributed.destroy_process_group()
 
 
 def barrier() -> None:
-    """Wait until all processes have come here."""
-    if count() > 1:
-        distributed.barrier(_patient())
+    """Wait until all processes have called this."""
+    if world_size() > 1:
+        distributed.barrier(_patient_group())
 
 
 def broadcast(value: Any) -> Any:
-    """What the first process has for a value, in all of them."""
-    if count() == 1:
+    """Return rank 0's value on every rank."""
+    if world_size() == 1:
         return value
     values = [value]
-    distributed.broadcast_object_list(values, group=_patient())
+    distributed.broadcast_object_list(values, group=_patient_group())
     return values[0]
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:
-    """The mean over the processes of a tensor that each of them has."""
-    if count() > 1:
+    """Return the mean over all ranks of a tensor that each of them has."""
+    if world_size() > 1:
         distributed.all_reduce(values)
-        values = values / count()
+        values = values / world_size()
     return values
 
 
 def shard(items: Sequence[Any]) -> list[Any]:
-    """This process's part of some items: every so manieth of them."""
-    return list(items[rank() :: count()])
+    """Return every world_size-th item, starting at this rank."""
+    return list(items[rank() :: world_size()])
 
 
 def gather(part: torch.Tensor) -> torch.Tensor:
-    """What all processes have for their `shard` of some items, on the CPU: rows in the order of the items."""
-    if count() == 1:
+    """Return the rows that all ranks computed for their `shard` of some items, in their order.
+
+    Args:
+        part: this rank's rows, on the CPU.
+    """
+    if world_size() == 1:
         return part
-    parts: list[Any] = [None] * count()
+    parts: list[Any] = [None] * world_size()
     distributed.all_gather_object(parts, part)
     rows = part.new_empty(sum(len(p) for p in parts), *part.shape[1:])
-    for number, p in enumerate(parts):
-        rows[number :: count()] = p
+    for first, p in enumerate(parts):
+        rows[first :: world_size()] = p
     return rows

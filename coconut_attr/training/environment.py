@@ -1,4 +1,4 @@
-"""What a run was made with: code revision, package versions, hardware."""
+"""The environment of a run: code revision, package versions, hardware."""
 
 import platform
 import subprocess
@@ -12,26 +12,26 @@ PACKAGES = ("coconut-attributes", "torch", "torchvision", "numpy", "pillow", "sc
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Facts to store with a run; what cannot be found out is left out."""
+    """Return facts to store with a run, without those that cannot be determined."""
     facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": str(device),
-    }
-    facts["hardware"] = (
-        torch.cuda.get_device_name(device)
+        "hardware": torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else platform.processor() or "CPU"
-    )
-    facts["cpu_threads"] = str(torch.get_num_threads())
+        else platform.processor() or "CPU",
+        "cpu_threads": str(torch.get_num_threads()),
+    }
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             facts[package] = version(package)
-        except PackageNotFoundError:
-            continue
     with suppress(OSError, subprocess.SubprocessError):  # installed without its repository
         facts["git"] = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10,
-        ).stdout.strip()  # fmt: skip
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
     return facts

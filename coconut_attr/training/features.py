@@ -1,4 +1,4 @@
-"""Features of the frozen prefix, computed once for each view of an image and kept on disk in half precision."""
+"""Cache on disk for the features of a model's frozen stages, in half precision."""
 
 import hashlib
 import sys
@@ -13,19 +13,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coconut_attr.files.atomic import write_atomically
-from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.model.preprocessing import transform
-from coconut_attr.training.data import Samples, View, ViewBatches, loader
+from coconut_attr.training.data import Samples, View, ViewBatchSampler, image_loader
 
 BATCH = 32
 
 
-def prefix_key(model: AttributeModel) -> str:
-    """Names the features of a prefix: equal weights and preprocessing, equal key."""
+def prefix_name(model: AttributeModel) -> str:
+    """Return a name for the frozen stages: equal weights and preprocessing, equal name."""
     digest = hashlib.sha256(f"{model.backbone_name} {model.prefix_length}".encode())
     for augment in (False, True):
-        digest.update(repr(transform(backbone(model.backbone_name), augment=augment)).encode())
+        preprocessing = transform(get_backbone(model.backbone_name), augment=augment)
+        digest.update(repr(preprocessing).encode())
     owners = [
         owner for stage in model.encoder.stages()[: model.prefix_length] for owner in stage.owners
     ]
@@ -38,23 +39,29 @@ def prefix_key(model: AttributeModel) -> str:
 
 @dataclass(frozen=True)
 class Features:
-    """Stored features: float16 [rows, ...], mapped from disk, and the row of each image hash and view."""
+    """Cached features.
+
+    Attributes:
+        values: float16 [rows, ...], mapped from disk.
+        rows: row of each image hash and view number.
+    """
 
     values: np.ndarray
     rows: dict[tuple[str, int], int]
 
 
 class FeatureCache:
-    """The features of one prefix in a folder: `values.f16`, and `rows.txt` with the image hash and view of each row.
+    """Features of one model's frozen stages in a folder.
 
-    Rows are appended, values first; what an interruption leaves without its line is overwritten. One process writes
-    at a time; others may read meanwhile, since no whole line is ever taken away.
+    `values.f16` holds the values, and `rows.txt` the image hash and view number of each row. Rows
+    are appended, values first; a row that an interruption left without its line is overwritten. One
+    process writes at a time; others may read meanwhile, since no complete line is ever removed.
     """
 
     def __init__(self, folder: Path, model: AttributeModel) -> None:
-        self.folder = folder / prefix_key(model)
+        self.folder = folder / prefix_name(model)
         self.model = model
-        size = backbone(model.backbone_name).size
+        size = get_backbone(model.backbone_name).size
         with torch.inference_mode():
             device = next(model.parameters()).device
             self.shape = tuple(
@@ -62,33 +69,32 @@ class FeatureCache:
             )
 
     @property
-    def bytes_a_view(self) -> int:
-        """Bytes on disk of one view of an image."""
+    def bytes_per_view(self) -> int:
+        """Return the size on disk of one view of an image."""
         return 2 * int(np.prod(self.shape))
 
     def open(self) -> Features:
-        """What is stored."""
-        keys = self._keys()
-        shape = (len(keys), *self.shape)
+        """Return what is cached."""
+        rows = self._rows()
+        shape = (len(rows), *self.shape)
         values = (
             np.memmap(self.folder / "values.f16", np.float16, "r", shape=shape)
-            if keys
+            if rows
             else np.empty(shape)
         )
-        return Features(values, {key: row for row, key in enumerate(keys)})
+        return Features(values, {row: number for number, row in enumerate(rows)})
 
-    def _keys(self) -> list[tuple[str, int]]:
+    def _rows(self) -> list[tuple[str, int]]:
         path = self.folder / "rows.txt"
-        lines = (
-            path.read_text().split("\n")[:-1] if path.is_file() else []
-        )  # a line without its end is not finished
-        return [(sys.intern(key), int(number)) for key, number in map(str.split, lines)]
+        # The last line is incomplete where it has no end.
+        lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+        return [(sys.intern(sha256), int(number)) for sha256, number in map(str.split, lines)]
 
     def missing(self, samples: Samples, views: Sequence[int]) -> list[View]:
-        """Those views of the images that are not stored, in order; of equal files one."""
-        stored = set(self._keys())
+        """Return those views of the images that are not cached, in order; of equal files one."""
+        cached = set(self._rows())
         wanted = {(samples.hashes[i], v): (i, v) for v in views for i in range(len(samples))}
-        return sorted(view for key, view in wanted.items() if key not in stored)
+        return sorted(view for row, view in wanted.items() if row not in cached)
 
     def fill(
         self,
@@ -96,41 +102,41 @@ class FeatureCache:
         views: Sequence[int],
         device: torch.device,
         on_step: Callable[[int, int], None] = lambda done, total: None,
+        on_note: Callable[[str], None] = lambda note: None,
     ) -> Features:
-        """Compute those views of the images that are missing; returns all that is stored.
+        """Compute those views of the images that are missing; return all that is cached.
 
         Args:
             on_step: called with the views done and to do.
+            on_note: as for `image_loader`.
 
         Raises:
-            OSError: the disk is full, or an image cannot be read; what is stored stays.
+            OSError: the disk is full, or an image cannot be read; what is cached stays.
         """
-        if self.missing(
-            samples, views
-        ):  # who lacks nothing need not wait for another process that fills
+        if self.missing(samples, views):  # nothing missing: do not wait for the lock
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "lock"):
-                if missing := self.missing(
-                    samples, views
-                ):  # again: the one before may have stored them
-                    self._append(samples, missing, device, on_step)
+                # Again: another process may have computed them meanwhile.
+                if missing := self.missing(samples, views):
+                    self._append(samples, missing, device, on_step, on_note)
         return self.open()
 
     @torch.inference_mode()
     def _append(
-        self, samples: Samples, missing: Sequence[View], device: torch.device, on_step
+        self, samples: Samples, missing: Sequence[View], device: torch.device, on_step, on_note
     ) -> None:
         self.model.eval()
         rows_path = self.folder / "rows.txt"
         text = rows_path.read_text() if rows_path.is_file() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_atomically(rows_path, whole.encode())
+        complete = text[: text.rfind("\n") + 1]
+        if complete != text:
+            write_atomically(rows_path, complete.encode())
+        batches = ViewBatchSampler(missing, BATCH, split=False)
+        loader = image_loader(samples, get_backbone(self.model.backbone_name), batches, on_note)
         with (self.folder / "values.f16").open("ab") as values, rows_path.open("a") as rows:
-            values.truncate(whole.count("\n") * self.bytes_a_view)
+            values.truncate(complete.count("\n") * self.bytes_per_view)
             done = 0
-            batches = ViewBatches(missing, BATCH, own=True)
-            for images, _ in loader(samples, backbone(self.model.backbone_name), batches):
+            for images, _ in loader:
                 batch = images.to(device, non_blocking=True, memory_format=torch.channels_last)
                 values.write(self.model.prefix(batch).contiguous().half().cpu().numpy().tobytes())
                 values.flush()
@@ -141,8 +147,8 @@ class FeatureCache:
                 on_step(done, len(missing))
 
 
-class FeatureSet(Dataset):
-    """Batches of stored features, float16 [n, ...], with labels, int8 [n, 34], by the views asked for."""
+class FeatureDataset(Dataset):
+    """Batches of cached features, float16 [n, ...], with labels, int8 [n, 34], by their views."""
 
     def __init__(self, samples: Samples, features: Features) -> None:
         self.samples = samples
@@ -151,15 +157,14 @@ class FeatureSet(Dataset):
 
     def __getitem__(self, views: Sequence[View]) -> tuple[Tensor, Tensor]:
         rows = [self.features.rows[self.samples.hashes[index], number] for index, number in views]
-        return torch.from_numpy(self.features.values[rows]), self.labels[
-            [index for index, _ in views]
-        ]
+        labels = self.labels[[index for index, _ in views]]
+        return torch.from_numpy(self.features.values[rows]), labels
 
 
-def feature_loader(samples: Samples, features: Features, batches: ViewBatches) -> DataLoader:
-    """Batches of stored features and labels."""
+def feature_loader(samples: Samples, features: Features, batches: ViewBatchSampler) -> DataLoader:
+    """Return a loader of cached features and labels."""
     return DataLoader(
-        FeatureSet(samples, features),
+        FeatureDataset(samples, features),
         sampler=batches,
         batch_size=None,
         pin_memory=torch.cuda.is_available(),

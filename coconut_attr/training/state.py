@@ -1,4 +1,4 @@
-"""TODO."""
+"""The state of training after an epoch, from which an interrupted run is resumed."""
 
 import io
 import pickle
@@ -11,45 +11,60 @@ import torch
 from coconut_attr.files.atomic import write_atomically
 from coconut_attr.training.config import TrainConfig, TrainingError
 
-#: What torch raises over a file that is no state of training.
+#: What torch raises for a file that is not a training state.
 UNREADABLE = (
-    AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError
-)  # fmt: skip
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 
-def keep(path: Path, parts: dict[str, Any], config: TrainConfig, epoch: int, best: float) -> None:
-    """Write the state of training after an epoch, whole or not at all."""
+def save_state(
+    path: Path, parts: dict[str, Any], config: TrainConfig, epoch: int, best: float
+) -> None:
+    """Write the state of training, completely or not at all.
+
+    Args:
+        parts: objects with a `state_dict`, by name.
+        epoch: number of the last finished epoch.
+        best: the best val score so far.
+    """
     content = io.BytesIO()
     states = {name: part.state_dict() for name, part in parts.items()}
     torch.save({"config": asdict(config), "epoch": epoch, "best": best, **states}, content)
     write_atomically(path, content.getvalue())
 
 
-def restore(
+def load_state(
     path: Path, parts: dict[str, Any], config: TrainConfig, device: torch.device
 ) -> tuple[int, float]:
-    """Load what `keep` wrote; returns the epochs done and the best score so far.
+    """Load what `save_state` wrote into `parts`; return its epoch and best score.
 
     Raises:
-        TrainingError: it cannot be read, or is of other settings.
+        TrainingError: the file cannot be read, or belongs to a run with other settings.
     """
     try:
         content = torch.load(path, map_location=device, weights_only=True)
         if content["config"] != asdict(config):
             raise TrainingError(
-                f"{path} is the state of a run with other settings; delete it to begin anew"
+                f"{path} is the state of a run with other settings; delete it to train from scratch"
             )
         for name, part in parts.items():
             part.load_state_dict(content[name])
     except UNREADABLE as error:
         raise TrainingError(
-            f"{path} cannot be gone on with ({error}); delete it to begin anew"
+            f"{path} is not a usable training state ({error}); delete it to train from scratch"
         ) from error
     return content["epoch"], content["best"]
 
 
-def epochs_done(content: bytes) -> int:
-    """The epochs done of what `keep` wrote; 0 if it cannot be read."""
+def state_epoch(content: bytes) -> int:
+    """Return the epoch of a training state; 0 if it cannot be read."""
     try:
         return int(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["epoch"])
     except UNREADABLE:

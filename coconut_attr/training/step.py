@@ -1,4 +1,4 @@
-"""TODO."""
+"""One training step: the loss of a batch and its gradients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,16 @@ from coconut_attr.training.losses import contrastive, count_anchors, count_cells
 
 
 class Step:
-    """The gradients of one batch. What memory does not hold at once goes through in parts, to the same gradients.
+    """Computes the loss and the gradients of a batch.
+
+    A batch that does not fit into the device's memory is processed in micro-batches, whose
+    accumulated gradients are those of the batch.
+
+    Args:
+        cached: the inputs are features of the frozen stages, not images.
 
     Raises:
-        TrainingError: a single image is too much, or one of several processes has not the memory for its share.
+        TrainingError: one image, or one of several processes' share of a batch, does not fit.
     """
 
     def __init__(
@@ -34,11 +40,11 @@ class Step:
         self.device = device
         self.cached = cached
         self.on_note = on_note
-        self.part = config.batch_size
+        self.micro_batch = config.batch_size
         ids = [device.index] if device.type == "cuda" else None
         self.forward: nn.Module = (
             nn.parallel.DistributedDataParallel(model, device_ids=ids)
-            if distributed.count() > 1
+            if distributed.world_size() > 1
             else model
         )
 
@@ -46,27 +52,30 @@ class Step:
         """Compute a batch's loss and add its gradients to the parameters'.
 
         Args:
-            inputs: images float [n, 3, size, size], or (cached) features of the frozen prefix; on the CPU.
+            inputs: images float [n, 3, size, size], or (cached) features of the frozen stages; on
+                the CPU.
             labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
 
         Returns:
             The loss, on the device: reading it here would wait for the device.
         """
         targets = labels.to(self.device, non_blocking=True)
-        mix = Mix.drawn(self.config.mixup, len(labels), self.device)
+        mix = Mix.sample(self.config.mixup, len(labels), self.device)
         while True:
             try:
-                return self._in_parts(inputs, targets, mix)
+                return self._accumulate(inputs, targets, mix)
             except torch.OutOfMemoryError as error:
                 self.model.zero_grad(set_to_none=True)
-                self._take_less(error)
+                self._halve_micro_batch(error)
 
-    def _in_parts(self, inputs: Tensor, targets: Tensor, mix: "Mix | None") -> Tensor:
-        # Means over what all processes have of the batch: each part's loss is its share of the whole.
+    def _accumulate(self, inputs: Tensor, targets: Tensor, mix: "Mix | None") -> Tensor:
+        # Averaged over the processes, as DistributedDataParallel averages their gradients. With the
+        # batch's counts as divisors, the losses of micro-batches add up to the batch's loss.
         cells, anchors = distributed.mean(
             torch.stack([count_cells(targets), count_anchors(targets)]).float()
         )
-        parts = [slice(start, start + self.part) for start in range(0, len(targets), self.part)]
+        size = self.micro_batch
+        parts = [slice(start, start + size) for start in range(0, len(targets), size)]
         features = torch.cat([self._features(inputs[rows]) for rows in parts])
         if mix:
             features = mix.own * features + (1 - mix.own) * features[mix.partner]
@@ -88,40 +97,49 @@ class Step:
 
     @torch.no_grad()
     def _features(self, inputs: Tensor) -> Tensor:
-        """What the frozen prefix makes of images, float32 on the device; of stored features, those."""
+        """Return the features of the frozen stages, float32 on the device."""
         batch = to_device(inputs, self.device)
         if self.cached:
             return batch
         with autocast(self.device):
             return self.model.prefix(batch).float()
 
-    def _take_less(self, error: torch.OutOfMemoryError) -> None:
-        if (
-            self.part == 1 or distributed.count() > 1
-        ):  # alone, a process would wait for the others' gradients
+    def _halve_micro_batch(self, error: torch.OutOfMemoryError) -> None:
+        # With several processes, the others would wait for the gradients of one that starts again.
+        if self.micro_batch == 1 or distributed.world_size() > 1:
             raise TrainingError(
-                f"{self.device} has not the memory for {self.part} images at once: choose a smaller batch_size "
-                f"(now {self.config.batch_size}) or backbone"
+                f"{self.device} has not enough memory for {self.micro_batch} images at once: choose "
+                f"a smaller batch_size (now {self.config.batch_size}) or backbone"
             ) from error
-        self.part = -(-self.part // 2)
+        self.micro_batch = -(-self.micro_batch // 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.on_note(
-            f"{self.device} is out of memory: batches of {self.config.batch_size} go through in parts of {self.part} "
-            "from now on, to the same gradients; batch_size is better set to what fits"
+            f"{self.device} is out of memory: batches of {self.config.batch_size} are processed in "
+            f"micro-batches of {self.micro_batch} from now on, with the same gradients; better set "
+            "batch_size to what fits"
         )
 
 
 @dataclass(frozen=True)
 class Mix:
-    """How the images of a batch are mixed: `own` is the share of each itself, the rest is of its `partner`, int [n]."""
+    """Mixing of the images of a batch.
+
+    Attributes:
+        own: share of each image itself; the rest is its partner's.
+        partner: int [n], index of each image's partner.
+    """
 
     own: float
     partner: Tensor
 
     @classmethod
-    def drawn(cls, alpha: float, images: int, device: torch.device) -> "Mix | None":
-        """A share of one half to one, by Beta(alpha, alpha), and a permutation; None where alpha is 0."""
+    def sample(cls, alpha: float, images: int, device: torch.device) -> "Mix | None":
+        """Sample a share of at least one half from Beta(alpha, alpha), and a permutation.
+
+        Returns:
+            None if alpha is 0.
+        """
         if not alpha:
             return None
         share = float(torch.distributions.Beta(alpha, alpha).sample())

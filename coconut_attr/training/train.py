@@ -1,10 +1,10 @@
-"""Training: the loop, from the optimizer to the best epoch. Needs torch, torchvision, numpy and pillow alone."""
+"""The training loop. Needs torch, torchvision, numpy and pillow alone."""
 
 import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,44 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from coconut_attr.model.backbones.catalogue import backbone
+from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.model.predict import predict_batches
 from coconut_attr.training import distributed
 from coconut_attr.training.config import TrainConfig, TrainingError
-from coconut_attr.training.data import PLAIN, Samples, TrainViews, ViewBatches, loader, plain_views
+from coconut_attr.training.data import (
+    PLAIN,
+    Samples,
+    TrainViewSampler,
+    ViewBatchSampler,
+    image_loader,
+    plain_views,
+)
 from coconut_attr.training.features import FeatureCache, feature_loader
 from coconut_attr.training.losses import known_bce
-from coconut_attr.training.state import keep, restore
+from coconut_attr.training.state import load_state, save_state
 from coconut_attr.training.step import Step
+
+#: Called with the epoch, the steps done in it, and the steps of an epoch.
+OnStep = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch. `accuracy` is the share of right decisions at 0.5 over `decisions` known val cells; `map` is
-    the val mAP, None where it was not scored; `probabilities` are those of val, float [n, 34]."""
+    """Figures of one finished epoch.
+
+    Attributes:
+        epoch: its number, from 1.
+        loss: mean training loss per image.
+        val_loss: binary cross-entropy over the known cells of val, without label smoothing.
+        accuracy: share of correct decisions at probability 0.5 over the known cells of val.
+        map: mAP on val; None if it is undefined or was not computed.
+        decisions: number of known cells of val.
+        learning_rate: at the start of the epoch.
+        images_per_second: training images per second, without validation.
+        seconds: duration of training and validation.
+        best: whether no earlier epoch scored as well on val.
+    """
 
     epoch: int
     loss: float
@@ -39,122 +61,150 @@ class Epoch:
     images_per_second: float
     seconds: float
     best: bool
-    probabilities: np.ndarray = field(repr=False, compare=False)
 
     def figures(self) -> dict[str, Any]:
-        """Its figures by name, as plain numbers; a mAP that is not defined is None."""
-        found = {
-            key: value
-            for key, value in asdict(self).items()
-            if key not in {"best", "probabilities"}
-        }
-        return found | {"map": None if self.map is None or math.isnan(self.map) else self.map}
+        """Return the figures by name, without `best`."""
+        return {name: value for name, value in asdict(self).items() if name != "best"}
 
 
-def fit(
-    model: AttributeModel,
-    train: Samples,
-    val: Samples,
-    config: TrainConfig,
-    device: torch.device,
-    *,
-    on_epoch: Callable[[Epoch, AttributeModel], None],
-    mean_average_precision: Callable[[np.ndarray, np.ndarray], float] | None = None,
-    on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
-    on_kept: Callable[[], None] = lambda: None,
-    on_note: Callable[[str], None] = lambda note: None,
-    features: FeatureCache | None = None,
-    state: Path | None = None,
-) -> None:
-    """Train a model; the best epoch is chosen on val, by mAP where a scorer is given, else by loss.
+class Trainer:
+    """Trains a model and validates it after each epoch.
 
-    Started by torchrun, its processes share each batch and the validation.
+        trainer = Trainer(model, train, val, config, device)
+        if path.is_file():
+            trainer.restore(path)
+        for epoch in trainer.epochs():
+            trainer.save(path)
+
+    With torchrun, every process runs this loop: they share each batch and the validation.
 
     Args:
-        on_epoch: called after each epoch with its figures and the model, for instance to save it when it is the best;
-            in the first process alone.
-        mean_average_precision: from labels int8 [n, 34] and probabilities float [n, 34].
-        on_step: called with the epoch, and the steps done and to do in it.
-        on_kept: called after `on_epoch` and the writing of `state`.
+        features: cache for the features of the frozen stages, which then see each view once in all
+            and not once per epoch.
+        score: mAP from labels int8 [n, 34] and probabilities float [n, 34]; the best epoch is the
+            one with the highest, or without it (or where it is nan) the one with the lowest val
+            loss.
         on_note: called with what a user should know, such as that memory is short.
-        features: where the frozen prefix's features are kept; with it the prefix runs once a view, not once an epoch.
-        state: file in which the state of training is kept after each epoch. If it is there, training goes on from it,
-            with the curve that it would have had.
+
+    Attributes:
+        epochs_done: number of the last finished epoch.
+        probabilities: float32 [n, 34]; predictions for val after that epoch.
 
     Raises:
-        TrainingError: a split has no image or no known label, the loss is not finite, one image is too much for the
-            device's memory, or `state` is of another run.
+        TrainingError: a split has no image with a known label.
     """
-    for name, samples in (("train", train), ("val", val)):
-        if not len(samples) or not (samples.labels >= 0).any():
-            raise TrainingError(
-                f"the {name} split has no image with a known label: extract more images first"
+
+    def __init__(
+        self,
+        model: AttributeModel,
+        train: Samples,
+        val: Samples,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        features: FeatureCache | None = None,
+        score: Callable[[np.ndarray, np.ndarray], float] | None = None,
+        on_note: Callable[[str], None] = lambda note: None,
+    ) -> None:
+        for name, samples in (("train", train), ("val", val)):
+            if not (samples.labels >= 0).any():
+                raise TrainingError(
+                    f"the {name} split has no image with a known label: extract more images first"
+                )
+        self.model = model.to(device)
+        self.model.to(memory_format=torch.channels_last)
+        self.train, self.val = train, val
+        self.config = config
+        self.device = device
+        self.score = score
+        self.epochs_done = 0
+        self.best_score = -math.inf
+        self.probabilities = np.empty((0, val.labels.shape[1]), np.float32)
+
+        self.views = TrainViewSampler(len(train), config.views, config.seed)
+        batches = ViewBatchSampler(self.views, config.batch_size)
+        own_part = distributed.shard(plain_views(len(val)))
+        val_batches = ViewBatchSampler(own_part, config.batch_size, split=False)
+        self.cached = features is not None
+        if features:
+            train_features = features.fill(train, config.view_numbers, device)
+            self.train_loader = feature_loader(train, train_features, batches)
+            self.val_loader = feature_loader(val, features.fill(val, [PLAIN], device), val_batches)
+        else:
+            backbone = get_backbone(config.backbone)
+            self.train_loader = image_loader(train, backbone, batches, on_note)
+            self.val_loader = image_loader(val, backbone, val_batches, on_note)
+
+        self.optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, config.epochs * len(batches)
+        )
+        self.step = Step(model, config, device, cached=self.cached, on_note=on_note)
+
+    def epochs(self, on_step: OnStep = lambda epoch, step, steps: None) -> Iterator[Epoch]:
+        """Train epoch by epoch up to `config.epochs`, and yield each one's figures.
+
+        Raises:
+            TrainingError: the loss is not finite, or one image does not fit into the memory.
+        """
+        for number in range(self.epochs_done + 1, self.config.epochs + 1):
+            # Seeded per epoch, so that an interrupted run has the same curve after it is resumed.
+            seed_everything(self.config.seed + 1000 * number)
+            self.views.epoch = number
+            started = time.monotonic()
+            learning_rate = float(self.scheduler.get_last_lr()[0])
+            loss = train_one_epoch(
+                self.step, self.train_loader, self.optimizer, self.scheduler, number, on_step
             )
-    seed_everything(config.seed)
-    model.to(device).to(memory_format=torch.channels_last)
-    order = TrainViews(len(train), config.views, config.seed)
-    batches = ViewBatches(order, config.batch_size)
-    val_batches = ViewBatches(distributed.shard(plain_views(len(val))), config.batch_size, own=True)
-    if features:
-        train_loader = feature_loader(
-            train, features.fill(train, config.view_numbers, device), batches
-        )
-        val_loader = feature_loader(val, features.fill(val, [PLAIN], device), val_batches)
-    else:
-        train_loader = loader(train, backbone(config.backbone), batches)
-        val_loader = loader(val, backbone(config.backbone), val_batches)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * len(batches))
-    step = Step(model, config, device, cached=bool(features), on_note=on_note)
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+            train_seconds = time.monotonic() - started
 
-    done, best = (
-        restore(state, parts, config, device) if state and state.is_file() else (0, -math.inf)
-    )
-    for number in range(done + 1, config.epochs + 1):
-        seed_everything(
-            config.seed + 1000 * number
-        )  # so that an epoch is the same after an interruption
-        order.epoch = number
-        started = time.monotonic()
-        learning_rate = float(scheduler.get_last_lr()[0])
-        loss = train_one_epoch(step, train_loader, optimizer, scheduler, number, on_step)
-        seconds = time.monotonic() - started
+            logits = self._predict_val()
+            labels = self.val.labels
+            known = labels >= 0
+            self.probabilities = logits.sigmoid().numpy()
+            val_loss = known_bce(logits, torch.from_numpy(labels)).item()
+            val_map = self.score(labels, self.probabilities) if self.score else math.nan
+            score = -val_loss if math.isnan(val_map) else val_map
+            best = score > self.best_score
+            self.best_score = max(score, self.best_score)
+            self.epochs_done = number
+            yield Epoch(
+                epoch=number,
+                loss=loss,
+                val_loss=val_loss,
+                accuracy=float(((self.probabilities >= 0.5) == labels)[known].mean()),
+                map=None if math.isnan(val_map) else val_map,
+                decisions=int(known.sum()),
+                learning_rate=learning_rate,
+                images_per_second=len(self.train) / train_seconds,
+                seconds=time.monotonic() - started,
+                best=best,
+            )
 
-        logits = distributed.gather(
-            predict_batches(model, val_loader, device, cached=bool(features)).logits
+    def _predict_val(self) -> torch.Tensor:
+        predicted = predict_batches(self.model, self.val_loader, self.device, cached=self.cached)
+        return distributed.gather(predicted.logits)
+
+    def save(self, path: Path) -> None:
+        """Write the state of training after the last epoch, completely or not at all."""
+        save_state(path, self._parts(), self.config, self.epochs_done, self.best_score)
+
+    def restore(self, path: Path) -> None:
+        """Continue after the epoch whose state `save` wrote.
+
+        Raises:
+            TrainingError: the file cannot be read, or belongs to a run with other settings.
+        """
+        self.epochs_done, self.best_score = load_state(
+            path, self._parts(), self.config, self.device
         )
-        labels = torch.from_numpy(val.labels)
-        known = val.labels >= 0
-        probabilities = logits.sigmoid().numpy()
-        val_loss = known_bce(logits, labels).item()
-        val_map = (
-            mean_average_precision(val.labels, probabilities) if mean_average_precision else None
-        )
-        score = -val_loss if val_map is None or math.isnan(val_map) else val_map
-        epoch = Epoch(
-            epoch=number,
-            loss=loss,
-            val_loss=val_loss,
-            accuracy=float(((probabilities >= 0.5) == val.labels)[known].mean()),
-            map=val_map,
-            decisions=int(known.sum()),
-            learning_rate=learning_rate,
-            images_per_second=len(train) / seconds,
-            seconds=time.monotonic() - started,
-            best=score > best,
-            probabilities=probabilities,
-        )
-        best = max(best, score)
-        if distributed.rank() == 0:
-            on_epoch(epoch, model)
-            if state:
-                keep(state, parts, config, number, best)
-                on_kept()
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
 
 
 def train_one_epoch(
@@ -163,9 +213,13 @@ def train_one_epoch(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     epoch: int,
-    on_step: Callable[[int, int, int], None],
+    on_step: OnStep,
 ) -> float:
-    """One pass over the training images; returns the mean loss an image."""
+    """Train on every batch once; return the mean loss per image.
+
+    Raises:
+        TrainingError: the loss of a step is not finite; the message names its images.
+    """
     step.model.train()
     trainable = [p for p in step.model.parameters() if p.requires_grad]
     losses, sizes = [], []
@@ -179,18 +233,21 @@ def train_one_epoch(
         on_step(epoch, number, len(batches))
     values = distributed.mean(torch.stack(losses)).cpu().double()
     if not values.isfinite().all():
-        place = int((~values.isfinite()).nonzero()[0])
-        views = list(batches.batch_sampler or batches.sampler)[place]
-        files = ", ".join(batches.dataset.samples.paths[index].name for index, _ in views)  # type: ignore[attr-defined]
+        index = int((~values.isfinite()).nonzero()[0])
+        views = list(batches.batch_sampler or batches.sampler)[index]
+        files = ", ".join(batches.dataset.samples.paths[i].name for i, _ in views)  # type: ignore[attr-defined]
         raise TrainingError(
-            f"the loss of step {place + 1} of epoch {epoch} is {values[place].item()}: lower the learning rate "
-            f"({step.config.learning_rate}); the images of that step: {files}"
+            f"the loss of step {index + 1} of epoch {epoch} is {values[index].item()}: lower the "
+            f"learning rate ({step.config.learning_rate}); the images of that step: {files}"
         )
     return float(values @ torch.tensor(sizes, dtype=torch.float64)) / sum(sizes)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator; call it before a model is made too, so that the same seed gives the same run."""
+    """Seed Python, NumPy and torch.
+
+    Call it before a model is made, so that the same seed gives the same run.
+    """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

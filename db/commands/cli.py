@@ -15,7 +15,7 @@ from db.commands.database import db_commands
 from db.commands.labels import labels_commands
 from db.commands.mirror import mirror_commands
 from db.engine import connect, display_url
-from db.runs import end_silent
+from db.lease import fail_abandoned
 from db.schema import open_for_reading
 from db.sql import DatabaseError, sql
 
@@ -35,7 +35,7 @@ def status(
     """What the store holds: datasets and runs. Runs whose process has died are noted as failed."""
     engine = open_for_reading(settings().sqlalchemy_url)
     with suppress(DatabaseError):  # an account that may only read
-        end_silent(connect(settings().sqlalchemy_url))
+        fail_abandoned(connect(settings().sqlalchemy_url))
     console = Console()
     console.print(f"store: {display_url(engine)}", soft_wrap=True)
     datasets = _table(

@@ -6,9 +6,9 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
 from dashboard.figures.baselines import val_baselines
-from db import runs
 from tests.support.dashboard import MARK, PAGES, chart, expect_texts, marks, visit
 from tests.support.dashboard_rows import add_epoch, add_run
+from tests.support.runs import lease_of
 
 REPORT = "report, n = 5 images (170 decisions)"
 
@@ -43,7 +43,7 @@ def test_a_new_epoch_of_a_running_run_appears_without_reload(
         )
         assert page.evaluate("window.notReloaded")
     finally:
-        runs.finish(engine, run, "failed", note="unit-test end")
+        lease_of(engine, run).finish("failed", "unit-test end")
 
 
 def test_val_baselines_are_those_of_the_training_labels():

@@ -27,6 +27,7 @@ from db.runs import get_run
 from db.schema import downgrade, head_revision, open_database
 from db.sql import sql
 from tests.support.rows import fill, labels, outcome
+from tests.support.runs import start_run
 
 
 def fill_all(store: Engine) -> None:
@@ -54,8 +55,7 @@ def fill_all(store: Engine) -> None:
                 "expected_images": None,
             }
             bulk.upsert(connection, Dataset, [{**row, "expected_segments": None}])
-    run = runs.start(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1,
-                           config={"rate": 0.1, "names": ["ä", None]}, environment={})  # fmt: skip
+    run = start_run(store, dataset="d", config={"rate": 0.1, "names": ["ä", None]}).run_id
     rows = [
         {"image_id": 1, "attribute_id": k, "probability": p}
         for k, p in enumerate((0.1 + 0.2, 1e-300))
@@ -125,8 +125,7 @@ def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
     assert len([row for row in back.pop("category") if "xxx" in row]) % 2 == 0
     after.pop("category")
     assert back == after
-    assert runs.start(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
-                            environment={}) == 3  # fmt: skip
+    assert start_run(store, dataset="d").run_id == 3
     assert database_problems(store) == []
 
 
@@ -209,8 +208,7 @@ def test_a_copy_on_the_other_kind_of_database_is_equal_row_by_row(
         copy_database(source, target)
     assert copy_database(source, target, replace=True) == copied
     assert copy_database(target, open_database(f"sqlite:///{tmp_path / 'b.db'}")) == copied
-    run = runs.start(target, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
-                           environment={})  # fmt: skip
+    run = start_run(target, dataset="d").run_id
     assert run == 3  # ids go on
 
     class Stopped(Exception):

@@ -17,6 +17,7 @@ from db.adhoc import QueryError, ask
 from db.counts import refresh_counts
 from db.engine import LOG_BYTES, DatabaseUnavailable, connect
 from db.labels import images_to_label, labelled_images, record_labels
+from db.lease import ABANDONED, EXPIRY, RunLease, RunStillAlive, RunTakenOver, fail_abandoned
 from db.models import now
 from db.runs import newest_run
 from db.schema import (  # fmt: skip
@@ -30,6 +31,7 @@ from db.schema import (  # fmt: skip
 )
 from db.sql import Rows, sql
 from tests.support.rows import fill, labels, outcome
+from tests.support.runs import change_run, start_run
 
 VIEWS = {
     "label", "evidence", "dataset_coverage", "dataset_summary", "attribute_accuracy", "epoch_curve", "run_summary",
@@ -179,22 +181,20 @@ def test_a_stage_replaces_its_own_findings_and_no_others(store: Engine) -> None:
 
 def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     fill(store)
-    run_id = runs.start(
-        store,
-        dataset="d",
-        backbone="b",
-        total_parameters=2,
-        trainable_parameters=1,
-        config={"epochs": 2},
-        environment={},
-    )
+    lease = start_run(store, dataset="d", config={"epochs": 2})
+    run_id = lease.run_id
     assert newest_run(store, "d") is None
     epoch = {"epoch": 1, "loss": 0.5, "val_loss": 0.6, "accuracy": 0.7, "map": None, "decisions": 9,
              "learning_rate": 0.1, "images_per_second": 3.0, "seconds": 1.0}  # fmt: skip
-    runs.record_epoch(store, run_id, epoch)
-    runs.record_epoch(store, run_id, {**epoch, "loss": 0.4})
-    runs.finish(store, run_id, "finished")
-    assert newest_run(store, "d")["config"] == {"epochs": 2}
+    lease.record_epoch(epoch)
+    lease.record_epoch({**epoch, "loss": 0.4}, checkpoint="runs/2/best.safetensors")
+    lease.finish("finished")
+    run = newest_run(store, "d")
+    assert (run["config"], run["checkpoint"], run["best_epoch"]) == (
+        {"epochs": 2},
+        "runs/2/best.safetensors",
+        1,
+    )
     score = {"low": 0.1, "high": 0.9, "n": 4, "images": 2}
     attribute = {"attribute_id": 0, "n": 4, "positives": 1, "accuracy": 0.5, "precision": None}
     for _ in range(2):
@@ -216,51 +216,58 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     assert [row["loss"] for row in curve] == [0.4]
 
 
-def test_a_run_that_is_not_heard_of_any_more_has_failed(store: Engine) -> None:
-    new = {"dataset": "d", "backbone": "b", "total_parameters": 2, "trainable_parameters": 1, "config": {},
-           "environment": {}, "process": "its process"}  # fmt: skip
-    long_ago = now() - 2 * runs.SILENCE
-    ids = [runs.start(store, **new, started_at=at) for at in (long_ago, long_ago, long_ago, now())]
-    killed, before_heartbeats, alive, _new = ids
-    runs.update(store, killed, heartbeat_at=long_ago)
-    runs.update(store, before_heartbeats, heartbeat_at=None)
-    assert not runs.beat(store, alive, "another process")
-    assert runs.beat(store, alive, "its process")
-    assert sorted(runs.end_silent(store)) == [killed, before_heartbeats]
-    assert runs.end_silent(store) == []
-    found = [runs.get_run(store, key) for key in ids]
+def test_a_run_without_heartbeats_is_recorded_as_failed(store: Engine) -> None:
+    long_ago = now() - 2 * ABANDONED
+    leases = [start_run(store, started_at=at) for at in (long_ago, long_ago, long_ago, now())]
+    killed, before_heartbeats, alive, new = (lease.run_id for lease in leases)
+    for run, at in ((killed, long_ago), (before_heartbeats, None), (alive, long_ago)):
+        change_run(store, run, heartbeat_at=at)
+    leases[2].renew()
+    assert sorted(fail_abandoned(store)) == [killed, before_heartbeats]
+    assert fail_abandoned(store) == []
+    found = [runs.get_run(store, run) for run in (killed, before_heartbeats, alive, new)]
     assert [row["status"] for row in found] == ["failed", "failed", "running", "running"]
-    assert (
-        found[0]["note"]
-        == f"its process ended without a word; go on with: coconut-attr train --resume {killed}"
-    )
+    note = f"its process ended without a word; resume with: coconut-attr train --resume {killed}"
+    assert found[0]["note"] == note
     assert found[0]["finished_at"] == found[0]["heartbeat_at"]
 
 
 def test_one_process_has_a_run(store: Engine) -> None:
-    run = runs.start(store, dataset="d", backbone="b", total_parameters=2, trainable_parameters=1, config={},
-                           environment={}, process="first", flow_run_id="a flow run")  # fmt: skip
+    first = start_run(store, "first", flow_run_id="a flow run")
+    run = first.run_id
 
-    def take(process: str) -> bool:
-        return runs.take(store, run, process)
+    def take(process: str) -> RunLease | None:
+        try:
+            return RunLease.take(store, run, process)
+        except RunStillAlive:
+            return None
 
-    assert not take("another"), "its process lives"
-    assert take("first"), "it asks again, as its answer was lost"
-    runs.update(store, run, heartbeat_at=now() - 2 * runs.HEARD)
+    assert take("another") is None, "the first process is alive"
+    assert take("first") == first, "it asks again, as the answer was lost"
+    change_run(store, run, heartbeat_at=now() - 2 * EXPIRY)
     with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(take, names := ["a", "b", "c", "d"]))
-    (winner,) = (name for name, mine in zip(names, taken, strict=True) if mine)
-    assert not runs.beat(store, run, "first")
-    assert not runs.finish(store, run, "failed", "its connection is back", "first")
+        (winner,) = filter(None, pool.map(take, "abcd"))
+    epoch = {"epoch": 1, "loss": 0.5, "accuracy": 0.7, "decisions": 9}
+    for write in (
+        first.renew,
+        lambda: first.record_epoch(epoch, checkpoint="lost"),
+        lambda: first.finish("failed", "its connection is back"),
+    ):
+        with pytest.raises(RunTakenOver, match=f"run {run} has been taken over"):
+            write()
+    with first.heartbeats():
+        pass  # its thread ends quietly
     row = runs.get_run(store, run)
-    assert (row["status"], row["process"], row["flow_run_id"]) == ("running", winner, "a flow run")
-    runs.update(store, run, heartbeat_at=now() - 2 * runs.SILENCE)
-    assert runs.end_silent(store) == [run]
-    assert runs.beat(store, run, winner), "it was only asleep"
+    assert (row["status"], row["process"]) == ("running", winner.process)
+    assert (row["flow_run_id"], row["checkpoint"]) == ("a flow run", None)
+    assert sql(store, "SELECT * FROM epoch_metric WHERE run_id = :run", run=run) == []
+    change_run(store, run, heartbeat_at=now() - 2 * ABANDONED)
+    assert fail_abandoned(store) == [run]
+    winner.renew()  # it was only asleep
     row = runs.get_run(store, run)
     assert (row["status"], row["finished_at"], row["note"]) == ("running", None, None)
-    assert runs.finish(store, run, "finished", process=winner)
-    assert not take("another"), "it is finished"
+    winner.finish("finished")
+    assert take("another") is None, "it is finished"
 
 
 def test_a_reading_connection_cannot_write(store: Engine, store_url: str) -> None:
@@ -395,8 +402,7 @@ def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_pr
     ]
     assert sorted((dict(row) for row in counts.cooccurrence(store, "d")), key=str) == together
 
-    run = runs.start(store, dataset="d", backbone="b", total_parameters=1, trainable_parameters=1, config={},
-                           environment={})  # fmt: skip
+    run = start_run(store, dataset="d").run_id
     chances = {ids[0]: (0.9, 0.2), ids[1]: (0.4, 0.8), ids[2]: (0.7, 0.7)}
     runs.record_evaluation(store, run, "d", "train", [], [], [
         {"image_id": key, "attribute_id": k, "probability": pair[k]} for key, pair in chances.items() for k in (0, 1)

@@ -218,7 +218,7 @@ def test_another_machine_reads_photos_and_masks_without_upstream(
     (third.data_dir / FOLDER).mkdir(parents=True)
     (third.data_dir / FOLDER / "000000000001.jpg").write_bytes(jpeg(1)[:100])
     load = flow(load_samples)  # as a flow's, its progress is shown
-    paths = [path for split in ("train", "val", "test") for path in load("val5k", split)[1].paths]
+    paths = [path for split in ("train", "val", "test") for path in load("val5k", split).paths]
     read = {path.name: path.read_bytes() for path in paths}
     assert read == {
         Path(path).name: content for path, content in whole.items() if path.endswith(".jpg")

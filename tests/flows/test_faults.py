@@ -32,7 +32,7 @@ from sqlalchemy import Engine
 from coconut_attr.model.checkpoint import epoch_of
 from coconut_attr.settings import Settings, settings, sqlalchemy_form
 from db.engine import DatabaseUnavailable
-from db.runs import end_silent
+from db.lease import fail_abandoned
 from db.schema import open_for_reading
 from db.sql import DatabaseError, sql
 from flows.automations import recover_runs
@@ -267,8 +267,8 @@ def test_a_process_that_froze_leaves_its_run_to_the_one_that_took_it(
     def started(flow_run: UUID) -> subprocess.Popen[str]:
         """As a worker starts it, less patient."""
         return process(
-            settings, "import runpy, sys", "from datetime import timedelta", "from db import runs",
-            "runs.HEARD, runs.HEARTBEAT_SECONDS = timedelta(seconds=3), 0.5",
+            settings, "import runpy, sys", "from datetime import timedelta", "from db import lease",
+            "lease.EXPIRY, lease.HEARTBEAT_SECONDS = timedelta(seconds=3), 0.5",
             f"sys.argv[1:] = ['{flow_run}']", "runpy.run_module('prefect.engine', run_name='__main__')",
         )  # fmt: skip
 
@@ -295,7 +295,10 @@ def test_a_process_that_froze_leaves_its_run_to_the_one_that_took_it(
         wait_until(lambda: number(engine(), epochs) > reached, "another process's epochs")
         frozen.send_signal(signal.SIGCONT)
         output, _ = frozen.communicate(timeout=120)
-        assert (frozen.returncode, "another process has taken it" in output) == (0, True), output
+        assert (frozen.returncode, "has been taken over by another process" in output) == (
+            0,
+            True,
+        ), output
         assert client.read_flow_run(flow_run).state_type is StateType.RUNNING
         ended(other)
         assert client.read_flow_run(flow_run).state_type is StateType.COMPLETED
@@ -369,12 +372,11 @@ def test_clocks_that_differ_by_hours(
     begin = """
 from coconut_attr.settings import settings
 from db.engine import connect
-from db.runs import start
-start(connect(settings().sqlalchemy_url), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
-          config={}, environment={})
+from tests.support.runs import start_run
+start_run(connect(settings().sqlalchemy_url))
 """
     ended(process(settings, begin, wrapper=("faketime", "-f", "-3h")))
-    assert end_silent(engine) == [], (
+    assert fail_abandoned(engine) == [], (
         "a run that has just begun is alive, whatever its machine's clock says"
     )
     report(3, found, expected)

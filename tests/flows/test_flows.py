@@ -1,5 +1,6 @@
 """The flows, run as Prefect runs them, on a tiny mirror and on real COCO images."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from importlib import resources
@@ -8,17 +9,16 @@ from threading import Timer
 from types import SimpleNamespace
 
 import pytest
-import torch
 from prefect import flow
-from sqlalchemy import Engine
 
 from coconut_attr.annotations.files import annotation_files
 from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
 from coconut_attr.settings import settings
-from coconut_attr.training.job import Job, Watcher, run_job
+from coconut_attr.training.train import Epoch, Trainer
 from db import annotations, counts, runs
 from db import sql as database
+from db.lease import ABANDONED, RunLease
 from db.models import now
 from db.progress import list_progress
 from db.runs import get_run
@@ -32,6 +32,7 @@ from flows.summary import scores
 from flows.train import train
 from flows.upkeep import upkeep
 from tests.support import tiny_mirror as tiny
+from tests.support.runs import PROCESS, change_run, lease_of, start_run
 from tests.support.team import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -266,19 +267,9 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
 ) -> None:
     configure(mirror=tiny_mirror)
     download("val5k", limit=5)
-    killed = runs.start(engine(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
-                              config={}, environment={}, heartbeat_at=now() - 2 * runs.SILENCE)  # fmt: skip
+    killed = start_run(engine(), heartbeat_at=now() - 2 * ABANDONED).run_id
     quick = {"backbone": "efficientnet_lite0", "epochs": 1}
-    monkeypatch.setattr("db.runs.HEARTBEAT_SECONDS", 0.1)
-
-    def in_long_epochs(job: Job, device: torch.device, watcher: Watcher) -> None:
-        begun = get_run(engine(), job.run)["heartbeat_at"]
-        wait_until(lambda: get_run(engine(), job.run)["heartbeat_at"] > begun, "a heartbeat", 20)
-        run_job(job, device, watcher)
-
-    with monkeypatch.context() as context:
-        context.setattr("flows.train.run_job", in_long_epochs)
-        first = train("val5k", **quick)
+    first = train("val5k", **quick)
     assert get_run(engine(), killed)["status"] == "failed"
     assert summary()["labelled"] == 24
     assert train("val5k", reuse=True, **quick) == first
@@ -289,37 +280,68 @@ def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
     assert train("val5k", reuse=True, **quick) != first
 
 
-def test_a_run_that_is_going_on_is_not_gone_on_with(configure) -> None:
-    run_id = runs.start(engine(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
-                              config={}, environment={})  # fmt: skip
+def test_a_process_sends_heartbeats_however_long_an_epoch_takes(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(mirror=tiny_mirror)
+    monkeypatch.setattr("db.lease.HEARTBEAT_SECONDS", 0.1)
+    train_epoch = Trainer.epochs
+
+    def heartbeat() -> str:
+        (run,) = sql("SELECT heartbeat_at FROM run WHERE kind = 'trained'")
+        return run["heartbeat_at"]
+
+    def in_long_epochs(trainer: Trainer, on_step) -> Iterator[Epoch]:
+        before = heartbeat()
+        wait_until(lambda: heartbeat() > before, "a heartbeat")
+        yield from train_epoch(trainer, on_step)
+
+    monkeypatch.setattr(Trainer, "epochs", in_long_epochs)
+    train("val5k", backbone="efficientnet_lite0", epochs=1)
+
+
+def test_a_run_that_is_alive_is_not_resumed(configure) -> None:
+    run_id = start_run(engine()).run_id
     state = configure().data_dir / "runs" / str(run_id) / "state.pt"
     state.parent.mkdir(parents=True)
     state.touch()
-    with pytest.raises(UserError, match=f"run {run_id} seems to be going on"):
+    with pytest.raises(UserError, match=f"run {run_id} is still running"):
         train("val5k", resume=run_id)
-    runs.update(engine(), run_id, heartbeat_at=now() - timedelta(seconds=100))
-    with pytest.raises(UserError, match="the images or labels of val5k changed"):
+    change_run(engine(), run_id, heartbeat_at=now() - timedelta(seconds=100))
+    with pytest.raises(UserError, match="the images or labels of val5k have changed"):
         train("val5k", resume=run_id)
 
 
-def test_a_flow_run_that_is_begun_again_leaves_its_training_to_a_process_that_lives(
+def test_a_resumed_run_takes_no_other_settings() -> None:
+    run_id = start_run(engine(), dataset="sample").run_id
+    for other, message in (
+        ({"dataset": "val5k"}, "it trains on sample, not on val5k"),
+        ({"profile": "default"}, "leave out: profile"),
+        ({"dataset": "sample", "epochs": 3, "learning_rate": 0.1}, "epochs, learning rate"),
+        ({"backbone": "resnet50", "seed": 0, "batch_size": 2}, "backbone, batch size, seed"),
+    ):
+        with pytest.raises(UserError, match=rf"run {run_id} cannot be resumed: .*{message}"):
+            train(resume=run_id, **other)
+
+
+def test_a_flow_run_that_is_run_again_leaves_its_training_to_a_process_that_is_alive(
     tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on another machine, where `auto` would come to another backbone."""
+    """As on another machine, where `auto` would be another backbone."""
     configure(mirror=tiny_mirror)
 
     @flow
-    def begun_twice() -> tuple[int, int]:
+    def run_twice() -> tuple[int, int]:
         first = train("val5k", backbone="efficientnet_lite0", epochs=1)
-        runs.update(engine(), first, status="running", stamp="heartbeat_at")
-        end = Timer(2, runs.finish, (engine(), first, "finished"))
+        change_run(engine(), first, status="running", heartbeat_at=now(), process=PROCESS)
+        end = Timer(2, lease_of(engine(), first).finish, ("finished",))
         end.start()
-        monkeypatch.setattr("coconut_attr.training.config.choose_backbone", lambda: "resnet50")
+        monkeypatch.setattr("flows.train.choose_backbone", lambda: "resnet50")
         second = train("val5k", epochs=1, prepare=False)
         assert not end.is_alive(), "it waited for the run's end"
         return first, second
 
-    first, second = begun_twice()
+    first, second = run_twice()
     assert first == second
     assert sql("SELECT COUNT(*) AS n FROM run WHERE kind = 'trained'") == [{"n": 1}]
 
@@ -376,7 +398,7 @@ def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) ->
     assert areas["n"] == areas["equal"] == 873
 
 
-def test_an_interrupted_run_is_gone_on_with_and_scored(
+def test_an_interrupted_run_is_resumed_and_scored(
     tiny_mirror: Path, configure, monkeypatch
 ) -> None:
     settings = configure(mirror=tiny_mirror)
@@ -384,19 +406,19 @@ def test_an_interrupted_run_is_gone_on_with_and_scored(
     state = settings.data_dir / "runs" / "2" / "state.pt"
     state.parent.mkdir(parents=True)
     state.write_bytes(b"of a run of another database, by the same number")
-    record = runs.record_epoch
+    record = RunLease.record_epoch
 
-    def stop_at_3(engine: Engine, run_id: int, epoch: dict) -> None:
-        if epoch["epoch"] == 3:
+    def stop_at_3(lease: RunLease, figures: dict, checkpoint: str | None) -> None:
+        if figures["epoch"] == 3:
             raise OSError("no space left on device")
-        record(engine, run_id, epoch)
+        record(lease, figures, checkpoint)
 
-    monkeypatch.setattr("flows.training_run.runs.record_epoch", stop_at_3)
-    with pytest.raises(OSError, match="no space"):
-        train("val5k", **options)
+    with monkeypatch.context() as context:
+        context.setattr(RunLease, "record_epoch", stop_at_3)
+        with pytest.raises(OSError, match="no space"):
+            train("val5k", **options)
     (broken,) = sql("SELECT * FROM run WHERE status = 'failed'")
     assert "no space left" in broken["note"]
-    monkeypatch.setattr("flows.training_run.runs.record_epoch", record)
     assert train("val5k", resume=broken["id"]) == broken["id"]
     curve = sql(
         "SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=broken["id"]
@@ -414,7 +436,6 @@ def test_an_interrupted_run_is_gone_on_with_and_scored(
         "probe_map",
         "map_over_probe",
         "ece",
-        "map_micro",
         "retrieval chance recall@1",
     } <= scores
     assert not (settings.data_dir / "runs" / str(broken["id"]) / "state.pt").exists()
@@ -438,8 +459,7 @@ def test_an_interrupted_run_is_gone_on_with_and_scored(
 
 
 def test_a_gain_that_is_not_defined_is_left_out_of_the_summary() -> None:
-    run_id = runs.start(engine(), dataset="sample", backbone="b", total_parameters=2, trainable_parameters=1,
-                              config={}, environment={})  # fmt: skip
+    run_id = start_run(engine(), dataset="sample").run_id
     score = {"low": None, "high": None, "n": 4, "images": 1, "value": None}
     names = ("map", "accuracy", "prior_map", "probe_map", "map_over_probe")
     runs.record_evaluation(
@@ -457,8 +477,7 @@ def test_upkeep_tries_failed_images_again_checks_all_and_ends_dead_runs(
     photo.unlink()
     assert upkeep() == {}  # nothing is there, and nothing is fetched that nobody asked for
     assert download("val5k")["failed"] == 1
-    killed = runs.start(engine(), dataset="val5k", backbone="b", total_parameters=2, trainable_parameters=1,
-                              config={}, environment={}, heartbeat_at=now() - 2 * runs.SILENCE)  # fmt: skip
+    killed = start_run(engine(), heartbeat_at=now() - 2 * ABANDONED).run_id
     photo.write_bytes(content)
     found = upkeep()
     assert summary()["downloaded"] == 24

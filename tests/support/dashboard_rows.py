@@ -14,6 +14,7 @@ from db.counts import refresh_counts
 from db.labels import record_labels
 from db.models import Segment
 from tests.support import tiny_mirror as tiny
+from tests.support.runs import change_run, lease_of, start_run
 
 LICENCE = "unit-test input"
 GOLD = (724, 776)  # in the gold set's dev part; gold says "absent" of person in both
@@ -173,10 +174,9 @@ def _label(image_id: int, attribute_id: int, state: str) -> dict[str, object]:
 
 def add_run(engine: Engine, dataset: str, epochs: int, status: str) -> int:
     """Store a run with some epochs; return its id."""
-    run = runs.start(
+    lease = start_run(
         engine,
         dataset=dataset,
-        backbone="unit-test-net",
         total_parameters=100,
         trainable_parameters=60,
         train_images=13,
@@ -188,10 +188,10 @@ def add_run(engine: Engine, dataset: str, epochs: int, status: str) -> int:
         data_fingerprint="0" * 64,
     )
     for epoch in range(1, epochs + 1):
-        add_epoch(engine, run, epoch)
+        add_epoch(engine, lease.run_id, epoch)
     if status != "running":
-        runs.finish(engine, run, status)
-    return run
+        lease.finish(status)
+    return lease.run_id
 
 
 def add_epoch(engine: Engine, run: int, epoch: int) -> None:
@@ -207,7 +207,7 @@ def add_epoch(engine: Engine, run: int, epoch: int) -> None:
         "images_per_second": 10.0,
         "seconds": 1.0,
     }
-    runs.record_epoch(engine, run, row)
+    lease_of(engine, run).record_epoch(row)
 
 
 def score(engine: Engine, run: int, dataset: str) -> None:
@@ -306,4 +306,4 @@ def add_files(engine: Engine, data_dir: Path, run: int) -> None:
         epoch=1,
         thresholds=np.full(len(ATTRIBUTES), 0.5),
     )
-    runs.update(engine, run, checkpoint=checkpoint)
+    change_run(engine, run, checkpoint=checkpoint)

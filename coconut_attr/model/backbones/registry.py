@@ -62,7 +62,7 @@ BACKBONES: dict[str, Backbone] = {}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def backbone(name: str) -> Backbone:
+def get_backbone(name: str) -> Backbone:
     """The registered encoder of that name.
 
     Raises:
