@@ -16,10 +16,10 @@ ATTRIBUTES: Final[tuple[str, ...]] = tuple(name for names in GROUPS.values() for
 GROUP_OF: Final[dict[str, str]] = {name: group for group, names in GROUPS.items() for name in names}
 INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(ATTRIBUTES)}
 
-#: Names that the report of the earlier one-off run does not list; they are ours.
+#: Attributes that the report does not list; they are ours.
 OURS: Final[frozenset[str]] = frozenset(
     {"furniture", "square", "dark", "soft", "plastic", "glass", "yellow", "black"}
 )
 
-#: How a state is written in a label vector (int8); unknown cells are skipped by training and by every metric.
+#: Codes of the states in a label vector (int8); training and metrics skip unknown cells.
 CODES: Final[dict[str, int]] = {"present": 1, "absent": 0, "unknown": -1}

@@ -3,11 +3,13 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from coconut_attr.training.config import profile as named_profile
 from flows.download import download
 from flows.extract import extract
 from flows.parameters import BackboneName, DatasetName, Positive, ProfileName, Seed
 from flows.summary import markdown
 from flows.train import train
+from flows.weights import resolve_backbone
 
 
 @flow
@@ -26,6 +28,8 @@ def pipeline(
         limit: use this many images (None: all).
         profile, backbone, epochs, seed, reuse: as for `train`.
     """
+    config = named_profile(profile, backbone=backbone)
+    backbone = resolve_backbone(config.backbone)  # before any data is fetched
     download(dataset, limit=limit)
     extract(dataset)
     run_id = train(

@@ -7,8 +7,6 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from coconut_attr.datasets import get_dataset
-from coconut_attr.model.backbones.catalogue import choose_backbone
-from coconut_attr.training.config import AUTO
 from coconut_attr.training.config import profile as named_profile
 from db import annotations, lease, runs
 from flows.database import engine
@@ -19,6 +17,7 @@ from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, 
 from flows.resume import NotResumable, finished_run, resume_own_run, resume_run
 from flows.samples import fingerprint
 from flows.training_run import train_model
+from flows.weights import resolve_backbone
 
 
 @flow
@@ -59,11 +58,7 @@ def train(
         return resume_run(resume) if run_id is None else run_id
     name = get_dataset(dataset or "val5k").name
     config = named_profile(profile or "default", **changes)
-    # The run that this flow run started before its process died, perhaps on another machine.
-    own_run = runs.run_of_flow(engine(), flow_run.root_flow_run_id)
-    if config.backbone == AUTO:
-        chosen = own_run["backbone"] if own_run else choose_backbone()
-        config = replace(config, backbone=chosen)
+    config = replace(config, backbone=resolve_backbone(config.backbone))
     if prepare:
         if not is_complete(name):
             download(name)
@@ -73,6 +68,8 @@ def train(
     if run_id is not None:
         logger.info("run %s has the same data, labels and settings: not training again", run_id)
         return run_id
+    # The run that this flow run had started before its process died, perhaps on another machine.
+    own_run = runs.run_of_flow(engine(), flow_run.root_flow_run_id)
     made_from = {"dataset": name, "config": asdict(config), "data_fingerprint": data}
     if own_run and all(own_run[column] == value for column, value in made_from.items()):
         run_id = resume_own_run(own_run["id"])

@@ -23,14 +23,17 @@ FILE_NAME = "best.safetensors"
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing or is not one of ours; the message says what to do."""
+    """A checkpoint is missing or not usable; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model, and where it came from: `run` in the database, its dataset, and the epoch.
+    """A trained model and its origin.
 
-    `thresholds`: float [34], chosen on val, above which an attribute is called present.
+    Attributes:
+        run: id of the run in the database.
+        dataset: that it was trained on.
+        thresholds: float [34], chosen on val; at or above, an attribute is predicted present.
     """
 
     model: AttributeModel
@@ -43,7 +46,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path, model: AttributeModel, *, run: int, dataset: str, epoch: int, thresholds: np.ndarray
 ) -> None:
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint, completely or not at all."""
     metadata = {
         "format": FORMAT,
         "backbone": model.backbone_name,
@@ -60,7 +63,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoint:
-    """Read a checkpoint, ready to predict; errors as `read_checkpoint`, and if there is no such file."""
+    """Read a checkpoint, ready to predict.
+
+    Raises:
+        CheckpointError: there is no such file, or as `read_checkpoint`.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -71,10 +78,10 @@ def load_checkpoint(path: Path, device: torch.device | None = None) -> Checkpoin
 
 
 def read_checkpoint(content: bytes, path: Path, device: torch.device | None = None) -> Checkpoint:
-    """What the content of a checkpoint is, ready to predict.
+    """Return the checkpoint that a file's content is, ready to predict.
 
     Args:
-        path: the file that it is of, for messages.
+        path: of the file, for messages.
 
     Raises:
         CheckpointError: it is not of this format, or for other attributes than this version's.
@@ -90,7 +97,7 @@ def read_checkpoint(content: bytes, path: Path, device: torch.device | None = No
             raise CheckpointError(
                 f"{path} was trained for other attributes than this version's; train again"
             )
-        # Checkpoints of the first version have none.
+        # The first version's checkpoints have no thresholds.
         thresholds = np.array(
             json.loads(metadata.get("thresholds", str([0.5] * len(ATTRIBUTES)))), float
         )
@@ -108,13 +115,13 @@ def read_checkpoint(content: bytes, path: Path, device: torch.device | None = No
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """The texts that a safetensors file carries: https://huggingface.co/docs/safetensors, "Format"."""
+    """Return a safetensors file's metadata: https://huggingface.co/docs/safetensors, "Format"."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
 
 
 def epoch_of(content: bytes) -> int:
-    """The epoch of a checkpoint's content; 0 if it is none of ours."""
+    """Return the epoch of a checkpoint; 0 if the content is none."""
     try:
         return int(_metadata(content)["epoch"])
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
@@ -122,7 +129,9 @@ def epoch_of(content: bytes) -> int:
 
 
 def newest_checkpoint(settings: Settings) -> Path:
-    """The checkpoint written last: in the image store, from which it is brought, or else in the data folder.
+    """Return the path of the checkpoint that was written last.
+
+    With an object store, that is the last one there, which is fetched.
 
     Raises:
         CheckpointError: there is none.
@@ -135,9 +144,9 @@ def newest_checkpoint(settings: Settings) -> Path:
             sync(settings, settings.data_dir / newest, epoch_of)
             return settings.data_dir / newest
     folder = settings.data_dir / RUNS
-    found = sorted(folder.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    paths = sorted(folder.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime)
+    if not paths:
         raise CheckpointError(
             f"no checkpoint under {folder}; train first (make run), or give --checkpoint"
         )
-    return found[-1]
+    return paths[-1]

@@ -1,4 +1,4 @@
-"""The attribute model: an image encoder, one token an attribute, cross-modal attention, and a classifier."""
+"""The attribute model: an encoder, a token per attribute, cross-modal attention, a classifier."""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -16,12 +16,13 @@ FROZEN_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Output:
-    """What the model says of a batch.
+    """The model's output for a batch.
 
     Attributes:
         logits: float [n, 34]; their sigmoid is the probability of each attribute.
-        image: float [n, 512], unit length: images in the space shared with the attributes.
-        attribute: float [34, 512], unit length: the attributes in that space.
+        image: float [n, 512], unit length; embeddings of the images in the space that they share
+            with the attributes.
+        attribute: float [34, 512], unit length; embeddings of the attributes.
     """
 
     logits: Tensor
@@ -30,13 +31,13 @@ class Output:
 
 
 class AttributeModel(nn.Module):
-    """Predicts the attributes of images; labels never enter it.
+    """Predicts the attributes of images; labels are no input.
 
     Args:
-        backbone_name: an entry of `coconut_attr.model.backbones.BACKBONES`.
+        backbone_name: a name in `coconut_attr.model.backbones.registry.BACKBONES`.
         pretrained: load the encoder's ImageNet weights.
         attributes: number of attributes.
-        heads: of the attention.
+        heads: number of attention heads.
 
     Raises:
         BackboneError: no such encoder, or its weights cannot be had.
@@ -51,13 +52,13 @@ class AttributeModel(nn.Module):
         heads: int = 8,
     ) -> None:
         super().__init__()
-        entry = get_backbone(backbone_name)
+        backbone = get_backbone(backbone_name)
         self.backbone_name = backbone_name
         # Registration order decides which tensors "the first 80 %" are.
-        self.encoder = entry.build()
+        self.encoder = backbone.build()
         if pretrained:
-            entry.load(self.encoder)
-        self.visual_projection = nn.Linear(entry.channels, WIDTH)
+            backbone.load(self.encoder)
+        self.visual_projection = nn.Linear(backbone.channels, WIDTH)
         self.attribute_tokens = nn.Linear(attributes, WIDTH)
         self.attention = nn.MultiheadAttention(WIDTH, heads, batch_first=True)
         self.fusion = nn.Sequential(
@@ -77,9 +78,9 @@ class AttributeModel(nn.Module):
             parameter.requires_grad = False
 
     def train(self, mode: bool = True) -> "AttributeModel":
-        """Training mode, in which the encoder's BatchNorm layers keep their ImageNet statistics.
+        """Set training mode, in which the encoder's BatchNorm layers keep ImageNet's statistics.
 
-        Those of batches of 16 are too noisy: on val this is worth about 0.01 mAP (`benchmarks/ablation.py`).
+        Statistics of batches of 16 are too noisy: this is worth about 0.01 mAP on val.
         """
         super().train(mode)
         for module in self.encoder.modules():
@@ -88,27 +89,31 @@ class AttributeModel(nn.Module):
         return self
 
     def forward(self, inputs: Tensor, *, cached: bool = False) -> Output:
-        """Predict.
+        """Predict the attributes of images.
 
         Args:
-            inputs: images float [n, 3, height, width], normalised as the encoder's registry entry says; or (cached)
+            inputs: images float [n, 3, height, width], normalised for the encoder; or (cached)
                 features of `prefix`.
         """
         return self.after_prefix(inputs if cached else self.prefix(inputs))
 
     @property
     def prefix_length(self) -> int:
-        """The encoder's leading stages that are frozen whole."""
-        return len(list(takewhile(Stage.frozen, self.encoder.stages())))
+        """Return the number of leading stages of the encoder that are completely frozen."""
+        return len(list(takewhile(Stage.is_frozen, self.encoder.stages())))
 
     def prefix(self, images: Tensor) -> Tensor:
-        """What the frozen stages make of images: features [n, ...], which do not change while the model is trained."""
+        """Compute the features of the frozen stages, [n, ...]; training does not change them."""
         for stage in self.encoder.stages()[: self.prefix_length]:
             images = stage.run(images)
         return images
 
     def encode_after_prefix(self, features: Tensor) -> Tensor:
-        """The encoder's last feature map [n, channels, height, width] from features of `prefix`."""
+        """Compute the encoder's last feature map, [n, channels, height, width].
+
+        Args:
+            features: of `prefix`.
+        """
         for stage in self.encoder.stages()[self.prefix_length :]:
             features = stage.run(features)
         return features
@@ -118,11 +123,11 @@ class AttributeModel(nn.Module):
         features = self.encode_after_prefix(features)
         positions = self.visual_projection(features.flatten(2).transpose(1, 2))
         tokens = self.attribute_tokens(self.identity)
-        asked, _ = self.attention(
+        attended, _ = self.attention(
             tokens.expand(len(positions), -1, -1), positions, positions, need_weights=False
         )
-        fused = asked + self.fusion(asked)
-        # Token k reads logit k, so the rest of the classifier's last layer is not computed for it.
+        fused = attended + self.fusion(attended)
+        # Token k gives logit k alone: the last layer's other rows need not be computed for it.
         hidden = self.classifier[:-1](fused)
         last = self.classifier[-1]
         logits = (hidden * last.weight).sum(-1) + last.bias
@@ -145,6 +150,7 @@ class ParameterCounts:
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
+    """Count the parameters of a model."""
     parameters = list(model.parameters())
     total = sum(p.numel() for p in parameters)
     trainable = sum(p.numel() for p in parameters if p.requires_grad)

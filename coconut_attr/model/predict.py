@@ -17,14 +17,14 @@ from coconut_attr.model.preprocessing import transform
 
 
 class DeviceError(UserError):
-    """A device is asked for that the machine lacks."""
+    """The machine lacks the device that was asked for."""
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """The device of that name; `auto` is CUDA, else MPS, else the CPU.
+    """Return the device of that name; `auto` is CUDA, else MPS, else the CPU.
 
     Raises:
-        DeviceError: the device is not there.
+        DeviceError: the machine lacks it.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -42,8 +42,13 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of n images, on the CPU: logits float32 [n, 34]; embeddings of the images, float32 [n, 512],
-    and of the attributes, float32 [34, 512], of unit length."""
+    """Predictions for n images, on the CPU.
+
+    Attributes:
+        logits: float32 [n, 34].
+        image: float32 [n, 512], unit length; embeddings of the images.
+        attribute: float32 [34, 512], unit length; embeddings of the attributes.
+    """
 
     logits: torch.Tensor
     image: torch.Tensor
@@ -57,7 +62,7 @@ def predict_batches(
     """Predict every image of a loader, in its order.
 
     Args:
-        cached: the loader gives features of the model's frozen prefix, not images.
+        cached: the loader yields features of the model's frozen stages, not images.
     """
     model.eval()
     model.to(memory_format=torch.channels_last)
@@ -71,15 +76,14 @@ def predict_batches(
 
 
 def to_device(inputs: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A batch of images, or of stored features in half precision, as the model takes it on its device."""
-    layout = (
-        torch.channels_last if inputs.ndim == 4 else torch.preserve_format
-    )  # a transformer's features are tokens
+    """Return a batch of images, or of cached features, as float32 on the device."""
+    # A transformer's features are tokens, which have no channels.
+    layout = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
     return inputs.to(device, non_blocking=True, memory_format=layout).float()
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where it pays: on CUDA."""
+    """Use bfloat16 on CUDA, where it is faster."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
@@ -87,7 +91,10 @@ def autocast(device: torch.device) -> torch.autocast:
 def predict_images(
     model: AttributeModel, images: Sequence[bytes | Path | Image.Image], device: torch.device
 ) -> np.ndarray:
-    """Probabilities for images, encoded images or image files, in one batch: float32 [n, 34].
+    """Compute probabilities for images, encoded images or image files in one batch.
+
+    Returns:
+        float32 [n, 34].
 
     Raises:
         coconut_attr.files.images.ImageError: one is not a whole JPEG or PNG.

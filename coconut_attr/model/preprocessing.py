@@ -1,26 +1,24 @@
-"""TODO."""
+"""Preprocessing of images for an encoder."""
 
-from pathlib import Path
+from typing import Final
 
 import torch
-from PIL import Image
 from torchvision.transforms import v2
 
-from coconut_attr.files.images import decode
 from coconut_attr.model.backbones.registry import Backbone
 
 
-def open_reduced(path: Path, size: int) -> Image.Image:
-    """An RGB image; a JPEG is decoded at the smallest scale that still has `size` pixels a side, to save time."""
-    return decode(path, min_side=size)
+#: How images are decoded. Part of the names of cached features, which another way would change.
+DECODING: Final = "sRGB, reduced"
 
 
-def transform(entry: Backbone, *, augment: bool) -> v2.Transform:
-    """Preprocessing for an encoder: with augmentation for training, else the whole image squeezed to a square.
+def transform(backbone: Backbone, *, augment: bool) -> v2.Transform:
+    """Return the preprocessing for an encoder.
 
-    The whole image is kept because an attribute may show anywhere in it, its edges included.
+    With augmentation, for training, the image is cropped and flipped at random. Without, it is
+    resized to a square and not cropped, because an attribute may show at its edges.
     """
-    size = (entry.size, entry.size)
+    size = (backbone.size, backbone.size)
     shape = (
         [v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip()]
         if augment
@@ -31,6 +29,6 @@ def transform(entry: Backbone, *, augment: bool) -> v2.Transform:
             v2.ToImage(),
             *shape,
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(entry.mean), list(entry.std)),
+            v2.Normalize(list(backbone.mean), list(backbone.std)),
         ]
     )

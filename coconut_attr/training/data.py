@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from coconut_attr.files.images import decode
 from coconut_attr.model.backbones.registry import Backbone
-from coconut_attr.model.preprocessing import open_reduced, transform
+from coconut_attr.model.preprocessing import transform
 from coconut_attr.training import distributed
 
 PLAIN = -1  # the view of an image without augmentation
@@ -68,7 +69,7 @@ class ViewDataset(Dataset):
 
     def __getitem__(self, view: View) -> tuple[Tensor, Tensor]:
         index, number = view
-        image = open_reduced(self.samples.paths[index], self.backbone.size)
+        image = decode(self.samples.paths[index], min_side=self.backbone.size)
         prepare = transform(self.backbone, augment=number != PLAIN)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(self.samples.hashes[index][:8], 16) + max(0, number))

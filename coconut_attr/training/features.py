@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from coconut_attr.files.atomic import write_atomically
 from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.network import AttributeModel
-from coconut_attr.model.preprocessing import transform
+from coconut_attr.model.preprocessing import DECODING, transform
 from coconut_attr.training.data import Samples, View, ViewBatchSampler, image_loader
 
 BATCH = 32
@@ -23,7 +23,7 @@ BATCH = 32
 
 def prefix_name(model: AttributeModel) -> str:
     """Return a name for the frozen stages: equal weights and preprocessing, equal name."""
-    digest = hashlib.sha256(f"{model.backbone_name} {model.prefix_length}".encode())
+    digest = hashlib.sha256(f"{model.backbone_name} {model.prefix_length} {DECODING}".encode())
     for augment in (False, True):
         preprocessing = transform(get_backbone(model.backbone_name), augment=augment)
         digest.update(repr(preprocessing).encode())

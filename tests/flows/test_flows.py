@@ -336,7 +336,7 @@ def test_a_flow_run_that_is_run_again_leaves_its_training_to_a_process_that_is_a
         change_run(engine(), first, status="running", heartbeat_at=now(), process=PROCESS)
         end = Timer(2, lease_of(engine(), first).finish, ("finished",))
         end.start()
-        monkeypatch.setattr("flows.train.choose_backbone", lambda: "resnet50")
+        monkeypatch.setattr("flows.weights.fetch_weights", lambda name: None)
         second = train("val5k", epochs=1, prepare=False)
         assert not end.is_alive(), "it waited for the run's end"
         return first, second

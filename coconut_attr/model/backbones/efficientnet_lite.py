@@ -7,7 +7,10 @@ from coconut_attr.model.backbones.registry import Backbone, BackboneError, Encod
 
 
 class MBConv(nn.Module):
-    """Inverted residual without squeeze-and-excitation. Attribute names are those of the weights file."""
+    """Inverted residual without squeeze-and-excitation.
+
+    Attribute names are those of the weights file.
+    """
 
     def __init__(self, inputs: int, outputs: int, expand: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -25,6 +28,7 @@ class MBConv(nn.Module):
         self._bn2 = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the block's output."""
         x = inputs
         if self.expand:
             x = nn.functional.relu6(self._bn0(self._expand_conv(x)))
@@ -36,8 +40,16 @@ class MBConv(nn.Module):
 class EfficientNetLite0(Encoder):
     """EfficientNet-Lite0 (Google, 2020) up to its last feature map: [n, 1280, size / 32, size / 32]."""
 
-    STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
-              (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # repeats, kernel, stride, expansion, channels  # fmt: skip
+    #: Repeats, kernel, stride, expansion, channels.
+    STAGES = (
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,6 +65,7 @@ class EfficientNetLite0(Encoder):
         self._bn1 = nn.BatchNorm2d(1280, eps=1e-3, momentum=0.01)
 
     def stages(self) -> list[Stage]:
+        """Return the stem, the blocks, and the head."""
         return [
             Stage(self._stem, (self._conv_stem, self._bn0)),
             *(Stage(block, (block,)) for block in self._blocks),
@@ -82,6 +95,13 @@ def _load_efficientnet_lite0(module: nn.Module) -> None:
 
 
 register(
-    Backbone("efficientnet_lite0", EfficientNetLite0, _load_efficientnet_lite0, channels=1280, size=224,
-             mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-)  # fmt: skip
+    Backbone(
+        "efficientnet_lite0",
+        EfficientNetLite0,
+        _load_efficientnet_lite0,
+        channels=1280,
+        size=224,
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+    )
+)

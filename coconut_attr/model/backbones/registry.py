@@ -1,4 +1,4 @@
-"""What an image encoder is, and the registry of those that there are."""
+"""What an image encoder is, and the registry of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from coconut_attr.errors import UserError
 
+#: Called with the bytes done and to do of a download.
+OnBytes = Callable[[int, int], None]
+
 
 class BackboneError(UserError):
     """An encoder is unknown, or its pretrained weights cannot be had; the message says what to do."""
@@ -14,39 +17,49 @@ class BackboneError(UserError):
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of an encoder, and what holds its parameters; its forward pass is that of its stages, in order."""
+    """One step of an encoder, and the modules or parameters that it uses.
+
+    The encoder's forward pass is that of its stages, in order.
+    """
 
     run: Callable[[Tensor], Tensor]
     owners: tuple[nn.Module | nn.Parameter, ...]
 
-    def frozen(self) -> bool:
-        """Whether no parameter of it is trained."""
+    def is_frozen(self) -> bool:
+        """Return whether none of its parameters is trained."""
         owned = [[o] if isinstance(o, nn.Parameter) else o.parameters() for o in self.owners]
         return not any(p.requires_grad for parameters in owned for p in parameters)
 
 
 class Encoder(nn.Module):
-    """An image encoder; images float32 [n, 3, size, size] -> features [n, channels, height, width]."""
+    """An image encoder: float32 [n, 3, size, size] -> features [n, channels, height, width]."""
 
     def stages(self) -> list[Stage]:
-        """Its steps, in the order of their parameters."""
+        """Return its steps, in the order of their parameters."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the features of images."""
         for stage in self.stages():
             x = stage.run(x)
         return x
 
 
+def nothing_to_fetch(on_bytes: OnBytes) -> None:
+    """Do nothing: the weights are installed, or come when they are loaded."""
+
+
 @dataclass(frozen=True)
 class Backbone:
-    """How to build one encoder and what its input must look like.
+    """How to build one encoder, and what its input must look like.
 
     Attributes:
         build: makes the module.
-        channels: features a position.
         load: loads ImageNet weights into that module.
+        channels: of the feature map.
+        size: width and height of its input in pixels.
         mean, std: of each RGB channel, for inputs scaled to 0..1.
+        fetch: downloads the weights that `load` needs, if they are not on this machine.
     """
 
     name: str
@@ -56,6 +69,7 @@ class Backbone:
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    fetch: Callable[[OnBytes], None] = nothing_to_fetch
 
 
 BACKBONES: dict[str, Backbone] = {}
@@ -63,7 +77,7 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def get_backbone(name: str) -> Backbone:
-    """The registered encoder of that name.
+    """Return the registered encoder of that name.
 
     Raises:
         BackboneError: there is none; the message lists those that there are.
@@ -73,6 +87,6 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def register(entry: Backbone) -> None:
+def register(backbone: Backbone) -> None:
     """Add an encoder to the registry."""
-    BACKBONES[entry.name] = entry
+    BACKBONES[backbone.name] = backbone

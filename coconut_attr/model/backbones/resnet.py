@@ -1,12 +1,14 @@
 """ResNet50, by torchvision: the report's encoder."""
 
-import urllib.request
+from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import models
 
 from coconut_attr.model.backbones.registry import IMAGENET, Backbone, Encoder, Stage, register
-from coconut_attr.model.backbones.torchvision_weights import cached_file, state_without_head
+from coconut_attr.model.backbones.torchvision_weights import fetch_weights, load_without_head
+
+WEIGHTS = models.ResNet50_Weights.IMAGENET1K_V2
 
 
 class ResNet50(Encoder, models.ResNet):
@@ -17,6 +19,7 @@ class ResNet50(Encoder, models.ResNet):
         del self.fc
 
     def stages(self) -> list[Stage]:
+        """Return the stem and the residual blocks."""
         blocks = [
             block
             for layer in (self.layer1, self.layer2, self.layer3, self.layer4)
@@ -31,20 +34,14 @@ class ResNet50(Encoder, models.ResNet):
         return self.maxpool(self.relu(self.bn1(self.conv1(x))))
 
 
-def _load_resnet50(module: nn.Module) -> None:
-    module.load_state_dict(state_without_head(models.ResNet50_Weights.IMAGENET1K_V2, "fc."))
-
-
-register(Backbone("resnet50", ResNet50, _load_resnet50, channels=2048, size=224, **IMAGENET))
-
-
-def choose_backbone() -> str:
-    """ResNet50 if its ImageNet weights are cached or their host answers, else EfficientNet-Lite0."""
-    weights = models.ResNet50_Weights.IMAGENET1K_V2
-    if cached_file(weights).is_file():
-        return "resnet50"
-    try:
-        with urllib.request.urlopen(urllib.request.Request(weights.url, method="HEAD"), timeout=5):  # noqa: S310 (https)
-            return "resnet50"
-    except OSError:
-        return "efficientnet_lite0"
+register(
+    Backbone(
+        "resnet50",
+        ResNet50,
+        partial(load_without_head, WEIGHTS, "fc."),
+        channels=2048,
+        size=224,
+        **IMAGENET,
+        fetch=partial(fetch_weights, WEIGHTS),
+    )
+)

@@ -18,7 +18,10 @@ CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130
 
 
 class TimmViT(Encoder):
-    """A vision transformer of timm; its patch tokens, without the class token, as a map: [n, 768, side, side]."""
+    """A vision transformer of timm: its patch tokens as a map, [n, 768, side, side].
+
+    The class token is left out.
+    """
 
     def __init__(self, model: str) -> None:
         super().__init__()
@@ -31,6 +34,7 @@ class TimmViT(Encoder):
         self.vit = timm.create_model(model, num_classes=0, img_size=SIZE)
 
     def stages(self) -> list[Stage]:
+        """Return the embedding, the blocks, and the map."""
         vit = self.vit
         embedding = (vit.cls_token, vit.pos_embed, vit.patch_embed, vit.norm_pre)
         return [
@@ -54,8 +58,8 @@ def _load(model: str, module: nn.Module) -> None:
         state = timm.create_model(model, pretrained=True, num_classes=0, img_size=SIZE).state_dict()
     except (OSError, RuntimeError) as error:
         raise BackboneError(
-            f"cannot download the weights of {model} ({error}); on a machine that can: hf download timm/{model}, then "
-            "copy its cache (~/.cache/huggingface/hub) here"
+            f"cannot download the weights of {model} ({error}); on a machine that can: "
+            f"hf download timm/{model}, then copy its cache (~/.cache/huggingface/hub) here"
         ) from error
     module.vit.load_state_dict(state)  # type: ignore[union-attr, operator]
 

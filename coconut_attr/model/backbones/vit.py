@@ -1,15 +1,22 @@
 """ViT-B/16, by torchvision."""
 
+from functools import partial
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import models
 
 from coconut_attr.model.backbones.registry import IMAGENET, Backbone, Encoder, Stage, register
-from coconut_attr.model.backbones.torchvision_weights import state_without_head
+from coconut_attr.model.backbones.torchvision_weights import fetch_weights, load_without_head
+
+WEIGHTS = models.ViT_B_16_Weights.IMAGENET1K_V1
 
 
 class ViTB16(Encoder, models.VisionTransformer):
-    """torchvision's ViT-B/16; its patch tokens, without the class token, as a map: [n, 768, 14, 14] at 224 pixels."""
+    """torchvision's ViT-B/16: its patch tokens as a map, [n, 768, 14, 14] at 224 pixels.
+
+    The class token is left out.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -18,6 +25,7 @@ class ViTB16(Encoder, models.VisionTransformer):
         del self.heads
 
     def stages(self) -> list[Stage]:
+        """Return the embedding, the layers, and the map."""
         embedding = (self.class_token, self.conv_proj, self.encoder.pos_embedding)
         return [
             Stage(self._embed, embedding),
@@ -34,8 +42,14 @@ class ViTB16(Encoder, models.VisionTransformer):
         return self.encoder.ln(tokens)[:, 1:].transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
-def _load_vit_b_16(module: nn.Module) -> None:
-    module.load_state_dict(state_without_head(models.ViT_B_16_Weights.IMAGENET1K_V1, "heads."))
-
-
-register(Backbone("vit_b_16", ViTB16, _load_vit_b_16, channels=768, size=224, **IMAGENET))
+register(
+    Backbone(
+        "vit_b_16",
+        ViTB16,
+        partial(load_without_head, WEIGHTS, "heads."),
+        channels=768,
+        size=224,
+        **IMAGENET,
+        fetch=partial(fetch_weights, WEIGHTS),
+    )
+)
