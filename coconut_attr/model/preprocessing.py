@@ -7,7 +7,6 @@ from torchvision.transforms import v2
 
 from coconut_attr.model.backbones.registry import Backbone
 
-
 #: How images are decoded. Part of the names of cached features, which another way would change.
 DECODING: Final = "sRGB, reduced"
 
