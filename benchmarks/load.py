@@ -1,19 +1,20 @@
-"""A writer at full speed, SQL readers and dashboard sessions: each alone, then all together on one store.
+"""A writer at full speed, SQL readers and dashboard sessions: each alone, then all together.
 
-    COCONUT_ATTR_MIRROR=... coconut-attr run && python benchmarks/load.py [--url postgresql://...] [--pause 1]
+    COCONUT_ATTR_MIRROR=... coconut-attr run
+    python benchmarks/load.py [--url postgresql://...] [--pause 1]
 
-Works on a copy of the store that the settings name (with a scored run): a temporary SQLite file, or the empty database
-that --url names, which is emptied again at the end. Each load has a process of its own, and none waits between two
-pieces of work, unless --pause gives readers and sessions a time to think:
+Works on a copy of the configured database (which needs a scored run): a temporary SQLite file, or
+an empty database given by --url, which is emptied again at the end. Each load is a process, and
+works without pauses unless --pause gives readers and sessions some:
 
-- extract: two threads, as in the flow, label all images of val5k again and again with the flow's own task. The labels
-  of a shard are deleted first, so that all rows are written anew.
-- write: the same rows without the reading of photos, which takes most of the time of `extract`: `record_labels` alone.
-- readers: threads with a read-only connection each run the README's queries and those of the dashboard.
-- sessions: websockets to a real `streamlit run`, as a browser holds them; each opens page after page and waits until
-  the page is done. Nothing is drawn.
+- extract: two threads, as in the flow, label all images of val5k again and again with the flow's
+  own task. The labels of a shard are deleted first, so that all rows are written.
+- write: `record_labels` alone with the same rows, without reading photos.
+- readers: threads, each with a read-only connection, run the queries of README and dashboard.
+- sessions: websockets to a real `streamlit run`, as a browser opens them; each opens page after page
+  and waits until the page is done. Nothing is rendered.
 
-Prints what each load does in a second and its latencies, alone and together, and every error with its text.
+Prints units per second and latencies of each load, alone and together, and every error's text.
 """
 
 import argparse
@@ -57,17 +58,26 @@ UNITS = {"extract": "images", "write": "images", "readers": "queries", "sessions
 TABLES = ("image_attribute", "attribute_evidence")
 DATASET, SHARD, WRITERS = "val5k", 25, 2
 PAGES = [
-    "overview", "coverage", "labels?source=panoptic", "attributes?attribute=vehicle", "runs",
-    "explore?present=vehicle,red", "explore?by=set&set=vehicle,red,outdoor", "sql?sql=SELECT%20*%20FROM%20run_summary",
-]  # fmt: skip
-NO_STORE = {"Nothing to show yet", "The attribute database cannot be read"}  # in place of a page
+    "overview",
+    "coverage",
+    "labels?source=panoptic",
+    "attributes?attribute=vehicle",
+    "runs",
+    "explore?present=vehicle,red",
+    "explore?by=set&set=vehicle,red,outdoor",
+    "sql?sql=SELECT%20*%20FROM%20run_summary",
+]
+NO_DATABASE = {
+    "Nothing to show yet",
+    "The attribute database cannot be read",
+}  # headings in place of a page
 TIMEOUT = 120.0  # seconds for a page
 START = 5.0  # seconds from the order to a load until it begins, so that all begin together
 
 
 @dataclass
 class Done:
-    """What a load did: units of work, the seconds that each call took, and errors by their text."""
+    """The result of a load: units of work, the seconds of each call, and errors by their text."""
 
     units: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -81,10 +91,11 @@ def repeat(
     pause: float,
     work: Callable[[int], Callable[[], int]],
 ) -> Done:
-    """Do something again and again on threads.
+    """Repeat some work on threads.
 
     Args:
-        work: gives each thread, by its number, the call that it repeats, which returns how many units it did.
+        work: returns the function that a thread, by its number, repeats, and which returns the
+            units done.
     """
     done, lock = Done(), threading.Lock()
 
@@ -111,8 +122,8 @@ def repeat(
 def shards() -> list[list[int]]:
     from flows.database import engine
 
-    found = annotations.image_ids(engine(), DATASET)
-    return [found[start : start + SHARD] for start in range(0, len(found), SHARD)]
+    ids = annotations.image_ids(engine(), DATASET)
+    return [ids[start : start + SHARD] for start in range(0, len(ids), SHARD)]
 
 
 def clear(image_ids: list[int]) -> None:
@@ -130,10 +141,8 @@ def extract(begin: float, seconds: float) -> Done:
     from coconut_attr.labels.rules import load_rules
     from flows.extract import label_images
 
-    todo, version = (
-        itertools.cycle(shards()),
-        load_rules().version,
-    )  # `next` of a cycle is one step of the interpreter
+    todo = itertools.cycle(shards())  # thread-safe: its `next` is one step of the interpreter
+    version = load_rules().version
 
     def label() -> int:
         shard = next(todo)
@@ -148,15 +157,17 @@ def write(begin: float, seconds: float) -> Done:
     from coconut_attr.labels.rules import load_rules
     from flows.database import engine
 
-    version, columns = (
-        load_rules().version,
-        [column.name for column in bulk.table_of(Segment).columns],
-    )
+    version = load_rules().version
+    columns = [column.name for column in bulk.table_of(Segment).columns]
     work = []
     for shard in shards():
-        rows = {table: [dict(row) for row in sql(engine(), f"SELECT * FROM {table} WHERE image_id IN :ids",
-                                                         ids=shard)]
-                for table in ("image_attribute", "attribute_evidence", "segment")}  # fmt: skip
+        rows = {
+            table: [
+                dict(row)
+                for row in sql(engine(), f"SELECT * FROM {table} WHERE image_id IN :ids", ids=shard)
+            ]
+            for table in ("image_attribute", "attribute_evidence", "segment")
+        }
         labels: dict[int, list[dict[str, Any]]] = {key: [] for key in shard}
         for row in rows["image_attribute"]:
             labels[row["image_id"]].append(row)
@@ -225,7 +236,7 @@ def sessions(begin: float, seconds: float, count: int, pause: float, port: int) 
     done = Done()
 
     def problem(message: ForwardMsg) -> str:
-        """The text of an error that a message brings to the page, by Streamlit or by the page itself."""
+        """Return the text of an error that a message brings to the page; empty if it is none."""
         element = message.delta.new_element
         kind = element.WhichOneof("type")
         if kind == "exception":
@@ -233,7 +244,9 @@ def sessions(begin: float, seconds: float, count: int, pause: float, port: int) 
         if kind == "alert" and element.alert.format == Alert.ERROR:
             return element.alert.body
         return (
-            element.heading.body if kind == "heading" and element.heading.body in NO_STORE else ""
+            element.heading.body
+            if kind == "heading" and element.heading.body in NO_DATABASE
+            else ""
         )
 
     async def render(line: Any, page: str) -> None:
@@ -283,11 +296,20 @@ def sessions(begin: float, seconds: float, count: int, pause: float, port: int) 
 
 @contextmanager
 def dashboard(port: int, log: Path) -> Iterator[None]:
-    """The dashboard as `coconut-attr up` starts it."""
+    """Run the dashboard as `coconut-attr up` starts it."""
     command = [
-        sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"), "--server.headless", "true",
-        "--server.address", "127.0.0.1", "--server.port", str(port),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(ROOT / "dashboard" / "app.py"),
+        "--server.headless",
+        "true",
+        "--server.address",
+        "127.0.0.1",
+        "--server.port",
+        str(port),
+    ]
     with (
         log.open("wb") as output,
         subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output) as server,
@@ -312,17 +334,31 @@ def free_port() -> int:
 def table_of(
     alone: dict[str, Done], together: list[dict[str, Done]], seconds: float, title: str
 ) -> Table:
-    table = Table("load", "beside", "alone", "together", "ratio", "p50 alone", "together", "p95 alone",
-                  "together", "errors", title=title)  # fmt: skip
+    table = Table(
+        "load",
+        "beside",
+        "alone",
+        "together",
+        "ratio",
+        "p50 alone",
+        "together",
+        "p95 alone",
+        "together",
+        "errors",
+        title=title,
+    )
     for found in together:
         for name, done in found.items():
             one, others = alone[name], [other for other in found if other != name]
             rates = (f"{units / seconds:,.1f} {UNITS[name]}/s" for units in (one.units, done.units))
             table.add_row(
-                name, ", ".join(others), *rates, f"{done.units / max(1, one.units):.2f}",
+                name,
+                ", ".join(others),
+                *rates,
+                f"{done.units / max(1, one.units):.2f}",
                 *(f"{percentile(load, share):.3f} s" for share in (50, 95) for load in (one, done)),
                 str(one.errors.total() + done.errors.total()),
-            )  # fmt: skip
+            )
     return table
 
 
@@ -380,14 +416,14 @@ def main() -> None:
             together = [phase(writer, "readers", "sessions") for writer in ("extract", "write")]
         kind = target.dialect.name
         title = (
-            f"{kind}: {options.readers} readers, {options.sessions} sessions, pause {options.pause:g} s, "
+            f"{kind}: {options.readers} readers, {options.sessions} sessions, "
+            f"pause {options.pause:g} s, "
             f"{os.cpu_count()} cores"
         )
         Console(width=150).print(table_of(alone, together, options.seconds, title))
         if kind == "sqlite":
-            print(
-                f"write-ahead log at the end: {file.with_name(file.name + '-wal').stat().st_size / 1e6:.0f} MB"
-            )
+            log = file.with_name(f"{file.name}-wal")
+            print(f"write-ahead log at the end: {log.stat().st_size / 1e6:.0f} MB")
         errors = sum(
             (done.errors for found in (*warm, alone, *together) for done in found.values()),
             Counter(),

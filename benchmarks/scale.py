@@ -1,11 +1,12 @@
-"""Extraction at the size of COCONut-S: 118,000 images with 1.5 million segments, in scratch databases.
+"""Extraction at the size of COCONut-S: 118,000 images with 1.5 million segments.
 
-    python benchmarks/scale.py --url sqlite:///scale.db [--url postgresql+psycopg://...] [--images 118000]
+    python benchmarks/scale.py --url sqlite:///scale.db [--url postgresql+psycopg://...]
 
-Repeats the masked images of the store that the settings name, under other COCO ids, in one scratch database or more
-(each must be empty; it is kept, so that other benchmarks can read it; no result of the product does). Every repeated
-image is decoded, measured and labelled again from its files; the labels are written to each database in turn. Prints,
-for each tenth, milliseconds an image of extraction and rows a second of each database, then sizes and peak memory.
+Repeats the masked images of the configured database under other COCO ids, in one or more empty
+scratch databases, which stay for other benchmarks (no result of the product reads them). Decodes,
+measures and labels every repeated image from its files, and writes the labels to each database in
+turn. Prints, for each tenth, milliseconds per image of extraction and rows per second of each
+database, then sizes and peak memory.
 """
 
 import argparse
@@ -41,39 +42,54 @@ from flows.extract import extract_image
 
 DATASET = "coconut-s"
 SHARD = 500
-SEGMENTS_AN_IMAGE = (
-    12.7  # of COCONut-S; the images with the fewest segments are left out to come to it
-)
+SEGMENTS_AN_IMAGE = 12.7  # of COCONut-S; images with few segments are left out to reach it
 FIRST_ID = 10_000_000  # above COCO's own
 Rows = list[dict[str, Any]]
 
 
 def originals() -> list[AnnotatedImage]:
-    """Masked images, as many as have so many segments on average."""
+    """Return masked images that have SEGMENTS_AN_IMAGE on average."""
     source = open_for_reading(settings().sqlalchemy_url)
     query = "SELECT id FROM image WHERE mask_path IS NOT NULL AND path IS NOT NULL"
-    found = annotated_images(source, [row["id"] for row in sql(source, query)])
-    found.sort(key=lambda item: -len(item.segments))
-    totals = itertools.accumulate(len(item.segments) for item in found)
-    return found[: sum(total / k >= SEGMENTS_AN_IMAGE for k, total in enumerate(totals, 1))]
+    items = annotated_images(source, [row["id"] for row in sql(source, query)])
+    items.sort(key=lambda item: -len(item.segments))
+    totals = itertools.accumulate(len(item.segments) for item in items)
+    return items[: sum(total / k >= SEGMENTS_AN_IMAGE for k, total in enumerate(totals, 1))]
 
 
 def batches(items: list[AnnotatedImage], images: int) -> Iterator[tuple[Rows, Rows, Rows, Rows]]:
-    """Rows of images, segments, captions and downloads, a shard at a time."""
+    """Yield rows of images, segments, captions and downloads, a shard at a time."""
     for start in range(0, images, SHARD):
         picked = [
             (FIRST_ID + k, items[k % len(items)]) for k in range(start, min(images, start + SHARD))
         ]
         yield (
             [
-                {"dataset": DATASET, "coco_id": key, "file_name": item.image["path"], "url": "", "licence": "",
-                 "width": 640, "height": 480, "split": split_of(key), "mask_path": item.image["mask_path"]}
+                {
+                    "dataset": DATASET,
+                    "coco_id": key,
+                    "file_name": item.image["path"],
+                    "url": "",
+                    "licence": "",
+                    "width": 640,
+                    "height": 480,
+                    "split": split_of(key),
+                    "mask_path": item.image["mask_path"],
+                }
                 for key, item in picked
             ],
-            [{**segment, "coco_id": key} for key, item in picked for segment in _plain(item.segments)],
-            [{**caption, "coco_id": key} for key, item in picked for caption in _plain(item.captions)],
+            [
+                {**segment, "coco_id": key}
+                for key, item in picked
+                for segment in _plain(item.segments)
+            ],
+            [
+                {**caption, "coco_id": key}
+                for key, item in picked
+                for caption in _plain(item.captions)
+            ],
             [{"coco_id": key, "path": item.image["path"]} for key, item in picked],
-        )  # fmt: skip
+        )
 
 
 def _plain(rows: SqlRows) -> Rows:
@@ -81,7 +97,7 @@ def _plain(rows: SqlRows) -> Rows:
 
 
 def annotate(engine: Engine, items: list[AnnotatedImage], images: int) -> float:
-    """Store the repeated annotations, captions and downloads; returns the seconds it took."""
+    """Store the repeated annotations, captions and downloads; return the seconds it took."""
     started = time.perf_counter()
     write_reference(engine)
     captions: Rows = []
@@ -89,14 +105,29 @@ def annotate(engine: Engine, items: list[AnnotatedImage], images: int) -> float:
     for k, (image_rows, segment_rows_, caption_rows, download_rows) in enumerate(
         batches(items, images)
     ):
-        annotations.add_panoptic(engine, DATASET, image_rows, segment_rows_, file="scratch", origin="repeated",
-                            rows_before=k * SHARD, rows_done=k * SHARD + len(image_rows))  # fmt: skip
+        annotations.add_panoptic(
+            engine,
+            DATASET,
+            image_rows,
+            segment_rows_,
+            file="scratch",
+            origin="repeated",
+            rows_before=k * SHARD,
+            rows_done=k * SHARD + len(image_rows),
+        )
         captions += caption_rows
         done += download_rows
     annotations.add_captions(engine, DATASET, [], captions)
     keys = {row["coco_id"]: row["id"] for row in sql(engine, "SELECT coco_id, id FROM image")}
-    outcome = {"state": "done", "attempts": 1, "seconds": 0.0, "error_class": None, "error": None, "sha256": "",
-               "bytes": 0}  # fmt: skip
+    outcome = {
+        "state": "done",
+        "attempts": 1,
+        "seconds": 0.0,
+        "error_class": None,
+        "error": None,
+        "sha256": "",
+        "bytes": 0,
+    }
     for start in range(0, len(done), SHARD):
         part = done[start : start + SHARD]
         downloads.record_downloads(
@@ -107,7 +138,7 @@ def annotate(engine: Engine, items: list[AnnotatedImage], images: int) -> float:
 
 
 def size(engine: Engine) -> int:
-    """Bytes of a database."""
+    """Return the bytes of a database."""
     query = "SELECT pg_database_size(current_database())"
     if engine.dialect.name == "sqlite":
         query = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"

@@ -1,11 +1,12 @@
-"""Rows a second into the store: ours against the bare driver (SQLite executemany, PostgreSQL COPY).
+"""Rows per second into the database: ours against the bare driver (executemany, COPY).
 
     python benchmarks/writes.py [--url postgresql+psycopg://...]
 
-Takes the labels and the evidence of the store that the settings name, repeats them for IMAGES images, and writes them
-into a scratch database in shards of SHARD images, a transaction each: through `db.labels.record_labels`, and by the bare
-driver into the same tables from tuples that are ready. The scratch database (a temporary SQLite file, or the empty one
-that --url names) is dropped at the end.
+Repeats the labels and the evidence of the configured database for IMAGES images, and writes them
+into a scratch database in shards of SHARD images, one transaction each: through
+`db.labels.record_labels`, and by the bare driver into the same tables from prepared tuples. The
+tables of the scratch database (a temporary SQLite file, or an empty one given by --url) are dropped
+at the end.
 """
 
 import argparse
@@ -32,19 +33,19 @@ Rows = list[dict[str, Any]]
 
 
 def real_rows() -> dict[str, list[Rows]]:
-    """The rows of each table, by image."""
+    """Return the rows of each table, by image."""
     source = open_for_reading(settings().sqlalchemy_url)
-    found: dict[str, list[Rows]] = {}
+    rows_of: dict[str, list[Rows]] = {}
     for table in TABLES:
         images: dict[int, Rows] = {}
         for row in sql.sql(source, f"SELECT * FROM {table} ORDER BY image_id"):
             images.setdefault(row["image_id"], []).append(dict(row))
-        found[table] = list(images.values())
-    return found
+        rows_of[table] = list(images.values())
+    return rows_of
 
 
 def shards(real: dict[str, list[Rows]]) -> list[dict[str, Rows]]:
-    """Shards of rows for IMAGES images, which repeat the real ones under other ids."""
+    """Return shards of rows for IMAGES images: the real rows, repeated under other ids."""
 
     def rows(table: str, start: int) -> Rows:
         return [
@@ -57,16 +58,24 @@ def shards(real: dict[str, list[Rows]]) -> list[dict[str, Rows]]:
 
 
 def prepare(engine: Engine) -> None:
-    """An empty store with the images that the rows belong to."""
+    """Empty the database, and insert the images that the rows belong to."""
     downgrade(engine, "base")
     upgrade(engine)
     reference.sync_reference(
         engine,
-        [{"name": "scratch", "title": "", "is_coconut": False, "licence": "", "expected_images": None,
-          "expected_segments": None}],
+        [
+            {
+                "name": "scratch",
+                "title": "",
+                "is_coconut": False,
+                "licence": "",
+                "expected_images": None,
+                "expected_segments": None,
+            }
+        ],
         [{"id": k, "name": str(k), "group_name": "", "ours": False} for k in range(34)],
         [],
-    )  # fmt: skip
+    )
     image = {
         "dataset": "scratch",
         "file_name": "",
@@ -98,8 +107,13 @@ def ours(engine: Engine, data: list[dict[str, Rows]]) -> float:
 
 
 def bare(engine: Engine, data: list[dict[str, Rows]]) -> float:
-    work = [[(table, list(shard[table][0]), [tuple(row.values()) for row in shard[table]]) for table in TABLES]
-            for shard in data]  # fmt: skip
+    work = [
+        [
+            (table, list(shard[table][0]), [tuple(row.values()) for row in shard[table]])
+            for table in TABLES
+        ]
+        for shard in data
+    ]
     started = time.perf_counter()
     if engine.dialect.name == "sqlite":
         lite = sqlite3.connect(engine.url.database, isolation_level=None)

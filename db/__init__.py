@@ -1,1 +1,1 @@
-"""The attribute store: tables, migrations, views and queries, on SQLite or PostgreSQL."""
+"""The attribute database: tables, migrations, views and queries, on SQLite or PostgreSQL."""

@@ -1,9 +1,14 @@
 """SQL that people write themselves: read-only, one statement, within limits of rows and time.
 
-Three walls, none of which looks at the words of the query. The connection is read-only. The query is run as a subquery,
-where the grammar takes nothing but a query. And the drivers take one statement at a time (psycopg where the protocol
-with parameters is used), so that a query cannot close the subquery and go on with another statement. A query may call
-functions, so accounts of PostgreSQL for which these reach beyond the database are refused.
+Three barriers, none of which parses the query:
+
+- The connection is read-only.
+- The query runs as a subquery, where the grammar allows only a SELECT.
+- The drivers take one statement at a time (psycopg in the extended protocol), so that a query
+  cannot close the subquery and append another statement.
+
+Functions of PostgreSQL can reach files and programs of the server for some accounts; those accounts
+are refused.
 """
 
 import sqlite3
@@ -20,18 +25,21 @@ from db.sql import DatabaseError
 ROWS = 10_000
 SECONDS = 20.0
 MAX_VALUE = 10_000_000  # bytes of one value in SQLite
-POWERFUL = "pg_has_role('pg_read_server_files', 'MEMBER') OR pg_has_role('pg_execute_server_program', 'MEMBER')"
-MESSAGE = 1_000  # letters: some messages repeat the query
-STEPS = 10_000  # of SQLite's machine between two looks at the clock
+POWERFUL = (
+    "pg_has_role('pg_read_server_files', 'MEMBER')"
+    " OR pg_has_role('pg_execute_server_program', 'MEMBER')"
+)
+MESSAGE = 1_000  # characters: some messages repeat the query
+STEPS = 10_000  # instructions of SQLite's virtual machine between two looks at the clock
 
 
 class QueryError(UserError):
-    """A query is refused or fails; the message is the database's, or says which limit it ran into."""
+    """A query is refused or fails; the message is the database's, or names the limit."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Rows of a query: as many as the limit lets through, and whether there are more."""
+    """The rows of a query up to the limit, and whether there are more."""
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
@@ -40,13 +48,15 @@ class Answer:
 
 
 def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECONDS) -> Answer:
-    """The answer to one query.
+    """Run one query and return its rows.
 
     Args:
-        engine: a read-only one (`db.schema.open_for_reading`).
+        engine: a read-only engine (`db.schema.open_for_reading`).
+        rows, seconds: limits.
 
     Raises:
-        QueryError: it is no single query, it would write, it is wrong or takes longer; or the account is a superuser's.
+        QueryError: this is not a single query, it would write, it is wrong, or it takes too long;
+            or the account is a superuser's.
     """
     wrapped = f"SELECT * FROM (\n{query.strip().rstrip(';')}\n) AS query LIMIT {rows + 1}"  # noqa: S608
     run = _postgresql if engine.dialect.name == "postgresql" else _sqlite
@@ -54,10 +64,10 @@ def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECOND
     try:
         with engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
-            connection.detach()  # what the query does to its connection ends with it
+            connection.detach()  # settings that the query changes must not reach the next one
             cursor = run(driver, wrapped, seconds)
             columns = [column[0] for column in cursor.description]
-            found = [tuple(row) for row in cursor.fetchall()]
+            fetched = [tuple(row) for row in cursor.fetchall()]
     except (
         DatabaseError,
         sqlite3.Error,
@@ -68,7 +78,7 @@ def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECOND
         if time.monotonic() - started >= seconds:
             raise QueryError(f"stopped after {seconds:.0f} seconds: ask for less") from error
         raise QueryError(str(error)[:MESSAGE]) from error
-    return Answer(columns, found[:rows], len(found) > rows, time.monotonic() - started)
+    return Answer(columns, fetched[:rows], len(fetched) > rows, time.monotonic() - started)
 
 
 def _sqlite(driver: Any, query: str, seconds: float) -> Any:
@@ -85,8 +95,8 @@ def _postgresql(driver: Any, query: str, seconds: float) -> Any:
     ).fetchone()
     if powerful:
         raise QueryError(
-            "this account of PostgreSQL may reach the files and programs of the database's machine, as superusers may; "
-            "give the dashboard one that may only SELECT"
+            "this account of PostgreSQL can reach files and programs of the database server, "
+            "as superusers can; give the dashboard an account that may only SELECT"
         )
-    # After a transaction's first query it cannot be made one that writes, nor here by the query itself.
+    # A transaction cannot become a writing one after its first query: not even by this query.
     return driver.execute(query, prepare=True)

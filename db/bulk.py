@@ -11,62 +11,71 @@ from sqlalchemy.dialects import postgresql, sqlite
 from db.models import Base, now
 
 Row = Mapping[str, Any]
+BATCH = (
+    500  # rows a statement: SQLite takes 32,766 variables, the widest table has about 30 columns
+)
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows, all with the same columns."""
+    """Insert rows that all have the same columns."""
     if rows:
         names = list(rows[0])
         rows = _as_stored(connection, table, rows)
         if connection.dialect.name == "postgresql":
             _copy(connection, table.name, names, rows)
         else:
-            marks = ", ".join("?" * len(names))
-            statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+            columns, marks = ", ".join(names), ", ".join("?" * len(names))
+            statement = f"INSERT INTO {table.name} ({columns}) VALUES ({marks})"  # noqa: S608
             connection.exec_driver_sql(statement, _values(names, rows))
 
 
 def update_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Set the other columns of the rows that the given primary keys name; those columns hold no date and no JSON."""
+    """Update the rows that the given primary keys name.
+
+    Args:
+        rows: the primary key and the columns to set, which may hold no dates and no JSON.
+    """
     if not rows:
         return
     keys = [column.name for column in table.primary_key]
     values = [name for name in rows[0] if name not in keys]
     if connection.dialect.name == "postgresql":
         names = ", ".join([*keys, *values])
+        rows_like = f"SELECT {names} FROM {table.name}"  # noqa: S608
         connection.exec_driver_sql(
-            f"CREATE TEMP TABLE changed ON COMMIT DROP AS SELECT {names} FROM {table.name} WITH NO DATA"  # noqa: S608
+            f"CREATE TEMP TABLE changed ON COMMIT DROP AS {rows_like} WITH NO DATA"
         )
         _copy(connection, "changed", [*keys, *values], rows)
-        settings = ", ".join(f"{name} = changed.{name}" for name in values)
+        assignments = ", ".join(f"{name} = changed.{name}" for name in values)
         same = " AND ".join(f"{table.name}.{name} = changed.{name}" for name in keys)
-        connection.exec_driver_sql(f"UPDATE {table.name} SET {settings} FROM changed WHERE {same}")  # noqa: S608
+        connection.exec_driver_sql(
+            f"UPDATE {table.name} SET {assignments} FROM changed WHERE {same}"  # noqa: S608
+        )
         connection.exec_driver_sql("DROP TABLE changed")
     else:
-        settings, same = (
-            ", ".join(f"{name} = ?" for name in values),
-            " AND ".join(f"{name} = ?" for name in keys),
-        )
-        statement = f"UPDATE {table.name} SET {settings} WHERE {same}"  # noqa: S608
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        same = " AND ".join(f"{name} = ?" for name in keys)
+        statement = f"UPDATE {table.name} SET {assignments} WHERE {same}"  # noqa: S608
         connection.exec_driver_sql(statement, _values([*values, *keys], rows))
 
 
 def _as_stored(connection: Connection, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
-    """Rows with their dates and JSON as the driver takes them; it takes all else as it is."""
-    to_stored = {
-        column.name: process
+    """Convert dates and JSON to what the driver takes; other values need no conversion."""
+    converters = {
+        column.name: convert
         for column in table.columns
         if isinstance(column.type, DateTime | JSON) and column.name in rows[0]
         if (
-            process := column.type.dialect_impl(connection.dialect).bind_processor(
+            convert := column.type.dialect_impl(connection.dialect).bind_processor(
                 connection.dialect
             )
         )
     }
-    if not to_stored:
+    if not converters:
         return rows
     return [
-        {**row, **{name: process(row[name]) for name, process in to_stored.items()}} for row in rows
+        {**row, **{name: convert(row[name]) for name, convert in converters.items()}}
+        for row in rows
     ]
 
 
@@ -85,16 +94,13 @@ def _copy(connection: Connection, table: str, names: Sequence[str], rows: Sequen
             copy.write_row(row)
 
 
-BATCH = 500  # rows a statement: SQLite takes 32,766 variables, our widest table has 19 columns
-
-
 def table_of(model: type[Base]) -> Table:
-    """The table of a model, typed as one."""
+    """Return the table of a model, typed as a table."""
     return model.__table__  # type: ignore[return-value]
 
 
 def insert_for(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT of the database's own kind, which may say what to do about keys that exist."""
+    """Return the dialect's own INSERT, which has ON CONFLICT clauses."""
     return (
         postgresql.insert(table)
         if connection.dialect.name == "postgresql"
@@ -108,10 +114,10 @@ def upsert(
     rows: Iterable[Row],
     keys: Sequence[str] | None = None,
 ) -> None:
-    """Insert rows, or update those whose key exists already; columns that the rows lack keep their values.
+    """Insert rows, or update those whose key exists; columns that the rows lack keep their values.
 
     Args:
-        rows: all with the same columns.
+        rows: dicts that all have the same columns.
         keys: columns of a unique constraint; by default the primary key.
     """
     table = table_of(model)
@@ -131,7 +137,7 @@ def upsert(
 def replace_rows(
     connection: Connection, model: type[Base], image_ids: Sequence[int], rows: Sequence[Row]
 ) -> None:
-    """Put rows in place of all that a table holds for some images."""
+    """Replace all rows that a table holds for some images."""
     table = table_of(model)
     for start in range(0, len(image_ids), BATCH):
         connection.execute(
@@ -141,7 +147,7 @@ def replace_rows(
 
 
 def clock(connection: Connection) -> datetime:
-    """The time by the database server's clock: those of several workers need not agree."""
+    """Return the time by the database server's clock; the clocks of workers may differ."""
     return (
         connection.execute(select(func.now())).scalar_one()
         if connection.dialect.name == "postgresql"

@@ -1,85 +1,112 @@
 """Connections to the database: SQLite or PostgreSQL."""
 
+import re
+import sqlite3
 import threading
 from pathlib import Path
 
 from psycopg import OperationalError
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from coconut_attr.errors import UserError
 
-BUSY_MS = 60_000
-LOG_BYTES = 2**25
-AWAY_SECONDS = 120.0  # what a database server may take to come back
+BUSY_MS = 60_000  # how long SQLite waits for the write lock of another connection
+LOG_BYTES = 2**25  # size to which SQLite cuts its write-ahead log
+AWAY_SECONDS = 120.0  # how long to wait for a database server that restarts
+#: sqlite3's parameters: in a URL they would become part of the file's name.
+_PARAMETERS = re.compile(r"\?(cache|check_same_thread|immutable|mode|nolock|timeout|uri)=[^/]*$")
 
 
 class DatabaseUnavailable(UserError):
-    """The store cannot be opened; the message says why and what to do."""
+    """The database cannot be opened; the message says why and what to do."""
 
 
 def connect(url: str, *, read_only: bool = False, patient: bool = False) -> Engine:
-    """An engine for a store URL.
-
-    SQLite gets write-ahead logging, a busy timeout, foreign keys, and transactions that take the write lock when they
-    begin (a reader that turns writer half-way cannot wait for the lock).
+    """Create an engine for a database URL.
 
     Args:
+        url: `sqlite:///FILE`, where FILE is a path as the file system has it, without escapes or
+            parameters; or `postgresql+psycopg://...`.
         read_only: refuse every write, whatever the account may do.
-        patient: wait for a server that is away at the first connection, too, be it that the address is wrong.
+        patient: wait for a server that does not answer, even at the first connection (by default
+            that one fails at once, as the address may be wrong).
 
     Raises:
-        DatabaseUnavailable: the URL is no database URL, or of another kind of database, or (read-only) the SQLite file does not
-            exist.
+        DatabaseUnavailable: this is no URL of a supported database, or (read-only) the SQLite
+            file does not exist.
     """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed, read_only)
+    options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+    engine = create_engine(parsed, pool_pre_ping=True, connect_args=options)
+    if not read_only:  # who reads gets the error at once
+        _wait_while_away(engine, patient)
+    return engine
+
+
+def _parse(url: str) -> URL:
+    driver, _, file = url.partition(":///")
+    if driver in {"sqlite", "sqlite+pysqlite"} and file:
+        if file == ":memory:" or _PARAMETERS.search(file):
+            raise DatabaseUnavailable(
+                f"{url} names no file: give sqlite:///FILE, without parameters"
+            )
+        # Not by make_url, which takes a ? in a path for the start of parameters.
+        return URL.create("sqlite", database=file)
     try:
         parsed = make_url(url)
-    except Exception:  # neither it nor the URL is told: where the password stands cannot be known
+    except Exception:  # neither is shown: the password could stand anywhere in them
         raise DatabaseUnavailable(
-            "COCONUT_ATTR_DATABASE_URL (or --to) is not a database URL, such as postgresql://user@host/coconut_attr"
+            "COCONUT_ATTR_DATABASE_URL (or --to) is not a database URL, "
+            "such as postgresql://user@host/coconut_attr"
         ) from None
-    if "@" in (parsed.host or ""):  # else what follows the first one would be shown
+    if "@" in (parsed.host or ""):  # the URL was cut at its first @: the rest would be shown
         raise DatabaseUnavailable(
             "the user name or password in the database URL has an @: write %40 in its place"
         )
-    if (
-        "password" in parsed.query
-    ):  # which the driver takes too; in its own place it is hidden where the URL is shown
+    if parsed.drivername != "postgresql+psycopg":
+        raise DatabaseUnavailable(
+            f"{parsed.drivername}:// is not supported; give sqlite:///FILE or postgresql://..."
+        )
+    if "password" in parsed.query:  # only in its own field is it hidden when the URL is shown
         password = parsed.normalized_query["password"][-1]
         parsed = parsed.set(password=password).difference_update_query(["password"])
-    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
-        raise DatabaseUnavailable(
-            f"{parsed.drivername}:// is no store of this program; give sqlite:///FILE or postgresql://..."
-        )
-    if parsed.get_backend_name() != "sqlite":
-        options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
-        engine = create_engine(parsed, pool_pre_ping=True, connect_args=options)
-        if not read_only:  # a reader is told at once
-            _wait_while_away(engine, patient)
-        return engine
+    return parsed
 
-    path = Path(parsed.database or "")
-    if read_only:
-        if not path.is_file():
-            raise DatabaseUnavailable(f"there is no database at {path} yet; run: make run")
-        parsed = parsed.set(database=f"file:{path.absolute()}").update_query_dict(
-            {"mode": "ro", "uri": "true"}
-        )
-    else:
+
+def _sqlite_engine(url: URL, read_only: bool) -> Engine:
+    """Create an engine with write-ahead logging, a busy timeout and foreign keys.
+
+    Its transactions take the write lock when they begin: one that reads first and then writes
+    could not wait for the lock.
+    """
+    path = Path(url.database or "").absolute()
+    if not read_only:
         path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_MS / 1000})
+    elif not path.is_file():
+        raise DatabaseUnavailable(f"there is no database at {path} yet; run: make run")
+    # as_uri escapes ?, # and %, which SQLite would otherwise read as a part of its URI syntax.
+    uri = f"{path.as_uri()}?mode={'ro' if read_only else 'rwc'}"
 
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection, _record):
-        connection.isolation_level = None  # SQLAlchemy, not the driver, begins transactions
-        connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    def open_file() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=BUSY_MS / 1000,
+            check_same_thread=False,  # SQLAlchemy's pool gives a connection to one thread at a time
+            isolation_level=None,  # SQLAlchemy, not the driver, begins transactions
+        )
         connection.execute("PRAGMA foreign_keys=ON")
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            # While readers never pause the log grows; this gives the disk back when they do.
+            # Without a pause of all readers the log grows; this returns the disk space afterwards.
             connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
+        return connection
+
+    engine = create_engine(url, creator=open_file)
 
     @event.listens_for(engine, "begin")
     def _begin(connection):
@@ -89,32 +116,31 @@ def connect(url: str, *, read_only: bool = False, patient: bool = False) -> Engi
 
 
 def _wait_while_away(engine: Engine, patient: bool) -> None:
-    """Have an engine wait for a server that is away, be it restarting or crashed; if it is not patient, only once it
-    has been connected."""
+    """Make an engine wait for a server that restarts: unless `patient`, one that has answered."""
     attempts = Retrying(
-        retry=retry_if_exception_type(OperationalError), wait=wait_exponential_jitter(initial=0.2, max=5),
-        stop=stop_after_delay(AWAY_SECONDS), reraise=True,
-    )  # fmt: skip
-    known = threading.Event()
+        retry=retry_if_exception_type(OperationalError),
+        wait=wait_exponential_jitter(initial=0.2, max=5),
+        stop=stop_after_delay(AWAY_SECONDS),
+        reraise=True,
+    )
+    has_answered = threading.Event()
     if patient:
-        known.set()
+        has_answered.set()
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect, _record, arguments, options):
-        if not known.is_set():  # a wrong address or password is told at once
+        if not has_answered.is_set():  # report a wrong address or password at once
             connection = dialect.connect(*arguments, **options)
-            known.set()
+            has_answered.set()
             return connection
         return attempts(dialect.connect, *arguments, **options)
 
 
 def display_url(engine: Engine) -> str:
-    """The URL of a store without its password."""
-    if engine.dialect.name == "sqlite":
-        return f"sqlite:///{sqlite_file(engine)}"
+    """Return the URL of a database without its password."""
     return engine.url.render_as_string(hide_password=True)
 
 
 def sqlite_file(engine: Engine) -> Path:
-    """The file of a SQLite engine."""
-    return Path((engine.url.database or "").removeprefix("file:"))  # a read-only engine has a URI
+    """Return the file of a SQLite engine."""
+    return Path(engine.url.database or "")

@@ -1,4 +1,4 @@
-"""Tables of the attribute store. The documented views over them are made by the migrations."""
+"""Tables of the attribute database. The views over them are in views.sql."""
 
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -19,10 +19,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 def now() -> datetime:
+    """Return the time in UTC."""
     return datetime.now(UTC)
 
 
 class Base(DeclarativeBase):
+    """The base of all tables: constraint names, and column types by annotation."""
+
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(column_0_label)s",
@@ -44,7 +47,7 @@ def _image_key() -> Mapped[int]:
 
 
 class Dataset(Base):
-    """A dataset of the registry, and the counts that upstream states for it."""
+    """A dataset of the registry, and its counts as upstream states them."""
 
     __tablename__ = "dataset"
 
@@ -57,7 +60,7 @@ class Dataset(Base):
 
 
 class Attribute(Base):
-    """One of the 34 attributes; `id` is its place in the label vector, `ours` says that the report did not name it."""
+    """One of the 34 attributes: `id` is its place in the label vector, `ours`: not the report's."""
 
     __tablename__ = "attribute"
 
@@ -78,9 +81,9 @@ class Category(Base):
 
 
 class AnnotationFile(Base):
-    """How far the reading of one annotation file (parquet shard, JSON) has come, so that it can go on.
+    """How many rows of one annotation file (parquet shard, JSON) are stored, to resume reading it.
 
-    `size` (bytes), `sha256` and `etag` are of the file that was read, NULL where its host states none.
+    `size` (bytes), `sha256` and `etag` are of the file that was read; NULL if its host states none.
     """
 
     __tablename__ = "annotation_file"
@@ -99,7 +102,7 @@ class AnnotationFile(Base):
 
 
 class Image(Base):
-    """An image of a dataset. Size in pixels; `path` and `mask_path` are relative to the data folder."""
+    """An image of a dataset. Sizes are in pixels, paths are relative to the data folder."""
 
     __tablename__ = "image"
     __table_args__ = (
@@ -129,11 +132,11 @@ class Image(Base):
 
 
 class Download(Base):
-    """The last attempts to fetch an image. `error_class` names the cause of a failure.
+    """The result of the last attempts to download an image.
 
-    A file that is there has been checked by its length, structure and pixel size; `verified_at` is when it was last
-    read again, found to have its SHA-256, and decoded. `error_class` beside state `done`: it is whole, but upstream
-    did not answer as it should when it was compared.
+    A file in state `done` had the right length, structure and pixel size. `verified_at` is when it
+    was last read again, compared with its SHA-256, and decoded. `error_class` names the cause of a
+    failure; in state `done`, of a failed comparison with upstream (the file itself is intact).
     """
 
     __tablename__ = "download"
@@ -164,7 +167,7 @@ class Download(Base):
 
 
 class DownloadClaim(Base):
-    """An image that a worker is fetching; when the lease has run out, another may take it."""
+    """An image that a worker is downloading; after `expires_at` another worker may claim it."""
 
     __tablename__ = "download_claim"
 
@@ -174,10 +177,10 @@ class DownloadClaim(Base):
 
 
 class FindingRow(Base):
-    """Something in a dataset that could not be used or does not fit; of one image, or (NULL) of the dataset.
+    """Something that could not be used or does not fit: in one image, or (NULL) in the dataset.
 
-    `stage` found it, and replaces its own findings when it looks again: the reading of annotations or of captions, the
-    extraction of labels, or the check. Extraction and check may both find a thing, in the same words.
+    A stage (reading annotations or captions, extracting labels, checking) replaces its own findings
+    when it runs again. Extraction and check may report the same thing, in the same words.
     """
 
     __tablename__ = "finding"
@@ -209,9 +212,10 @@ class Caption(Base):
 class Segment(Base):
     """A panoptic segment; `segment_id` is R + 256 G + 65536 B of its colour in the mask.
 
-    `annotated_area` is what segments_info states, NULL where it states none; the other measures are of the mask, NULL
-    until the image's labels are extracted. `mean_l`, `mean_a`, `mean_b` are CIELAB of the mean colour under the mask,
-    `color` the name that most of its pixels bear; `rle` holds a thing's compressed run-length counts for pycocotools.
+    `annotated_area` is stated by segments_info, NULL without it. The other measures (pixels) come
+    from the mask and are NULL until labels are extracted: `mean_l`, `mean_a`, `mean_b` are CIELAB
+    of the mean colour under the mask, `color` names the colour of most pixels, `rle` is a thing's
+    compressed run-length encoding for pycocotools.
     """
 
     __tablename__ = "segment"
@@ -235,7 +239,7 @@ class Segment(Base):
 
 
 class ImageAttribute(Base):
-    """The label of one attribute of one image. `conflict`: some evidence spoke for the other state."""
+    """The label of one attribute of one image. `conflict`: some evidence is for the other state."""
 
     __tablename__ = "image_attribute"
     __table_args__ = (
@@ -272,8 +276,8 @@ class AttributeEvidence(Base):
 class Run(Base):
     """A training run: `trained` here, or `reported` by somebody else and stored for comparison.
 
-    The process of a `running` one writes `heartbeat_at` every half minute; one that stops doing so has died, or cannot
-    reach the store, and another process may take the run.
+    The process of a `running` run writes `heartbeat_at` every half minute. If it stops doing so, it
+    has died or cannot reach the database, and another process may take over the run.
     """
 
     __tablename__ = "run"
@@ -313,7 +317,7 @@ class Run(Base):
 
 
 class EpochMetric(Base):
-    """One epoch of a run. Accuracy and mAP are of the val split; `decisions` is the number of cells behind accuracy."""
+    """One epoch of a run. Accuracy (over `decisions` cells) and mAP are of the val split."""
 
     __tablename__ = "epoch_metric"
 
@@ -346,7 +350,7 @@ class RunMetric(Base):
 
 
 class AttributeMetric(Base):
-    """Scores of one attribute in a run, beside its trivial baselines. NULL where a score is not defined."""
+    """Scores of one attribute in a run, beside trivial baselines. NULL: the score is undefined."""
 
     __tablename__ = "attribute_metric"
 
@@ -389,7 +393,7 @@ class AttributeMetric(Base):
 
 
 class Prediction(Base):
-    """The probability that a run gives to one attribute of one image of the split that it was evaluated on."""
+    """A run's probability of one attribute of one image of an evaluated split."""
 
     __tablename__ = "prediction"
     __table_args__ = (
@@ -403,7 +407,7 @@ class Prediction(Base):
 
 
 class Progress(Base):
-    """How far a long piece of work has come, written every few seconds; `what` names it, its next start replaces it."""
+    """How far a long job has come, written every few seconds; `what` names the job."""
 
     __tablename__ = "progress"
     __table_args__ = (CheckConstraint("state IN ('running', 'finished', 'failed')", name="state"),)
@@ -418,7 +422,7 @@ class Progress(Base):
 
 
 class DatasetCount(Base):
-    """Counts of a split of a dataset, made at the end of each stage: readers of large stores cannot wait for them."""
+    """Counts of a split of a dataset as of the end of the last stage; see db.counts."""
 
     __tablename__ = "dataset_count"
 
@@ -436,7 +440,7 @@ class DatasetCount(Base):
 
 
 class LabelCount(Base):
-    """Images of a split in which an attribute is present, absent, unknown: by all sources (`combined`), and by each."""
+    """Number of images of a split by label state, by all sources (`combined`) and by each."""
 
     __tablename__ = "label_count"
 
@@ -451,7 +455,7 @@ class LabelCount(Base):
 
 
 class CooccurrenceCount(Base):
-    """Of the images in which one attribute is present: those that know another (`n`), and that have it too."""
+    """Images in which one attribute is present and another is known (`n`), or present as well."""
 
     __tablename__ = "cooccurrence_count"
 

@@ -1,4 +1,4 @@
-"""Signs of life in the store, given while something else goes on."""
+"""Heartbeats: writes that are repeated on a thread while a block runs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,14 +9,14 @@ from db.sql import DatabaseError
 
 @contextmanager
 def every(seconds: float, write: Callable[[], object], name: str) -> Iterator[None]:
-    """Call `write` every so many seconds, on a thread of this name, until the block ends.
+    """Call `write` every so many seconds, on a thread with this name, until the block ends.
 
-    A database that is away is no reason to stop: the next time may be in time.
+    Errors of the database are ignored: it may be back before the next call.
     """
-    over = threading.Event()
+    ended = threading.Event()
 
     def repeat() -> None:
-        while not over.wait(seconds):
+        while not ended.wait(seconds):
             with suppress(DatabaseError):
                 write()
 
@@ -25,5 +25,5 @@ def every(seconds: float, write: Callable[[], object], name: str) -> Iterator[No
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()

@@ -1,4 +1,4 @@
-"""TODO."""
+"""How far long pieces of work have come."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from db.sql import Rows, persistent, sql
 
 
 def list_progress(engine: Engine) -> Rows:
-    """The table `progress`, what was heard of last first."""
+    """Return the table `progress`, latest update first."""
     return sql(engine, "SELECT * FROM progress ORDER BY updated_at DESC")
 
 
@@ -19,7 +19,7 @@ def record_progress(engine: Engine, **columns: Any) -> None:
     """Store how far a piece of work has come.
 
     Args:
-        columns: those of `progress` but `updated_at`.
+        columns: all columns of `progress` except `updated_at`.
     """
     with engine.begin() as connection:
         upsert(connection, Progress, [{**columns, "updated_at": clock(connection)}])

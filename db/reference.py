@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reference rows that other tables point to: datasets, attributes, categories."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ from db.sql import Rows, persistent, sql
 
 
 def dataset_row(engine: Engine, dataset: str) -> RowMapping | None:
-    """A row of `dataset`; None if the store has never heard of it."""
+    """Return the row of a dataset; None if the database has no such dataset."""
     rows = sql(engine, "SELECT * FROM dataset WHERE name = :dataset", dataset=dataset)
     return rows[0] if rows else None
 
 
 def categories(engine: Engine) -> Rows:
-    """All rows of `category`, by id."""
+    """Return all categories, by id."""
     return sql(engine, "SELECT id, name, isthing FROM category ORDER BY id")
 
 
@@ -24,7 +24,7 @@ def categories(engine: Engine) -> Rows:
 def sync_reference(
     engine: Engine, datasets: Iterable[Row], attributes: Iterable[Row], categories: Iterable[Row]
 ) -> None:
-    """Write the registry's datasets, the attributes and the categories, so that SQL can join them."""
+    """Upsert the registry's datasets, the attributes and the categories, for SQL to join."""
     with engine.begin() as connection:
         upsert(connection, Dataset, datasets)
         upsert(connection, Attribute, attributes)

@@ -15,12 +15,12 @@ from db.counts import refresh_all
 from db.engine import DatabaseUnavailable, connect, display_url
 from db.sql import persistent
 
-_one_thread = (
-    threading.Lock()
-)  # Alembic keeps its context in module globals; other processes wait in env.py
+#: Alembic keeps its context in module globals. (Other processes wait for the lock in env.py.)
+_one_thread = threading.Lock()
 
 
 def alembic_config(engine: Engine | None = None) -> Config:
+    """Return Alembic's configuration for the migrations of this package, on an engine."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["engine"] = engine
@@ -28,24 +28,26 @@ def alembic_config(engine: Engine | None = None) -> Config:
 
 
 def migration_scripts() -> ScriptDirectory:
+    """Return the migrations of this package."""
     return ScriptDirectory.from_config(alembic_config())
 
 
 def head_revision() -> str:
-    """The schema version that this code needs."""
+    """Return the schema version that this code needs."""
     return migration_scripts().get_current_head() or ""
 
 
 def known_revisions() -> set[str]:
-    """The schema versions that this code can bring to its own."""
+    """Return the schema versions that this code can upgrade."""
     return {script.revision for script in migration_scripts().walk_revisions()}
 
 
 def current_revision(engine: Engine) -> str | None:
-    """The schema version of a store; None where it is empty.
+    """Return the schema version of a database; None if it is empty.
 
     Raises:
-        DatabaseUnavailable: the server does not answer or refuses the account, or the file is no SQLite database.
+        DatabaseUnavailable: the server does not answer or refuses the account, or the file is not
+            a SQLite database.
     """
     try:
         return _revision(engine)
@@ -60,30 +62,34 @@ def _revision(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring a store's schema to a revision; safe when several processes do it at once."""
+    """Upgrade the schema to a revision; several processes may do so at once."""
     with _one_thread:
         if current_revision(engine) != head_revision() or revision != "head":
             command.upgrade(alembic_config(engine), revision)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
-    """Take a store's schema back to a revision (`base`: drop everything)."""
+    """Downgrade the schema to a revision (`base`: drop everything)."""
     with _one_thread:
         command.downgrade(alembic_config(engine), revision)
 
 
 def open_database(url: str, *, patient: bool = False) -> Engine:
-    """An engine for a store whose schema is this code's; `patient` as in `connect`.
+    """Create an engine for a database, and upgrade its schema to this code's.
+
+    Args:
+        url, patient: as for `connect`.
 
     Raises:
-        DatabaseUnavailable: it cannot be opened, was made by a newer version of this program, or by an older one, and the
-            account may not change the schema.
+        DatabaseUnavailable: it cannot be opened, its schema is newer than this program's, or it is
+            older and the account may not change it.
     """
     engine = connect(url, patient=patient)
     current = current_revision(engine)
     if current is not None and current not in known_revisions():
         raise DatabaseUnavailable(
-            f"{display_url(engine)} has schema {current}, newer than this program: upgrade the program"
+            f"{display_url(engine)} has schema {current}, newer than this program: "
+            "upgrade the program"
         )
     try:
         upgrade(engine)
@@ -91,8 +97,8 @@ def open_database(url: str, *, patient: bool = False) -> Engine:
         if not isinstance(error.orig, InsufficientPrivilege):
             raise
         raise DatabaseUnavailable(
-            f"{display_url(engine)} has schema {current}, not {head_revision()}, and this account may not change it; run "
-            "with the account that owns the tables: coconut-attr db upgrade"
+            f"{display_url(engine)} has schema {current}, not {head_revision()}, and this account "
+            "may not change it; run with the account that owns the tables: coconut-attr db upgrade"
         ) from error
     if current is not None and current != head_revision():
         refresh_all(engine)
@@ -100,10 +106,11 @@ def open_database(url: str, *, patient: bool = False) -> Engine:
 
 
 def open_for_reading(url: str) -> Engine:
-    """A read-only engine for a store whose schema is this code's.
+    """Create a read-only engine for a database that has this code's schema.
 
     Raises:
-        DatabaseUnavailable: it is missing, empty or of another schema; the message says what to run.
+        DatabaseUnavailable: it is missing, empty, or has another schema; the message says what to
+            run.
     """
     engine = connect(url, read_only=True)
     current = current_revision(engine)
@@ -111,6 +118,7 @@ def open_for_reading(url: str) -> Engine:
         raise DatabaseUnavailable(f"{display_url(engine)} is empty; run: make run")
     if current != head_revision():
         raise DatabaseUnavailable(
-            f"{display_url(engine)} has schema {current}, not {head_revision()}; run: coconut-attr db upgrade"
+            f"{display_url(engine)} has schema {current}, not {head_revision()}; "
+            "run: coconut-attr db upgrade"
         )
     return engine

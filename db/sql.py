@@ -1,4 +1,4 @@
-"""TODO."""
+"""Queries written as SQL text, and functions that outlast a lost connection."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,22 +7,27 @@ from sqlalchemy import BindParameter, Engine, RowMapping, bindparam, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tenacity import retry, retry_if_exception, stop_after_attempt
 
+Rows = Sequence[RowMapping]
+DatabaseError = SQLAlchemyError  #: A query failed: the database is away, damaged or locked.
 
-def _cut_off(error: BaseException) -> bool:
+
+def _connection_lost(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-#: Of a function that may be repeated: where its connection is lost, it is done again, when the server is back.
-persistent = retry(retry=retry_if_exception(_cut_off), stop=stop_after_attempt(4), reraise=True)
-Rows = Sequence[RowMapping]
-DatabaseError = (
-    SQLAlchemyError  #: a query could not be answered: the database is gone, damaged or locked
+#: Decorator of idempotent functions: repeats them when the database server drops the connection.
+persistent = retry(
+    retry=retry_if_exception(_connection_lost), stop=stop_after_attempt(4), reraise=True
 )
 
 
 @persistent
 def sql(engine: Engine, query: str, **parameters: Any) -> Rows:
-    """Rows of a SQL query with named parameters (:name); a list fills the right side of an IN."""
+    """Return the rows of a SQL query with named parameters (`:name`).
+
+    Args:
+        parameters: their values; a list fills the right side of an IN.
+    """
     lists: list[BindParameter[Any]] = [
         bindparam(name, expanding=True)
         for name, value in parameters.items()

@@ -1,4 +1,5 @@
--- Run once, by the superuser, in a new PostgreSQL: the databases, and for each a role that can do no more than it must.
+-- Create the databases of a new PostgreSQL, and roles with no more rights than they need.
+-- The image runs this once, as superuser.
 \set ON_ERROR_STOP on
 \getenv owner_password OWNER_PASSWORD
 \getenv writer_password WRITER_PASSWORD
@@ -8,7 +9,7 @@
 CREATE ROLE coconut_owner LOGIN PASSWORD :'owner_password'; -- migrations, backups
 CREATE ROLE coconut_writer LOGIN PASSWORD :'writer_password'; -- workers: rows, no schema
 CREATE ROLE coconut_dashboard LOGIN PASSWORD :'dashboard_password'; -- SELECT alone
-CREATE ROLE prefect LOGIN PASSWORD :'prefect_password'; -- Prefect keeps its own state apart from the store
+CREATE ROLE prefect LOGIN PASSWORD :'prefect_password'; -- Prefect's own state is in a database of its own
 CREATE DATABASE coconut_attr OWNER coconut_owner;
 CREATE DATABASE prefect OWNER prefect;
 REVOKE ALL ON DATABASE coconut_attr FROM PUBLIC;

@@ -1,4 +1,4 @@
-"""The attribute store as the flows use it: opened, upgraded, and filled with the registry's reference rows."""
+"""The database as flows use it: opened, upgraded, and filled with the registry's reference rows."""
 
 from functools import cache
 
@@ -14,10 +14,10 @@ from db.schema import open_database
 
 @cache
 def engine() -> Engine:
-    """The store of this process; a server that is away is waited for, as in the middle of the work.
+    """Return this process's engine; waits for a database server that does not answer.
 
     Raises:
-        db.engine.DatabaseUnavailable: it cannot be opened.
+        db.engine.DatabaseUnavailable: the database cannot be opened.
     """
     engine = open_database(settings().sqlalchemy_url, patient=True)
     write_reference(engine)
@@ -25,19 +25,20 @@ def engine() -> Engine:
 
 
 def write_reference(engine: Engine) -> None:
-    """Write the registry's datasets, the attributes and the categories of the rules to a store."""
+    """Write the registry's datasets, the attributes and the rules' categories to a database."""
     fields = ("name", "title", "is_coconut", "licence", "expected_images", "expected_segments")
     categories = load_rules().rules.category
     sync_reference(
         engine,
         datasets=[
-            {field: getattr(entry, field) for field in fields} for entry in DATASETS.values()
+            {field: getattr(dataset, field) for field in fields} for dataset in DATASETS.values()
         ],
         attributes=[
             {"id": k, "name": name, "group_name": GROUP_OF[name], "ours": name in OURS}
             for k, name in enumerate(ATTRIBUTES)
         ],
         categories=[
-            {"id": c.id, "name": name, "isthing": c.thing} for name, c in categories.items()
+            {"id": category.id, "name": name, "isthing": category.thing}
+            for name, category in categories.items()
         ],
     )

@@ -1,0 +1,1 @@
+"""Administration of a database: its integrity, backups, and copies to another one."""

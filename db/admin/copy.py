@@ -1,4 +1,4 @@
-"""A store copied into another one, on SQLite or PostgreSQL, and verified row by row."""
+"""Copies of a database into another one, on SQLite or PostgreSQL, verified row by row."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ ROWS = 5_000  # in memory at a time
 
 @dataclass(frozen=True)
 class Copied:
-    """Rows of a table in both stores, and the SHA-256 of all of them in the order of their keys."""
+    """The rows of a table in both databases, and their SHA-256 in the order of their keys."""
 
     rows: int
     sha256: str
@@ -34,17 +34,18 @@ def copy_database(
     replace: bool = False,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> dict[str, Copied]:
-    """Copy every row of one store into another, in one transaction of each; both have this code's schema.
+    """Copy every row into another database, in one transaction of each.
 
-    What others write to the source meanwhile is not in the copy.
+    Both have this code's schema. Rows that others write to the source meanwhile are not copied.
 
     Args:
-        replace: delete what the target holds.
-        advance: told how many more rows have been copied, and again how many verified: twice the rows in all.
+        replace: delete the rows of the target.
+        advance: called with the number of rows of each batch that was copied, then verified: in
+            sum twice the number of rows.
 
     Raises:
-        DatabaseUnavailable: the target holds something, refuses a row, or does not give back what was written; it is then as
-            it was before.
+        DatabaseUnavailable: the target is not empty, refuses a row, or returns other rows than
+            were written. It is unchanged then.
     """
     tables = Base.metadata.sorted_tables
     copied = {}
@@ -52,13 +53,12 @@ def copy_database(
         with source.connect() as reader, target.begin() as writer:
             if source.dialect.name == "postgresql":
                 reader.execution_options(isolation_level="REPEATABLE READ")
-            if target.dialect.name == "postgresql":  # SQLite has one writer anyhow
-                writer.exec_driver_sql(
-                    f"LOCK TABLE {', '.join(table.name for table in tables)} IN EXCLUSIVE MODE"
-                )
+            if target.dialect.name == "postgresql":  # SQLite has only one writer
+                names = ", ".join(table.name for table in tables)
+                writer.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
             if not replace and not is_empty(writer):
                 raise DatabaseUnavailable(
-                    f"{display_url(target)} holds something already; --replace deletes it"
+                    f"{display_url(target)} is not empty; --replace deletes its rows"
                 )
             for table in reversed(tables):
                 writer.execute(delete(table))
@@ -73,7 +73,8 @@ def copy_database(
             for table in tables:
                 if _read(writer, table, lambda batch: advance(len(batch))) != copied[table.name]:
                     raise DatabaseUnavailable(
-                        f"table {table.name} of {display_url(target)} did not come out equal; nothing is copied"
+                        f"table {table.name} of {display_url(target)} did not come out equal; "
+                        "nothing is copied"
                     )
     except (DatabaseError, psycopg.Error) as error:
         raise DatabaseUnavailable(
@@ -83,6 +84,7 @@ def copy_database(
 
 
 def count_rows(engine: Engine) -> int:
+    """Return the number of rows of all tables."""
     with engine.connect() as connection:
         return sum(row_counts(connection).values())
 
@@ -90,7 +92,7 @@ def count_rows(engine: Engine) -> int:
 def _read(
     connection: Connection, table: Table, use: Callable[[list[dict[str, Any]]], object]
 ) -> Copied:
-    """Read a table, and give it to `use` batch by batch."""
+    """Read a table, and call `use` with each batch."""
     digest, rows = hashlib.sha256(), 0
     for batch in _batches(connection, table):
         for row in batch:
@@ -101,7 +103,7 @@ def _read(
 
 
 def _set_sequence(connection: Connection, table: Table) -> None:
-    """Have PostgreSQL count on after the highest id; SQLite does so by itself."""
+    """Let PostgreSQL's next id follow the highest one; SQLite does so by itself."""
     key = table.autoincrement_column
     if key is not None and connection.dialect.name == "postgresql":
         following = select(func.coalesce(func.max(key), 0) + 1).scalar_subquery()
@@ -111,10 +113,10 @@ def _set_sequence(connection: Connection, table: Table) -> None:
 
 
 def _batches(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a table in the order of its key, the same on each kind of database, with times in UTC."""
+    """Yield the rows of a table in the order of its key (by bytes), with times in UTC."""
     times = [column.name for column in table.columns if isinstance(column.type, DateTime)]
     postgresql = connection.dialect.name == "postgresql"
-    order = [  # SQLite compares text by its bytes; PostgreSQL by the rules of a language, unless it is told
+    order = [  # SQLite compares text by bytes, PostgreSQL by the rules of a language
         column.collate("C") if postgresql and isinstance(column.type, String) else column
         for column in table.primary_key
     ]
@@ -128,7 +130,7 @@ def _batches(connection: Connection, table: Table) -> Iterator[list[dict[str, An
 
 
 def _utc(value: datetime | None) -> datetime | None:
-    """SQLite keeps times in UTC without saying so; PostgreSQL gives them in the zone of the session."""
+    """Convert a time to UTC: SQLite returns UTC without a zone, PostgreSQL the session's zone."""
     if value is None:
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

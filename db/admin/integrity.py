@@ -1,4 +1,4 @@
-"""The state of a store: its schema, the database's own checks, and how much it holds."""
+"""The state of a database: its schema, its own integrity checks, and its row counts."""
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -8,30 +8,35 @@ from sqlalchemy.exc import DatabaseError
 from db.models import Base
 from db.schema import current_revision, head_revision, known_revisions
 
-#: What PostgreSQL was told to leave unchecked, or could not finish.
+#: Constraints that PostgreSQL does not enforce on old rows, and indexes whose build failed.
 _POSTGRESQL_FAULTS = {
-    "constraint {} has not been validated": "SELECT conrelid::regclass || '.' || conname FROM pg_constraint"
-    " WHERE NOT convalidated AND connamespace = current_schema()::regnamespace",
-    "index {} is not valid; run REINDEX": "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class"
-    " ON pg_class.oid = indexrelid WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace",
+    "constraint {} has not been validated": """
+        SELECT conrelid::regclass || '.' || conname FROM pg_constraint
+        WHERE NOT convalidated AND connamespace = current_schema()::regnamespace""",
+    "index {} is not valid; run REINDEX": """
+        SELECT indexrelid::regclass::text
+        FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace""",
 }
+_REMEDY = "restore a backup: coconut-attr db restore FILE --replace"
 
 
 def database_problems(engine: Engine) -> list[str]:
-    """What is wrong with a store, each with what to do where that is known; nothing: an empty list.
+    """Return what is wrong with a database, and where known what to do; empty if it is intact.
 
-    SQLite's file is read whole; PostgreSQL is asked for the constraints and indexes that it does not vouch for.
+    SQLite reads its whole file. PostgreSQL is asked for constraints and indexes that are not valid.
 
     Raises:
-        db.engine.DatabaseUnavailable: it cannot be opened at all.
+        db.engine.DatabaseUnavailable: the database cannot be opened at all.
     """
     revision = current_revision(engine)
     problems = []
     if revision is None:
-        problems.append("the store is empty; run: make run, or: coconut-attr db upgrade")
+        problems.append("the database is empty; run: make run, or: coconut-attr db upgrade")
     elif revision not in known_revisions():
         problems.append(
-            f"the schema is {revision}, newer than this program ({head_revision()}): upgrade the program"
+            f"the schema is {revision}, newer than this program ({head_revision()}): "
+            "upgrade the program"
         )
     elif revision != head_revision():
         problems.append(
@@ -44,64 +49,61 @@ def database_problems(engine: Engine) -> list[str]:
             if revision == head_revision():
                 problems += _drift(connection)
     except DatabaseError as error:
-        problems.append(
-            f"the database cannot be read: {error.orig}; bring a backup back: coconut-attr db restore FILE"
-        )
+        problems.append(f"the database cannot be read: {error.orig}; {_REMEDY}")
     return problems
 
 
 def _sqlite_faults(connection: Connection) -> list[str]:
-    remedy = "bring a backup back: coconut-attr db restore FILE"
-    told = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
-    problems = [f"the file is damaged ({line}); {remedy}" for line in told if line != "ok"]
+    lines = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    problems = [f"the file is damaged ({line}); {_REMEDY}" for line in lines if line != "ok"]
     if not problems:
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-            problems.append(f"row {row} of {table} names a row of {parent} that is not there")
+            problems.append(f"row {row} of {table} refers to a row of {parent} that does not exist")
     return problems
 
 
 def _postgresql_faults(connection: Connection) -> list[str]:
     return [
-        words.format(name)
-        for words, query in _POSTGRESQL_FAULTS.items()
+        message.format(name)
+        for message, query in _POSTGRESQL_FAULTS.items()
         for name in connection.scalars(text(query))
     ]
 
 
 def _drift(connection: Connection) -> list[str]:
-    """Differences between the tables that are there and those of db.models, and views that do not work."""
+    """Return differences from the tables of db.models, and views that fail."""
     problems = [
-        f"the schema differs from this program's: {_named(difference)}"
+        f"the schema differs from this program's: {_summary(difference)}"
         for difference in compare_metadata(MigrationContext.configure(connection), Base.metadata)
     ]
     inspector = inspect(connection)
-    found = {
+    present = {
         check["name"]
         for checks in inspector.get_multi_check_constraints().values()
         for check in checks
     }
-    for table in Base.metadata.sorted_tables:  # which Alembic does not compare
-        wanted = {
+    for table in Base.metadata.sorted_tables:  # Alembic does not compare CHECK constraints
+        required = {
             str(check.name) for check in table.constraints if isinstance(check, CheckConstraint)
         }
-        problems += [f"the constraint {name} is not there" for name in sorted(wanted - found)]
+        problems += [f"the constraint {name} is missing" for name in sorted(required - present)]
     for view in inspector.get_view_names():
         try:
             with connection.begin_nested():
                 connection.exec_driver_sql(f'SELECT * FROM "{view}" LIMIT 0')  # noqa: S608
         except DatabaseError as error:
-            problems.append(f"the view {view} does not work: {error.orig}")
+            problems.append(f"the view {view} fails: {error.orig}")
     return problems
 
 
-def _named(difference: tuple | list) -> str:
-    """Alembic's description of a difference, without the objects' long forms."""
+def _summary(difference: tuple | list) -> str:
+    """Shorten Alembic's description of a difference to the names of its objects."""
     parts = difference[0] if isinstance(difference, list) else difference
     return " ".join(str(getattr(part, "name", part)) for part in parts if part is not None)
 
 
 def row_counts(connection: Connection) -> dict[str, int]:
-    """How many rows each table holds, parents before children."""
+    """Return the number of rows of each table, parents before children."""
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for table in Base.metadata.sorted_tables
@@ -109,7 +111,7 @@ def row_counts(connection: Connection) -> dict[str, int]:
 
 
 def is_empty(connection: Connection) -> bool:
-    """Whether a store holds nothing that could be lost: no image, no run but the reported one, no table of others."""
+    """Return whether nothing can be lost: no image, no run of ours, no table of other programs."""
     tables = inspect(connection).get_table_names()
     if not set(tables) - {"alembic_version"}:
         return True
@@ -117,6 +119,7 @@ def is_empty(connection: Connection) -> bool:
         return False
     return not connection.execute(
         text(
-            "SELECT EXISTS (SELECT 1 FROM image) OR EXISTS (SELECT 1 FROM run WHERE kind <> 'reported')"
+            "SELECT EXISTS (SELECT 1 FROM image)"
+            " OR EXISTS (SELECT 1 FROM run WHERE kind <> 'reported')"
         )
     ).scalar_one()

@@ -1,0 +1,1 @@
+"""Subcommands of `coconut-attr` that read or change the database."""

@@ -1,4 +1,4 @@
-"""Commands of the store, added to `coconut-attr`."""
+"""The command `status`, and all commands of this layer, for `coconut-attr`."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -32,38 +32,23 @@ def register(app: typer.Typer) -> None:
 def status(
     runs: Annotated[int, typer.Option(help="Runs to show, newest first.", min=1)] = 5,
 ) -> None:
-    """What the store holds: datasets and runs. Runs whose process has died are noted as failed."""
+    """Show the datasets and runs of the database. Runs whose process has died are set to failed."""
     engine = open_for_reading(settings().sqlalchemy_url)
     with suppress(DatabaseError):  # an account that may only read
         fail_abandoned(connect(settings().sqlalchemy_url))
     console = Console()
-    console.print(f"store: {display_url(engine)}", soft_wrap=True)
-    datasets = _table(
-        "dataset", "images", "downloaded", "failed", "with mask", "captions", "segments", "labelled"
-    )
+    console.print(f"database: {display_url(engine)}", soft_wrap=True, markup=False)
+    counts = ("images", "downloaded", "failed", "with mask", "captions", "segments", "labelled")
+    datasets = _table("dataset", *counts)
     for row in sql(engine, "SELECT * FROM dataset_summary WHERE images > 0 ORDER BY dataset"):
-        numbers = (
-            row[key]
-            for key in (
-                "images",
-                "downloaded",
-                "failed",
-                "with_mask",
-                "captions",
-                "segments",
-                "labelled",
-            )
-        )
-        datasets.add_row(
-            row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"),
-            *(f"{n:,}" for n in numbers),
-        )
+        numbers = (f"{row[header.replace(' ', '_')]:,}" for header in counts)
+        datasets.add_row(row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"), *numbers)
     console.print(datasets)
     table = _table("run", "model, trained on", "scored on", "accuracy, 95 %", "mAP, 95 %")
-    query = (
-        "SELECT * FROM run_summary WHERE run_id IN (SELECT id FROM run ORDER BY id DESC LIMIT :runs)"
-        " ORDER BY run_id DESC, evaluated_on, split"
-    )
+    query = """
+        SELECT * FROM run_summary
+        WHERE run_id IN (SELECT id FROM run ORDER BY id DESC LIMIT :runs)
+        ORDER BY run_id DESC, evaluated_on, split"""
     for row in sql(engine, query, runs=runs):
         scored = row["split"] is not None
         table.add_row(
@@ -80,7 +65,7 @@ def status(
 
 
 def _table(*headers: str) -> Table:
-    """A table that has room in a terminal of 80 columns."""
+    """Return a table that fits into a terminal of 80 columns."""
     return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 

@@ -1,4 +1,4 @@
-"""The commands `db`: a store upgraded, checked, backed up, restored, and copied to another kind of database."""
+"""The commands `db`: upgrade, check, back up, restore and copy the database."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,25 +17,25 @@ from db.admin.integrity import database_problems, row_counts
 from db.engine import connect, display_url
 from db.schema import head_revision, open_database, open_for_reading
 
-db_commands = typer.Typer(help="The attribute store.", no_args_is_help=True)
+db_commands = typer.Typer(help="The attribute database.", no_args_is_help=True)
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Delete the images, labels and runs that are there.")
+    bool, typer.Option("--replace", help="Delete the images, labels and runs that it holds.")
 ]
 
 
 @db_commands.command()
 def upgrade() -> None:
-    """Bring the store's schema to this version."""
+    """Upgrade the database's schema to this version."""
     open_database(settings().sqlalchemy_url).dispose()
-    typer.echo("the store has this version's schema")
+    typer.echo("the database has this version's schema")
 
 
 @db_commands.command()
 def check() -> None:
-    """Check the store's schema and the database's integrity, and count its rows; exit code 1 if anything is wrong."""
+    """Check the database's schema and integrity, and count its rows; exit code 1 on faults."""
     engine = connect(settings().sqlalchemy_url, read_only=True)
     console = Console()
-    console.print(f"store: {display_url(engine)}", soft_wrap=True, highlight=False)
+    console.print(f"database: {display_url(engine)}", soft_wrap=True, highlight=False, markup=False)
     problems = database_problems(engine)
     for problem in problems:
         console.print(f"wrong: {problem}", soft_wrap=True, highlight=False, markup=False)
@@ -51,28 +51,30 @@ def check() -> None:
 
 @db_commands.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="A file that is not there yet.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="A new file.", show_default=False)],
 ) -> None:
-    """Write the whole store to one file, as it is at one moment; others may go on writing.
+    """Write a consistent snapshot of the database to one file; others may write meanwhile.
 
-    Photos, masks and checkpoints are files of the data folder, and not in it.
+    Photos, masks and checkpoints are files of the data folder, and not in the backup.
     """
     engine = connect(settings().sqlalchemy_url, read_only=True)
-    with _bar("backing up") as reach:
-        backups.back_up(engine, file, reach)
+    with _bar("backing up") as advance:
+        backups.back_up(engine, file, advance)
     typer.echo(f"{display_url(engine)} is in {file}")
 
 
 @db_commands.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="What `db backup` wrote.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A file that `db backup` wrote.", show_default=False)
+    ],
     replace: Replace = False,
 ) -> None:
-    """Bring a backup back; whatever goes wrong meanwhile, the store is as it was."""
+    """Restore a backup; if anything fails, the database is unchanged."""
     engine = connect(settings().sqlalchemy_url)
-    with _bar("restoring") as reach:
-        backups.restore(engine, file, replace=replace, advance=reach)
-    open_database(settings().sqlalchemy_url).dispose()  # of an older backup: its schema is upgraded
+    with _bar("restoring") as advance:
+        backups.restore(engine, file, replace=replace, advance=advance)
+    open_database(settings().sqlalchemy_url).dispose()  # upgrades the schema of an older backup
     typer.echo(f"{file} is in {display_url(engine)}")
 
 
@@ -81,35 +83,36 @@ def copy(
     to: Annotated[
         str,
         typer.Option(
-            help="The other store, e.g. postgresql://user@host/coconut_attr; its password may stand in PGPASSWORD or "
-            "~/.pgpass.",
+            help="The other database, e.g. postgresql://user@host/coconut_attr; its password can "
+            "be given in PGPASSWORD or ~/.pgpass.",
             show_default=False,
         ),
     ],
     replace: Replace = False,
 ) -> None:
-    """Copy the whole store to another database, from SQLite to PostgreSQL or back, and compare every row."""
-    source, target = open_for_reading(settings().sqlalchemy_url), open_database(sqlalchemy_form(to))
+    """Copy the database from SQLite to PostgreSQL or back, and compare every row."""
+    source = open_for_reading(settings().sqlalchemy_url)
+    target = open_database(sqlalchemy_form(to))
     done = 0
-    with _bar("copying and comparing") as reach:
+    with _bar("copying and comparing") as show:
         total = 2 * count_rows(source)
 
         def advance(rows: int) -> None:
             nonlocal done
             done += rows
-            reach(done, total)
+            show(done, total)
 
         copied = copy_database(source, target, replace=replace, advance=advance)
     table = Table("table", "rows", "SHA-256 of the rows, equal in both")
     for name, result in copied.items():
         table.add_row(name, f"{result.rows:,}", result.sha256[:16])
     Console().print(table)
-    typer.echo(f"to work with it: COCONUT_ATTR_DATABASE_URL={display_url(target)}")
+    typer.echo(f"to use it: COCONUT_ATTR_DATABASE_URL={display_url(target)}")
 
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, where somebody looks; what it gives is told how much is done, and of how much."""
+    """Show a progress bar on a terminal; yields a function of how much is done, and of how much."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)

@@ -1,4 +1,4 @@
-"""Stores checked, backed up, brought back and copied, on real SQLite files and a real PostgreSQL."""
+"""Databases checked, backed up, restored and copied, on SQLite files and a real PostgreSQL."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ from tests.support.runs import start_run
 
 
 def fill_all(store: Engine) -> None:
-    """Rows in most tables: dates, JSON, text of every kind, booleans, NULLs and numbers that must stay exact."""
+    """Fill most tables: dates, JSON, text of every kind, booleans, NULLs and exact numbers."""
     fill(store)
     downloads.record_downloads(
         store, [outcome(key, verified_at=now()) for key in annotations.image_ids(store, "d")]
@@ -41,12 +41,7 @@ def fill_all(store: Engine) -> None:
         store, "d", [], [{"coco_id": 7, "caption_id": k, "text": t} for k, t in enumerate(TEXTS)]
     )
     with store.begin() as connection:
-        for name in (
-            "Zebra",
-            "apple",
-            "Äpfel",
-            "苹果",
-        ):  # their order differs from language to language
+        for name in ("Zebra", "apple", "Äpfel", "苹果"):  # their order depends on the language
             row = {
                 "name": name,
                 "title": name,
@@ -80,7 +75,7 @@ def content(store: Engine) -> dict[str, list[str]]:
     }
 
 
-def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
+def test_a_database_is_backed_up_while_it_is_written_to_and_restored(
     store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_all(store)
@@ -89,7 +84,7 @@ def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
     stop = threading.Event()
 
     def write() -> None:
-        """Two rows a transaction: a backup that holds an odd number has torn one apart."""
+        """Insert two rows a transaction: an odd number in the backup shows a torn transaction."""
         number = 0
         while not stop.is_set():
             with store.begin() as connection:
@@ -104,7 +99,7 @@ def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
     stop.set()
     writer.join()
     assert [path.name for path in file.parent.iterdir()] == [file.name]
-    with pytest.raises(DatabaseUnavailable, match="is there already"):
+    with pytest.raises(DatabaseUnavailable, match="exists; give the backup another name"):
         back_up(store, file)
 
     after = content(store)
@@ -117,7 +112,7 @@ def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
         broken.write_bytes(damaged)
         with pytest.raises(DatabaseUnavailable, match=words):
             restore(store, broken, replace=True)
-    with pytest.raises(DatabaseUnavailable, match="--replace deletes it"):
+    with pytest.raises(DatabaseUnavailable, match="--replace deletes its rows"):
         restore(store, file)
     assert content(store) == after
     restore(store, file, replace=True)
@@ -129,14 +124,14 @@ def test_a_store_is_backed_up_while_it_is_written_to_and_brought_back(
     assert database_problems(store) == []
 
 
-def test_a_backup_in_a_data_folder_outlasts_a_download_and_shows_no_password(
+def test_a_download_deletes_no_backup_in_its_data_folder_and_a_backup_shows_no_password(
     store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = tmp_path / "arguments"
+    arguments = tmp_path / "arguments"
     program = tmp_path / "bin" / "pg_dump"
     program.parent.mkdir()
     program.write_text(
-        f'#!/bin/sh\necho "$@" > {told}\nsleep 1\nexec {shutil.which("pg_dump")} "$@"\n'
+        f'#!/bin/sh\necho "$@" > {arguments}\nsleep 1\nexec {shutil.which("pg_dump")} "$@"\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -161,10 +156,11 @@ def test_a_backup_in_a_data_folder_outlasts_a_download_and_shows_no_password(
     assert database_problems(store) == []
     engine.dispose()
     if postgresql:
-        assert "--format=custom" in told.read_text() and "hunter2" not in told.read_text()
+        assert "--format=custom" in arguments.read_text()
+        assert "hunter2" not in arguments.read_text()
 
 
-def test_an_older_backup_is_brought_to_this_schema_and_a_newer_or_foreign_one_refused(
+def test_an_older_backup_is_upgraded_and_a_newer_one_refused(
     store: Engine, store_url: str, tmp_path: Path
 ) -> None:
     fill(store)
@@ -190,21 +186,21 @@ def test_an_older_backup_is_brought_to_this_schema_and_a_newer_or_foreign_one_re
 
 
 @pytest.mark.parametrize("to_postgresql", [True, False])
-def test_a_copy_on_the_other_kind_of_database_is_equal_row_by_row(
+def test_a_copy_to_the_other_kind_of_database_is_equal_row_by_row(
     tmp_path: Path, postgres_url: str, to_postgresql: bool
 ) -> None:
     urls = [f"sqlite:///{tmp_path / 'a.db'}", postgres_url]
     source, target = (open_database(url) for url in (urls if to_postgresql else urls[::-1]))
     fill_all(source)
-    told: list[int] = []
-    copied = copy_database(source, target, advance=told.append)
-    assert sum(told) == 2 * sum(result.rows for result in copied.values())
+    batches: list[int] = []
+    copied = copy_database(source, target, advance=batches.append)
+    assert sum(batches) == 2 * sum(result.rows for result in copied.values())
     assert copied["caption"].rows == len(TEXTS) + 1
     assert copied["dataset"].rows == 5
     texts = "SELECT text FROM caption WHERE image_id = 1 ORDER BY caption_id"
     assert [row["text"] for row in sql(target, texts)] == list(TEXTS)
     assert get_run(target, 2)["config"] == {"rate": 0.1, "names": ["ä", None]}
-    with pytest.raises(DatabaseUnavailable, match="--replace deletes it"):
+    with pytest.raises(DatabaseUnavailable, match="--replace deletes its rows"):
         copy_database(source, target)
     assert copy_database(source, target, replace=True) == copied
     assert copy_database(target, open_database(f"sqlite:///{tmp_path / 'b.db'}")) == copied
@@ -224,7 +220,8 @@ def test_a_copy_on_the_other_kind_of_database_is_equal_row_by_row(
         with target.begin() as connection:
             connection.execute(
                 text(
-                    "CREATE TRIGGER t AFTER INSERT ON caption BEGIN UPDATE caption SET text = '?'; END"
+                    "CREATE TRIGGER t AFTER INSERT ON caption"
+                    " BEGIN UPDATE caption SET text = '?'; END"
                 )
             )
         with pytest.raises(DatabaseUnavailable, match="table caption of .* did not come out equal"):
@@ -232,14 +229,17 @@ def test_a_copy_on_the_other_kind_of_database_is_equal_row_by_row(
     assert content(target) == before
 
 
-def test_a_copy_does_not_delete_what_another_is_just_writing(store: Engine, tmp_path: Path) -> None:
+def test_a_copy_does_not_delete_what_another_process_is_writing(
+    store: Engine, tmp_path: Path
+) -> None:
     source = open_database(f"sqlite:///{tmp_path / 'source.db'}")
     fill_all(source)
     with ThreadPoolExecutor() as pool:
         with store.begin() as connection:
             connection.execute(
                 text(
-                    "INSERT INTO dataset (name, title, is_coconut, licence) VALUES ('d', '', false, '')"
+                    "INSERT INTO dataset (name, title, is_coconut, licence)"
+                    " VALUES ('d', '', false, '')"
                 )
             )
             image = "dataset, coco_id, file_name, url, licence, width, height, split"
@@ -247,14 +247,14 @@ def test_a_copy_does_not_delete_what_another_is_just_writing(store: Engine, tmp_
                 text(f"INSERT INTO image ({image}) VALUES ('d', 1, '', '', 1, 1, 1, 'test')")
             )
             copying = pool.submit(copy_database, source, store)
-            time.sleep(0.5)  # it has begun, and sees an empty store still
+            time.sleep(0.5)  # the copy has begun, and still sees an empty database
             assert not copying.done()
-        with pytest.raises(DatabaseUnavailable, match="--replace deletes it"):
+        with pytest.raises(DatabaseUnavailable, match="--replace deletes its rows"):
             copying.result(60)
     assert len(annotations.image_ids(store, "d")) == 1
 
 
-def test_what_is_wrong_with_a_store_is_told(store: Engine) -> None:
+def test_faults_of_a_database_are_reported(store: Engine) -> None:
     assert database_problems(store) == []
     with store.begin() as connection:
         connection.execute(text("ALTER TABLE caption RENAME COLUMN text TO words"))
@@ -278,15 +278,19 @@ def test_what_is_wrong_with_a_store_is_told(store: Engine) -> None:
             "SELECT rootpage FROM sqlite_master WHERE name = 'caption'"
         ).fetchone()
     connection.close()
-    assert database_problems(store) == ["row 1 of caption names a row of image that is not there"]
+    assert database_problems(store) == [
+        "row 1 of caption refers to a row of image that does not exist"
+    ]
     store.dispose()
     damaged = bytearray(path.read_bytes())
     damaged[(page - 1) * 4096 : page * 4096] = b"x" * 4096
     path.write_bytes(damaged)
-    assert "bring a backup back" in " ".join(database_problems(connect(f"sqlite:///{path}")))
+    assert "restore a backup" in " ".join(database_problems(connect(f"sqlite:///{path}")))
 
 
-def test_the_commands(tmp_path: Path, configure, postgres_url: str) -> None:
+def test_the_commands_check_back_up_restore_and_copy_a_database(
+    tmp_path: Path, configure, postgres_url: str
+) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         result = CliRunner().invoke(db_commands, arguments)
         if isinstance(result.exception, UserError):
@@ -308,7 +312,7 @@ def test_the_commands(tmp_path: Path, configure, postgres_url: str) -> None:
         connection.execute(text("DELETE FROM image"))
         connection.execute(text("DROP TABLE epoch_metric"))
     code, shown = run("check")
-    assert code == 1 and "wrong: the schema differs" in shown and "does not work" in shown
+    assert code == 1 and "wrong: the schema differs" in shown and "fails" in shown
     assert run("restore", file, "--replace")[0] == 0
     assert len(annotations.image_ids(store, "d")) == 3
     plain = postgres_url.replace("postgresql+psycopg://", "postgresql://")
@@ -318,6 +322,7 @@ def test_the_commands(tmp_path: Path, configure, postgres_url: str) -> None:
     configure(database_url=plain)
     assert run("check")[0] == 0
     assert (
-        "is a backup of sqlite and the store is postgresql" in run("restore", file, "--replace")[1]
+        "is a backup of sqlite and the database is postgresql"
+        in run("restore", file, "--replace")[1]
     )
     assert "label" in inspect(store).get_view_names()

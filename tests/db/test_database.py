@@ -1,4 +1,4 @@
-"""The store on real SQLite files and a real PostgreSQL: migrations, writes that may be repeated, views."""
+"""The database on SQLite files and a real PostgreSQL: migrations, idempotent writes, views."""
 
 import sqlite3
 import subprocess
@@ -20,7 +20,7 @@ from db.labels import images_to_label, labelled_images, record_labels
 from db.lease import ABANDONED, EXPIRY, RunLease, RunStillAlive, RunTakenOver, fail_abandoned
 from db.models import now
 from db.runs import newest_run
-from db.schema import (  # fmt: skip
+from db.schema import (
     alembic_config,
     current_revision,
     downgrade,
@@ -34,9 +34,16 @@ from tests.support.rows import fill, labels, outcome
 from tests.support.runs import change_run, start_run
 
 VIEWS = {
-    "label", "evidence", "dataset_coverage", "dataset_summary", "attribute_accuracy", "epoch_curve", "run_summary",
-    "dataset_coverage_by_source", "attribute_cooccurrence",
-}  # fmt: skip
+    "label",
+    "evidence",
+    "dataset_coverage",
+    "dataset_summary",
+    "attribute_accuracy",
+    "epoch_curve",
+    "run_summary",
+    "dataset_coverage_by_source",
+    "attribute_cooccurrence",
+}
 
 
 def rows(store: Engine, table: str) -> list[dict]:
@@ -54,7 +61,7 @@ def test_migrations_go_up_and_down_and_match_the_models(store: Engine) -> None:
     assert set(inspect(store).get_view_names()) == VIEWS
 
 
-def test_the_reported_run_is_stored_as_it_was_reported(store: Engine) -> None:
+def test_the_reported_run_has_the_reported_figures(store: Engine) -> None:
     curve = sql(store, "SELECT * FROM epoch_curve WHERE kind = 'reported' ORDER BY epoch")
     assert [row["epoch"] for row in curve] == list(range(1, 11))
     assert (curve[0]["loss"], curve[9]["loss"]) == (0.7049, 0.6939)
@@ -68,14 +75,14 @@ def test_the_reported_run_is_stored_as_it_was_reported(store: Engine) -> None:
         assert row["accuracy"] == pytest.approx(round(row["accuracy"] * 170) / 170, abs=5e-5)
 
 
-def test_several_processes_may_migrate_an_empty_store_at_once(store_url: str) -> None:
+def test_several_processes_may_migrate_an_empty_database_at_once(store_url: str) -> None:
     program = f"from db.schema import open_database; open_database({store_url!r})"
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert len(sql(connect(store_url), "SELECT * FROM run")) == 1
 
 
-def test_writes_may_be_repeated(store: Engine) -> None:
+def test_repeated_writes_change_nothing(store: Engine) -> None:
     fill(store)
     before = {name: rows(store, name) for name in ("image", "segment", "caption", "dataset")}
     fill(store)
@@ -108,11 +115,29 @@ def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
 
     assert images_to_label(store, "d", "1") == [first]
     proof = {
-        "image_id": first, "attribute_id": 0, "source": "caption", "state": "present", "confidence": 0.9,
-        "detail": "why", "segment_id": None, "caption_id": None,
-    }  # fmt: skip
-    measured = {"image_id": first, "segment_id": 300, "area": 5, "bbox_x": 0, "bbox_y": 0, "bbox_width": 1,
-                "bbox_height": 5, "mean_l": 1.0, "mean_a": 2.0, "mean_b": 3.0, "color": "red", "rle": "x"}  # fmt: skip
+        "image_id": first,
+        "attribute_id": 0,
+        "source": "caption",
+        "state": "present",
+        "confidence": 0.9,
+        "detail": "why",
+        "segment_id": None,
+        "caption_id": None,
+    }
+    measured = {
+        "image_id": first,
+        "segment_id": 300,
+        "area": 5,
+        "bbox_x": 0,
+        "bbox_y": 0,
+        "bbox_width": 1,
+        "bbox_height": 5,
+        "mean_l": 1.0,
+        "mean_a": 2.0,
+        "mean_b": 3.0,
+        "color": "red",
+        "rle": "x",
+    }
     changes = [
         record_labels(store, "1", {first: labels(first, state)}, [proof], [measured])
         for state in ("absent", "present", "present")
@@ -135,9 +160,17 @@ def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
     assert (found.id, found.path, found.states) == (first, f"p{first}", [1, -1])
 
     (by_source,) = rows(store, "dataset_coverage_by_source")
-    assert (by_source["attribute"], by_source["source"], by_source["present"], by_source["coverage"]) == (
-        "red", "caption", 1, 1.0,
-    )  # fmt: skip
+    assert (
+        by_source["attribute"],
+        by_source["source"],
+        by_source["present"],
+        by_source["coverage"],
+    ) == (
+        "red",
+        "caption",
+        1,
+        1.0,
+    )
     assert rows(store, "attribute_cooccurrence") == []  # of the other attribute nothing is known
     known = [
         {**row, "state": "absent"} if row["attribute_id"] else row
@@ -170,12 +203,14 @@ def test_a_stage_replaces_its_own_findings_and_no_others(store: Engine) -> None:
         ("extract", 2),
     }
     annotations.record_findings(store, "d", "extract", [1], [first])
-    whole = {"image_id": None, "kind": "w", "detail": "c"}
+    of_dataset = {"image_id": None, "kind": "w", "detail": "c"}
     for _ in range(2):
-        annotations.record_findings(store, "d", "check", None, [whole])
+        annotations.record_findings(store, "d", "check", None, [of_dataset])
     assert [tuple(row.values()) for row in annotations.findings(store, "d")] == [
-        ("extract", "k", 2, 2, "image 7: a"), ("check", "k", 1, 1, "image 7: a"), ("check", "w", 1, 0, "c"),
-    ]  # fmt: skip
+        ("extract", "k", 2, 2, "image 7: a"),
+        ("check", "k", 1, 1, "image 7: a"),
+        ("check", "w", 1, 0, "c"),
+    ]
     assert [row["kind"] for row in annotations.findings(store, "d", ["extract"])] == ["k"]
 
 
@@ -184,8 +219,17 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     lease = start_run(store, dataset="d", config={"epochs": 2})
     run_id = lease.run_id
     assert newest_run(store, "d") is None
-    epoch = {"epoch": 1, "loss": 0.5, "val_loss": 0.6, "accuracy": 0.7, "map": None, "decisions": 9,
-             "learning_rate": 0.1, "images_per_second": 3.0, "seconds": 1.0}  # fmt: skip
+    epoch = {
+        "epoch": 1,
+        "loss": 0.5,
+        "val_loss": 0.6,
+        "accuracy": 0.7,
+        "map": None,
+        "decisions": 9,
+        "learning_rate": 0.1,
+        "images_per_second": 3.0,
+        "seconds": 1.0,
+    }
     lease.record_epoch(epoch)
     lease.record_epoch({**epoch, "loss": 0.4}, checkpoint="runs/2/best.safetensors")
     lease.finish("finished")
@@ -199,11 +243,17 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
     attribute = {"attribute_id": 0, "n": 4, "positives": 1, "accuracy": 0.5, "precision": None}
     for _ in range(2):
         runs.record_evaluation(
-            store, run_id, "d", "test",
-            overall=[{"name": "map", "value": 0.5, **score}, {"name": "accuracy", "value": 0.6, **score}],
+            store,
+            run_id,
+            "d",
+            "test",
+            overall=[
+                {"name": "map", "value": 0.5, **score},
+                {"name": "accuracy", "value": 0.6, **score},
+            ],
             attributes=[attribute],
             predictions=[{"image_id": 1, "attribute_id": 0, "probability": 0.3}],
-        )  # fmt: skip
+        )
     (summary,) = sql(store, "SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
     assert (summary["map"], summary["accuracy"], summary["decisions"]) == (0.5, 0.6, 4)
     (accuracy,) = rows(store, "attribute_accuracy")
@@ -284,7 +334,7 @@ def test_a_reader_is_not_blocked_by_a_writer(store: Engine, store_url: str) -> N
         assert rows(reader, "run")[0]["note"] != "x"
 
 
-def test_sqlite_gives_back_the_disk_that_its_log_took_while_a_reader_did_not_pause(
+def test_sqlite_cuts_its_log_after_a_long_reader(
     tmp_path: Path,
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
@@ -306,7 +356,7 @@ def test_sqlite_gives_back_the_disk_that_its_log_took_while_a_reader_did_not_pau
     writer.dispose()
 
 
-def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_foreign_database_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="there is no database at .*; run: make run"):
         open_for_reading(f"sqlite:///{tmp_path / 'none.db'}")
     sqlite3.connect(tmp_path / "empty.db").execute("CREATE TABLE x (y)").connection.close()
@@ -316,7 +366,7 @@ def test_a_missing_or_foreign_store_is_told(tmp_path: Path) -> None:
         connect("nonsense")
     with pytest.raises(
         DatabaseUnavailable,
-        match=r"mysql:// is no store of this program; give sqlite:///FILE or postgresql",
+        match=r"mysql:// is not supported; give sqlite:///FILE or postgresql",
     ):
         connect("mysql://user@host/x")
     with pytest.raises(DatabaseUnavailable, match="cannot open postgresql"):
@@ -351,7 +401,7 @@ def test_a_password_among_the_parameters_of_a_url_is_used() -> None:
     assert (url.password, dict(url.query)) == ("a@b", {"connect_timeout": "5"})
 
 
-def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_prediction(
+def test_stored_counts_are_those_of_the_views_and_images_are_found_by_label_and_prediction(
     store: Engine,
 ) -> None:
     fill(store)
@@ -363,10 +413,18 @@ def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_pr
         ids[2]: ("absent", "unknown"),
     }
     rows_of = {
-        key: [{"image_id": key, "attribute_id": k, "state": state, "confidence": 1.0, "conflict": k == 1}
-              for k, state in enumerate(pair)]
+        key: [
+            {
+                "image_id": key,
+                "attribute_id": k,
+                "state": state,
+                "confidence": 1.0,
+                "conflict": k == 1,
+            }
+            for k, state in enumerate(pair)
+        ]
         for key, pair in states.items()
-    }  # fmt: skip
+    }
     proof = {
         "segment_id": None,
         "caption_id": None,
@@ -404,9 +462,19 @@ def test_kept_counts_are_those_of_the_views_and_images_are_found_by_label_and_pr
 
     run = start_run(store, dataset="d").run_id
     chances = {ids[0]: (0.9, 0.2), ids[1]: (0.4, 0.8), ids[2]: (0.7, 0.7)}
-    runs.record_evaluation(store, run, "d", "train", [], [], [
-        {"image_id": key, "attribute_id": k, "probability": pair[k]} for key, pair in chances.items() for k in (0, 1)
-    ])  # fmt: skip
+    runs.record_evaluation(
+        store,
+        run,
+        "d",
+        "train",
+        [],
+        [],
+        [
+            {"image_id": key, "attribute_id": k, "probability": pair[k]}
+            for key, pair in chances.items()
+            for k in (0, 1)
+        ],
+    )
 
     def of(found: Rows) -> list[int]:
         return [ids.index(row["id"]) for row in found]

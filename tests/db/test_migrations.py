@@ -1,7 +1,8 @@
-"""Every released schema version, with rows in every table, brought to this one and back."""
+"""Migrations: from every released version, with rows in every table, and back; and their views."""
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -18,16 +19,19 @@ from sqlalchemy import (
     inspect,
 )
 
+import db
 from db.admin.integrity import database_problems
 from db.engine import connect
 from db.schema import downgrade, head_revision, migration_scripts, upgrade
+from db.sql import sql
 
+VIEWS = Path(db.__file__).parent / "views.sql"
 REVISIONS = sorted(script.revision for script in migration_scripts().walk_revisions())
 ROWS = 2
 
 
 def fill_every_table(store: Engine) -> None:
-    """Rows that the schema takes, made from nothing but the schema: each refers to the row of its number."""
+    """Fill every table with rows made from the schema; row k refers to row k of other tables."""
     metadata = MetaData()
     metadata.reflect(store)
     with store.begin() as connection:
@@ -42,7 +46,7 @@ def fill_every_table(store: Engine) -> None:
 
 
 def allowed_values(connection: Connection, table: str) -> dict[str, str]:
-    """The first word that each CHECK (column IN ('word', ...)) allows."""
+    """Return the first word that each CHECK (column IN ('word', ...)) allows, by column."""
     checks = [check["sqltext"] for check in inspect(connection).get_check_constraints(table)]
     return {re.search(r"\w+", check)[0]: re.search(r"'(\w+)'", check)[1] for check in checks}
 
@@ -66,11 +70,38 @@ def value(column: Column, number: int, allowed: dict[str, str]) -> Any:
 
 
 def content(store: Engine, tables: list[Table]) -> dict[str, set[str]]:
-    """The rows of some tables, by these columns alone."""
+    """Return the rows of some tables, as these describe them."""
     with store.connect() as connection:
         return {
             table.name: {str(row) for row in connection.execute(table.select())} for table in tables
         }
+
+
+def view_definitions(engine: Engine, schema: str) -> dict[str, str]:
+    """Return the definition of each view, without differences of white space."""
+    query = (
+        "SELECT name, sql FROM sqlite_master WHERE type = 'view'"
+        if engine.dialect.name == "sqlite"
+        else "SELECT viewname AS name, pg_get_viewdef((CAST(:schema AS text) || '.' || viewname)::regclass)"
+        " AS sql FROM pg_views WHERE schemaname = :schema"
+    )
+    return {row["name"]: " ".join(row["sql"].split()) for row in sql(engine, query, schema=schema)}
+
+
+def test_the_views_of_views_sql_are_those_of_the_migrations(store: Engine) -> None:
+    migrated = view_definitions(store, "public")
+    with store.begin() as connection:
+        if store.dialect.name == "sqlite":
+            for name in migrated:
+                connection.exec_driver_sql(f"DROP VIEW {name}")
+        else:
+            connection.exec_driver_sql("CREATE SCHEMA written")
+            connection.exec_driver_sql("SET LOCAL search_path = written, public")
+        text = re.sub("^--.*", "", VIEWS.read_text(), flags=re.MULTILINE)
+        for statement in text.split(";")[:-1]:
+            connection.exec_driver_sql(statement)
+    written = view_definitions(store, "written")
+    assert migrated and written == migrated
 
 
 def test_no_row_is_lost_between_any_version_and_this_one(store_url: str) -> None:

@@ -1,23 +1,25 @@
-"""A real PostgreSQL cluster of a test's own, which can be crashed and started again."""
+"""A real PostgreSQL cluster, which tests can crash and start again."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 
 def program(name: str) -> str | None:
-    """A program of PostgreSQL, which Debian keeps out of PATH."""
+    """Return the path of one of PostgreSQL's programs, which Debian keeps out of PATH."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
 
 
 class Cluster:
-    """A new cluster in a folder, which listens on a socket in that folder and, if a port is given, on 127.0.0.1."""
+    """A new cluster in a folder; it listens on a socket there and, given a port, on 127.0.0.1."""
 
     def __init__(
         self, folder: Path, port: int = 0, initdb: tuple[str, ...] = (), user: str = "tests"
@@ -41,14 +43,18 @@ class Cluster:
         subprocess.run([program(name) or name, *arguments], check=check, **quiet, **self._as)
 
     def start(self, *options: str) -> None:
-        listen = f"-c listen_addresses={'127.0.0.1' if self.port else repr('')} -c port={self.port or 5432}"
-        words = [listen, f"-c unix_socket_directories={self.folder}", "-c fsync=off", *options]
-        self._run(
-            "pg_ctl", "-D", "data", "-w", "-t", "60", "-l", "log", "-o", " ".join(words), "start"
-        )
+        settings = {
+            "listen_addresses": "127.0.0.1" if self.port else "",
+            "port": self.port or 5432,
+            "unix_socket_directories": f'"{self.folder}"',
+            "fsync": "off",
+        }
+        given = [f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items()]
+        words = " ".join([*given, *options])
+        self._run("pg_ctl", "-D", "data", "-w", "-t", "60", "-l", "log", "-o", words, "start")
 
     def crash(self) -> None:
-        """Kill every process of it."""
+        """Kill all of its processes."""
         postmaster = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         for process in (postmaster, *map(int, children)):
@@ -58,8 +64,7 @@ class Cluster:
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "stop", check=False)
 
     def url(self, database: str, user: str = "tests") -> str:
-        """The URL of a database for psycopg; `tests` is the superuser."""
-        place = (
-            f"127.0.0.1:{self.port}/{database}" if self.port else f"/{database}?host={self.folder}"
-        )
-        return f"postgresql://{user}@{place}"
+        """Return the URL of a database; the user `tests` is the superuser."""
+        if self.port:
+            return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}@/{database}?host={quote(str(self.folder), safe='/')}"

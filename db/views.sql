@@ -1,0 +1,116 @@
+-- The documented views, as the migrations leave them: this file is for reading, a test compares it
+-- with the migrations. To change a view, add a migration and change the text here.
+
+-- One row for each image and attribute: the label.
+CREATE VIEW label AS
+SELECT i.dataset, i.coco_id, i.file_name, i.split, a.name AS attribute, a.group_name, l.state,
+       l.confidence, l.conflict, i.rule_version, i.id AS image_id
+FROM image_attribute l
+JOIN image i ON i.id = l.image_id
+JOIN attribute a ON a.id = l.attribute_id;
+
+-- One row for each piece of evidence behind a label.
+CREATE VIEW evidence AS
+SELECT i.dataset, i.coco_id, i.file_name, a.name AS attribute, e.source, e.state, e.confidence,
+       e.detail, e.segment_id, e.caption_id, i.id AS image_id
+FROM attribute_evidence e
+JOIN image i ON i.id = e.image_id
+JOIN attribute a ON a.id = e.attribute_id;
+
+-- Labels of each attribute by state; coverage is the share of images with a known label.
+CREATE VIEW dataset_coverage AS
+SELECT i.dataset, a.name AS attribute, a.group_name, COUNT(*) AS images,
+       SUM(CASE WHEN l.state = 'present' THEN 1 ELSE 0 END) AS present,
+       SUM(CASE WHEN l.state = 'absent' THEN 1 ELSE 0 END) AS absent,
+       SUM(CASE WHEN l.state = 'unknown' THEN 1 ELSE 0 END) AS unknown,
+       SUM(CASE WHEN l.conflict THEN 1 ELSE 0 END) AS conflicts,
+       1.0 * SUM(CASE WHEN l.state = 'unknown' THEN 0 ELSE 1 END) / COUNT(*) AS coverage
+FROM image_attribute l
+JOIN image i ON i.id = l.image_id
+JOIN attribute a ON a.id = l.attribute_id
+GROUP BY i.dataset, a.id, a.name, a.group_name;
+
+-- The same for the evidence of each source; coverage is the share of labelled images.
+CREATE VIEW dataset_coverage_by_source AS
+SELECT i.dataset, a.name AS attribute, a.group_name, e.source,
+       COUNT(DISTINCT CASE WHEN e.state = 'present' THEN i.id END) AS present,
+       COUNT(DISTINCT CASE WHEN e.state = 'absent' THEN i.id END) AS absent,
+       1.0 * COUNT(DISTINCT i.id) / n.images AS coverage
+FROM attribute_evidence e
+JOIN image i ON i.id = e.image_id
+JOIN attribute a ON a.id = e.attribute_id
+JOIN (SELECT dataset, COUNT(*) AS images FROM image
+      WHERE rule_version IS NOT NULL GROUP BY dataset) n
+  ON n.dataset = i.dataset
+GROUP BY i.dataset, a.id, a.name, a.group_name, e.source, n.images;
+
+-- Of the images in which one attribute is present and the other known: how many have both.
+CREATE VIEW attribute_cooccurrence AS
+SELECT i.dataset, a.name AS attribute, b.name AS other,
+       SUM(CASE WHEN y.state = 'present' THEN 1 ELSE 0 END) AS both_present, COUNT(*) AS n,
+       1.0 * SUM(CASE WHEN y.state = 'present' THEN 1 ELSE 0 END) / COUNT(*) AS share
+FROM image_attribute x
+JOIN image_attribute y
+  ON y.image_id = x.image_id AND y.attribute_id <> x.attribute_id AND y.state <> 'unknown'
+JOIN image i ON i.id = x.image_id
+JOIN attribute a ON a.id = x.attribute_id
+JOIN attribute b ON b.id = y.attribute_id
+WHERE x.state = 'present'
+GROUP BY i.dataset, a.id, a.name, b.id, b.name;
+
+-- Each dataset: what upstream states, and what the database has.
+CREATE VIEW dataset_summary AS
+SELECT d.name AS dataset, d.title, d.is_coconut, d.expected_images, d.expected_segments,
+       COUNT(i.id) AS images,
+       COUNT(CASE WHEN w.state = 'done' THEN 1 END) AS downloaded,
+       COUNT(CASE WHEN w.state = 'failed' THEN 1 END) AS failed,
+       COUNT(i.mask_path) AS with_mask,
+       COUNT(i.rule_version) AS labelled,
+       COALESCE(SUM(i.bytes), 0) AS bytes,
+       (SELECT COUNT(*) FROM segment s JOIN image x ON x.id = s.image_id
+        WHERE x.dataset = d.name) AS segments,
+       (SELECT COUNT(*) FROM caption c JOIN image x ON x.id = c.image_id
+        WHERE x.dataset = d.name) AS captions
+FROM dataset d
+LEFT JOIN image i ON i.dataset = d.name
+LEFT JOIN download w ON w.image_id = i.id
+GROUP BY d.name, d.title, d.is_coconut, d.expected_images, d.expected_segments;
+
+-- The overall scores of each run on each split that it was evaluated on, beside trivial baselines.
+CREATE VIEW run_summary AS
+SELECT r.id AS run_id, r.kind, r.status, r.backbone, r.dataset AS trained_on,
+       m.dataset AS evaluated_on, m.split, r.started_at, r.finished_at, r.train_images,
+       r.val_images, MAX(m.images) AS images,
+       MAX(CASE WHEN m.name = 'accuracy' THEN m.n END) AS decisions,
+       MAX(CASE WHEN m.name = 'accuracy' THEN m.value END) AS accuracy,
+       MAX(CASE WHEN m.name = 'accuracy' THEN m.low END) AS accuracy_low,
+       MAX(CASE WHEN m.name = 'accuracy' THEN m.high END) AS accuracy_high,
+       MAX(CASE WHEN m.name = 'all_absent_accuracy' THEN m.value END) AS all_absent_accuracy,
+       MAX(CASE WHEN m.name = 'prior_accuracy' THEN m.value END) AS prior_accuracy,
+       MAX(CASE WHEN m.name = 'map' THEN m.value END) AS map,
+       MAX(CASE WHEN m.name = 'map' THEN m.low END) AS map_low,
+       MAX(CASE WHEN m.name = 'map' THEN m.high END) AS map_high,
+       MAX(CASE WHEN m.name = 'prior_map' THEN m.value END) AS prior_map
+FROM run r
+LEFT JOIN run_metric m ON m.run_id = r.id
+GROUP BY r.id, r.kind, r.status, r.backbone, r.dataset, m.dataset, m.split, r.started_at,
+         r.finished_at, r.train_images, r.val_images;
+
+-- Each epoch of each run, the reported one included.
+CREATE VIEW epoch_curve AS
+SELECT e.run_id, r.kind, r.status, r.dataset, r.backbone, e.epoch, e.loss, e.val_loss, e.accuracy,
+       e.map, e.decisions, e.learning_rate, e.images_per_second, e.seconds
+FROM epoch_metric e
+JOIN run r ON r.id = e.run_id;
+
+-- Each attribute's scores in each run, beside trivial baselines.
+CREATE VIEW attribute_accuracy AS
+SELECT m.run_id, r.kind, r.backbone, m.dataset, m.split, a.name AS attribute, a.group_name, m.n,
+       m.positives, m.accuracy, m.accuracy_low, m.accuracy_high, m.all_absent_accuracy,
+       m.prior_accuracy, m.ap, m.ap_low, m.ap_high, m.prior_ap, m.precision, m.recall, m.f1,
+       m.balanced_accuracy, m.threshold, m.ece, m.probe_ap, m.precision_low, m.precision_high,
+       m.recall_low, m.recall_high, m.f1_low, m.f1_high, m.balanced_accuracy_low,
+       m.balanced_accuracy_high, m.ece_low, m.ece_high
+FROM attribute_metric m
+JOIN run r ON r.id = m.run_id
+JOIN attribute a ON a.id = m.attribute_id;
