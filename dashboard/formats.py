@@ -1,5 +1,6 @@
 """Numbers, intervals, sizes and times as pages show them; a missing value is a dash."""
 
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -7,6 +8,10 @@ import pandas as pd
 from dashboard.i18n import _
 
 DASH = "–"
+#: Text that a spreadsheet runs as a formula, also after spaces that it may trim; OWASP lists the
+#: characters. A number with a sign is none.
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+@＝＋－＠-]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -62,3 +67,21 @@ def duration(seconds: float) -> str:
     if hours:
         return _("{hours} h {minutes} min", hours=hours, minutes=f"{minutes:02}")
     return _("{minutes} min {seconds} s", minutes=minutes, seconds=f"{seconds:02}")
+
+
+def csv(table: pd.DataFrame) -> str:
+    """Return a table as CSV in which a spreadsheet finds no formula.
+
+    Text that it would run gets an apostrophe in front, in cells and column names. Numbers stay
+    numbers.
+    """
+    safe = table.map(_without_formula)
+    safe.columns = [_without_formula(str(name)) for name in table.columns]
+    # With \r\n ending lines, a cell that holds \r is quoted: else it would end its line.
+    return safe.to_csv(index=False, lineterminator="\r\n")
+
+
+def _without_formula(value: object) -> object:
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value

@@ -159,6 +159,25 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     assert "(run 2 on sample)" in " ".join(mixed.stdout.split())  # a long path breaks the title
     assert "broken.PNG: not a JPEG or PNG image" in mixed.stderr
     assert "cannot fetch http://127.0.0.1:9/x.jpg" in mixed.stderr
+    # Neither names nor metadata nor the terminal's encoding end a batch, and no photo is skipped.
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    names = ("[bold]\n[/x].jpg", "\x1b[31mé.JPG", os.fsdecode(b"caf\xe9.jpg"))
+    exif = b"\xff\xe1\x00\x10Exif\x00\x00MM\x00*\xff\xff\xff\xff"
+    for name in names:
+        (odd / name).write_bytes(jpeg(1)[:2] + exif + jpeg(1)[2:])
+    (odd / "._x.jpg").write_bytes(b"\x00\x05\x16\x07")
+    (odd / "dead.jpg").symlink_to(tmp_path / "nothing")
+    in_ascii = call(env | {"PYTHONIOENCODING": "ascii"}, "predict", str(odd), str(photo))
+    assert in_ascii.returncode == 1
+    assert in_ascii.stdout.count("(run 2 on sample)") == 4
+    for shown in (r"[bold]\n[/x].jpg", r"\x1b[31m\xe9.JPG", r"caf\udce9.jpg"):
+        assert shown in in_ascii.stdout
+    assert "dead.jpg: a link to nothing" in in_ascii.stderr
+    assert "._x.jpg: a macOS resource file" in in_ascii.stderr
+    assert "Traceback" not in in_ascii.stderr
+    listed = json.loads(call(env, "predict", str(odd), "--json").stdout)
+    assert {Path(row["image"]).name for row in listed} == set(names)
     assert "Traceback" not in mixed.stderr
     port = re.search(r":(\d+)/api", env["PREFECT_API_URL"]).group(1)
     with socket.socket() as probe:

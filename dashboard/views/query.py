@@ -150,7 +150,7 @@ def _show(answer: Answer) -> None:
     st.dataframe(table, hide_index=True, placeholder="NULL", alt=_("Answer"))
     st.download_button(
         _("Download (CSV)"),
-        table.to_csv(index=False),
+        formats.csv(table),
         "answer.csv",
         "text/csv",
         icon=":material/download:",

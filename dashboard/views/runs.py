@@ -213,7 +213,7 @@ def _download(curves: pd.DataFrame) -> None:
     st.caption(_("To save a chart as PNG, point at it and use its toolbar."))
     st.download_button(
         _("Download the curves (CSV)"),
-        curves.drop(columns="name").to_csv(index=False),
+        formats.csv(curves.drop(columns="name")),
         "epoch_curves.csv",
         "text/csv",
         icon=":material/download:",

@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Engine
 
 from coconut_attr.datasets import DATASETS, get_dataset
-from coconut_attr.errors import UserError
+from coconut_attr.errors import UserError, printable
 from coconut_attr.settings import settings
 from db import annotations
 from db.engine import connect
@@ -93,7 +94,9 @@ def _show(dataset: str, images: int, report: Sequence[dict[str, Any]]) -> None:
     )
     for row in report:
         counts = (f"{row['findings']:,}", f"{row['images']:,}" if row["images"] else "")
-        table.add_row(row["kind"], *counts, row["example"], row["meaning"], row["remedy"])
+        table.add_row(
+            row["kind"], *counts, Text(printable(row["example"])), row["meaning"], row["remedy"]
+        )
     console.print(table)
     total = sum(row["findings"] for row in report)
     console.print(

@@ -324,7 +324,7 @@ def test_the_rules_cover_the_133_coco_panoptic_categories(real_mirror: Path) -> 
     [
         ('present = ["person"', 'present = ["persn"', "category.person.present: .*persn"),
         ("absent_confidence = 0.8", "absent_confidence = 8", "panoptic.absent_confidence"),
-        ('version = "3"', "", "version: Field required"),
+        ('version = "4"', "", "version: Field required"),
         ("bicycle = { id = 2", "bicycle = { id = 1", "two categories share an id"),
         ("[panoptic]", "[panoptic", "line"),
     ],
@@ -337,6 +337,17 @@ def test_the_message_about_a_mistake_in_the_rules_says_where_it_is(
     path.write_text(RULES_TEXT.replace(old, new, 1))
     with pytest.raises(RulesError, match=message):
         load_rules(path)
+
+
+def test_a_byte_order_mark_and_other_line_ends_make_no_other_rules(tmp_path: Path) -> None:
+    packaged = Path(str(resources.files("coconut_attr.labels") / "rules.toml")).read_bytes()
+    windows = packaged.replace(b"\n", b"\r\n")
+    for number, content in enumerate(
+        (b"\xef\xbb\xbf" + packaged, b"\xef\xbb\xbf" + windows, windows)
+    ):
+        path = tmp_path / f"{number}.toml"
+        path.write_bytes(content)
+        assert load_rules(path) == load_rules()
 
 
 def test_an_edit_of_the_rules_changes_their_version(tmp_path: Path) -> None:
