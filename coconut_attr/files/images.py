@@ -21,9 +21,6 @@ T = TypeVar("T")
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL.")
 
 FORMATS = ("JPEG", "PNG")
-#: Raise it when `decode` returns other pixels than before: stored features go by it. Raise the
-#: rules' version too: stored labels go by that.
-DECODING = 2
 MAX_PIXELS = 50_000_000
 #: A JPEG marker. A stuffed 0xFF (00) and a restart (D0 to D7) belong to the scan around them.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
