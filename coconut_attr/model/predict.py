@@ -97,7 +97,7 @@ def predict_images(
         float32 [n, 34].
 
     Raises:
-        coconut_attr.files.images.ImageError: one is not a whole JPEG or PNG.
+        coconut_attr.files.images.ImageError: one is not a complete JPEG or PNG.
         OSError: a file cannot be read.
     """
     prepare = transform(get_backbone(model.backbone_name), augment=False)

@@ -99,7 +99,7 @@ class Training:
 
     Raises:
         TrainingError: as `Trainer` and `Trainer.restore`.
-        coconut_attr.model.backbones.registry.BackboneError: the encoder's weights are not available.
+        coconut_attr.model.backbones.registry.BackboneError: the encoder has no weights here.
     """
 
     def __init__(

@@ -175,7 +175,7 @@ def main(folder: Path, device: torch.device) -> None:
 
 
 def obey(training: Training, send: Callable[..., None]) -> None:
-    """Do what the parent asks, until it asks for the next epoch."""
+    """Execute the parent's commands, until it asks for the next epoch."""
     while command := sys.stdin.readline().strip():
         if command == NEXT:
             return

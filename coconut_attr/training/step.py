@@ -108,8 +108,8 @@ class Step:
         # With several processes, the others would wait for the gradients of one that starts again.
         if self.micro_batch == 1 or distributed.world_size() > 1:
             raise TrainingError(
-                f"{self.device} has not enough memory for {self.micro_batch} images at once: choose "
-                f"a smaller batch_size (now {self.config.batch_size}) or backbone"
+                f"{self.device} has not enough memory for {self.micro_batch} images at once: "
+                f"choose a smaller batch_size (now {self.config.batch_size}) or backbone"
             ) from error
         self.micro_batch = -(-self.micro_batch // 2)
         if self.device.type == "cuda":

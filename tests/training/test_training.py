@@ -1,8 +1,6 @@
-"""Training, losses, evaluation and checkpoints."""
+"""Training: curves, resuming, several processes, cached features, memory."""
 
-import math
 import os
-import pickle
 import resource
 import shutil
 import signal
@@ -18,60 +16,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.evaluation.retrieval import retrieval_scores
-from coconut_attr.evaluation.scores import choose_thresholds, evaluate, mean_average_precision
+from coconut_attr.evaluation.scores import mean_average_precision
 from coconut_attr.files.atomic import sha256_of
-from coconut_attr.files.images import ImageError
 from coconut_attr.files.photos import read_photo
 from coconut_attr.model.checkpoint import (
-    CheckpointError,
     load_checkpoint,
-    newest_checkpoint,
-    save_checkpoint,
 )
 from coconut_attr.model.network import AttributeModel, Output
-from coconut_attr.model.predict import DeviceError, choose_device, predict_images
-from coconut_attr.settings import Settings
 from coconut_attr.training.config import TrainConfig, TrainingError, profile
 from coconut_attr.training.data import PLAIN, Samples
 from coconut_attr.training.features import FeatureCache
 from coconut_attr.training.job import Job, feature_cache
 from coconut_attr.training.launch import open_training
-from coconut_attr.training.linear_probe import STRENGTHS, fit_probe
-from coconut_attr.training.losses import contrastive, known_bce
-from coconut_attr.training.state import load_state, state_epoch
+from coconut_attr.training.state import state_epoch
 from coconut_attr.training.train import Epoch, Trainer
-from tests.support.tiny_mirror import jpeg
 
 CPU = torch.device("cpu")
-
-
-def test_unknown_cells_count_for_nothing() -> None:
-    logits = torch.tensor([[0.3, -2.0, 5.0]], requires_grad=True)
-    loss = known_bce(logits, torch.tensor([[1, 0, -1]], dtype=torch.int8))
-    expected = -(torch.tensor(0.3).sigmoid().log() + (1 - torch.tensor(-2.0).sigmoid()).log()) / 2
-    torch.testing.assert_close(loss, expected)
-    loss.backward()
-    assert logits.grad[0, 2] == 0
-    assert known_bce(logits, torch.full((1, 3), -1)).item() == 0
-
-
-def test_the_contrastive_loss_is_low_where_images_lie_at_their_attributes() -> None:
-    labels = torch.tensor([[1, 0, -1], [0, 1, 0]], dtype=torch.int8)
-    attribute = torch.eye(3)
-    near = contrastive(Output(torch.zeros(2, 3), torch.eye(3)[:2], attribute), labels)
-    far = contrastive(Output(torch.zeros(2, 3), torch.eye(3)[[1, 0]], attribute), labels)
-    assert near < 0.01 < far
-    assert (
-        contrastive(
-            Output(torch.zeros(2, 3), torch.eye(3)[:2], attribute), torch.zeros(2, 3)
-        ).item()
-        == 0
-    )
 
 
 def samples_of(paths: Sequence[Path], labels: np.ndarray) -> Samples:
@@ -81,7 +43,7 @@ def samples_of(paths: Sequence[Path], labels: np.ndarray) -> Samples:
 
 @pytest.fixture
 def samples(tmp_path: Path) -> Samples:
-    """Twelve dark or bright pictures, labelled `bright` by what they are; every other attribute is unknown."""
+    """Twelve pictures, dark or bright, labelled so; every other attribute is unknown."""
 
     paths, labels = [], np.full((12, 34), -1, dtype=np.int8)
     for k in range(12):
@@ -141,75 +103,6 @@ def test_profiles_are_named_and_changed() -> None:
         profile("fast")
     with pytest.raises(TrainingError, match="must be at least 1"):
         profile("report", epochs=0)
-
-
-def random_case(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(1)
-    return rng.integers(-1, 2, (n, 34)).astype(np.int8), rng.random((n, 34))
-
-
-def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:
-    labels, scores = random_case()
-    result = evaluate(labels, scores, labels, probe=scores, resamples=20)
-    known = labels >= 0
-    overall = result.overall
-    assert overall["accuracy"].n == known.sum()
-    assert overall["accuracy"].value == pytest.approx(((scores >= 0.5) == labels)[known].mean())
-    assert overall["all_absent_accuracy"].value == pytest.approx((labels[known] == 0).mean())
-    constant = mean_average_precision(labels, np.full(labels.shape, 0.5))
-    assert overall["prior_map"].value == pytest.approx(constant)
-    for score in overall.values():
-        assert score.low <= score.value <= score.high
-    changed = np.where(known, scores, 1 - scores)  # what is said of unknown cells must not matter
-    assert evaluate(labels, changed, labels, probe=changed, resamples=20) == result
-    gain = overall["map_over_probe"]
-    assert (gain.value, gain.low, gain.high) == (0, 0, 0), "compared on the same resamples"
-
-
-def test_thresholds_are_those_of_the_best_f1() -> None:
-    labels, scores = random_case()
-    labels[:, 3] = 1  # never absent
-    thresholds = choose_thresholds(labels, scores)
-    assert thresholds[3] == 0.5
-    known = labels[:, 0] >= 0
-    best = f1_score(labels[known, 0], scores[known, 0] >= thresholds[0])
-    assert best == max(f1_score(labels[known, 0], scores[known, 0] >= t) for t in scores[known, 0])
-    result = evaluate(labels, scores, labels, thresholds=thresholds, resamples=5)
-    first = result.attributes[0]
-    assert first.f1.value == pytest.approx(best)
-    balanced = balanced_accuracy_score(labels[known, 0], scores[known, 0] >= thresholds[0])
-    assert first.balanced_accuracy.value == pytest.approx(balanced)
-    for score in (first.precision, first.recall, first.f1, first.balanced_accuracy, first.ece):
-        assert score.low <= score.value <= score.high
-    assert first.f1.low < first.f1.high
-
-
-def test_the_linear_probe_learns_and_its_strength_is_chosen_on_val() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(120, 8))
-    labels = np.full((120, 34), -1, dtype=np.int8)
-    labels[:, 0] = features[:, 0] > 0
-    labels[:, 1] = 1
-    probe = fit_probe((features[:80], labels[:80]), (features[80:], labels[80:]))
-    scores = probe.predict(features)
-    assert probe.c in STRENGTHS
-    assert mean_average_precision(labels, scores) > 0.95
-    assert (scores[:, 1] == 1).all()  # training knows one state alone
-    assert (scores[:, 2] == 0).all()  # training knows nothing
-
-
-def test_images_are_retrieved_by_their_attributes() -> None:
-    labels = np.full((3, 34), -1, dtype=np.int8)
-    labels[0, :2], labels[1, 1:3] = 1, 1  # the third image has no attribute to ask for
-    image, attribute = (labels == 1) / np.sqrt(2), np.eye(34)
-    scores = retrieval_scores(labels, np.full((3, 34), 0.5), image, attribute)
-    recall = {name: score.value for name, score in scores.items()}
-    assert {score.n for score in scores.values()} == {2}
-    assert recall["retrieval embedding recall@1"] == 1
-    assert recall["retrieval product recall@1"] == 0, "images that tie share their mean rank"
-    assert recall["retrieval product recall@5"] == 1
-    assert recall["retrieval chance recall@1"] == pytest.approx(1 / 3)
-    assert retrieval_scores(labels[2:], np.full((1, 34), 0.5), image[2:], attribute) == {}
 
 
 def curve(
@@ -494,79 +387,6 @@ def test_a_loss_that_is_not_finite_names_its_step_and_images(samples: Samples) -
         match=r"the loss of step \d of epoch 1 is (nan|inf): .*images of that step: \d",
     ):
         curve(samples, None, config)
-
-
-def test_a_perfect_model_scores_one_and_an_undefined_score_is_nan() -> None:
-    labels, _ = random_case()
-    labels[:, 3] = -1  # never known
-    labels[:, 4] = np.where(labels[:, 4] == 0, 1, labels[:, 4])  # never absent
-    result = evaluate(labels, (labels == 1).astype(float), labels, resamples=20)
-    assert result.overall["map"].value == 1
-    assert result.overall["accuracy"].value == 1
-    unknown, present = result.attributes[3], result.attributes[4]
-    assert unknown.n == 0
-    assert math.isnan(unknown.accuracy.value)
-    assert math.isnan(present.ap.value)
-    assert present.accuracy.value == 1
-
-
-def test_the_prior_is_counted_on_the_training_labels() -> None:
-    labels = np.zeros((10, 34), dtype=np.int8)
-    result = evaluate(labels, np.zeros((10, 34)), np.ones((5, 34), dtype=np.int8))
-    assert result.overall["prior_accuracy"].value == 0
-    assert result.overall["all_absent_accuracy"].value == 1
-
-
-def test_a_checkpoint_predicts_as_the_model_did(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = AttributeModel("efficientnet_lite0").eval()
-    path = tmp_path / "runs" / "5" / "best.safetensors"
-    save_checkpoint(path, model, run=5, dataset="val5k", epoch=3, thresholds=np.full(34, 0.3))
-    assert newest_checkpoint(Settings(data_dir=tmp_path)) == path
-    loaded = load_checkpoint(path)
-    assert (loaded.run, loaded.dataset, loaded.epoch) == (5, "val5k", 3)
-    assert loaded.thresholds.tolist() == [0.3] * 34
-    images = [jpeg(1, 300, 200), jpeg(2, 40, 90)]
-    np.testing.assert_allclose(
-        predict_images(loaded.model, images, CPU), predict_images(model, images, CPU), atol=1e-6
-    )
-    with pytest.raises(ImageError):
-        predict_images(model, [b"no image"], CPU)
-
-
-class Hostile:
-    def __reduce__(self):
-        return Path.touch, (Path(self.path),)
-
-
-def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
-    hostile = Hostile()
-    hostile.path = str(tmp_path / "ran")
-    path = tmp_path / "best.safetensors"
-    path.write_bytes(pickle.dumps(hostile))
-    with pytest.raises(CheckpointError, match="not a usable checkpoint"):
-        load_checkpoint(path)
-    torch.save(hostile, tmp_path / "state.pt")
-    with pytest.raises(TrainingError, match="not a usable training state"):
-        load_state(tmp_path / "state.pt", {}, TrainConfig(), CPU)
-    torch.save({"x": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="not a usable checkpoint"):
-        load_checkpoint(path)
-    save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="not a checkpoint of this program"):
-        load_checkpoint(path)
-    assert not (tmp_path / "ran").exists()
-    with pytest.raises(CheckpointError, match="train first"):
-        load_checkpoint(tmp_path / "none")
-    with pytest.raises(CheckpointError, match="train first"):
-        newest_checkpoint(Settings(data_dir=tmp_path))
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    assert choose_device("cpu") == CPU
-    if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match="cuda is not available"):
-            choose_device("cuda")
 
 
 def test_a_photo_of_a_turned_camera_is_set_upright(tmp_path: Path) -> None:

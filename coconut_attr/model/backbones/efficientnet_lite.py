@@ -38,7 +38,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(Encoder):
-    """EfficientNet-Lite0 (Google, 2020) up to its last feature map: [n, 1280, size / 32, size / 32]."""
+    """EfficientNet-Lite0 up to its last feature map: [n, 1280, size / 32, size / 32]."""
 
     #: Repeats, kernel, stride, expansion, channels.
     STAGES = (

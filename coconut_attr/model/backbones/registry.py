@@ -12,7 +12,7 @@ OnBytes = Callable[[int, int], None]
 
 
 class BackboneError(UserError):
-    """An encoder is unknown, or its pretrained weights cannot be had; the message says what to do."""
+    """An encoder is unknown, or its weights cannot be had; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
 
 
 def nothing_to_fetch(on_bytes: OnBytes) -> None:
-    """Do nothing: the weights are installed, or come when they are loaded."""
+    """Return at once: the weights are installed, or come when they are loaded."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Vision transformers with self-supervised or image-text weights, by timm: the extra `timm` of this package."""
+"""Vision transformers with self-supervised or image-text weights, by timm (an extra)."""
 
 from functools import partial
 

@@ -1,0 +1,86 @@
+"""Scores, their baselines, thresholds and intervals; retrieval."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from coconut_attr.evaluation.retrieval import retrieval_scores
+from coconut_attr.evaluation.scores import choose_thresholds, evaluate, mean_average_precision
+
+
+def random_case(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return rng.integers(-1, 2, (n, 34)).astype(np.int8), rng.random((n, 34))
+
+
+def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:
+    labels, scores = random_case()
+    result = evaluate(labels, scores, labels, probe=scores, resamples=20)
+    known = labels >= 0
+    overall = result.overall
+    assert overall["accuracy"].n == known.sum()
+    assert overall["accuracy"].value == pytest.approx(((scores >= 0.5) == labels)[known].mean())
+    assert overall["all_absent_accuracy"].value == pytest.approx((labels[known] == 0).mean())
+    constant = mean_average_precision(labels, np.full(labels.shape, 0.5))
+    assert overall["prior_map"].value == pytest.approx(constant)
+    for score in overall.values():
+        assert score.low <= score.value <= score.high
+    changed = np.where(known, scores, 1 - scores)  # what is said of unknown cells must not matter
+    assert evaluate(labels, changed, labels, probe=changed, resamples=20) == result
+    gain = overall["map_over_probe"]
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0), "compared on the same resamples"
+
+
+def test_thresholds_are_those_of_the_best_f1() -> None:
+    labels, scores = random_case()
+    labels[:, 3] = 1  # never absent
+    thresholds = choose_thresholds(labels, scores)
+    assert thresholds[3] == 0.5
+    known = labels[:, 0] >= 0
+    best = f1_score(labels[known, 0], scores[known, 0] >= thresholds[0])
+    assert best == max(f1_score(labels[known, 0], scores[known, 0] >= t) for t in scores[known, 0])
+    result = evaluate(labels, scores, labels, thresholds=thresholds, resamples=5)
+    first = result.attributes[0]
+    assert first.f1.value == pytest.approx(best)
+    balanced = balanced_accuracy_score(labels[known, 0], scores[known, 0] >= thresholds[0])
+    assert first.balanced_accuracy.value == pytest.approx(balanced)
+    for score in (first.precision, first.recall, first.f1, first.balanced_accuracy, first.ece):
+        assert score.low <= score.value <= score.high
+    assert first.f1.low < first.f1.high
+
+
+def test_a_perfect_model_scores_one_and_an_undefined_score_is_nan() -> None:
+    labels, _ = random_case()
+    labels[:, 3] = -1  # never known
+    labels[:, 4] = np.where(labels[:, 4] == 0, 1, labels[:, 4])  # never absent
+    result = evaluate(labels, (labels == 1).astype(float), labels, resamples=20)
+    assert result.overall["map"].value == 1
+    assert result.overall["accuracy"].value == 1
+    unknown, present = result.attributes[3], result.attributes[4]
+    assert unknown.n == 0
+    assert math.isnan(unknown.accuracy.value)
+    assert math.isnan(present.ap.value)
+    assert present.accuracy.value == 1
+
+
+def test_the_prior_is_counted_on_the_training_labels() -> None:
+    labels = np.zeros((10, 34), dtype=np.int8)
+    result = evaluate(labels, np.zeros((10, 34)), np.ones((5, 34), dtype=np.int8))
+    assert result.overall["prior_accuracy"].value == 0
+    assert result.overall["all_absent_accuracy"].value == 1
+
+
+def test_images_are_retrieved_by_their_attributes() -> None:
+    labels = np.full((3, 34), -1, dtype=np.int8)
+    labels[0, :2], labels[1, 1:3] = 1, 1  # the third image has no attribute to ask for
+    image, attribute = (labels == 1) / np.sqrt(2), np.eye(34)
+    scores = retrieval_scores(labels, np.full((3, 34), 0.5), image, attribute)
+    recall = {name: score.value for name, score in scores.items()}
+    assert {score.n for score in scores.values()} == {2}
+    assert recall["retrieval embedding recall@1"] == 1
+    assert recall["retrieval product recall@1"] == 0, "images that tie share their mean rank"
+    assert recall["retrieval product recall@5"] == 1
+    assert recall["retrieval chance recall@1"] == pytest.approx(1 / 3)
+    assert retrieval_scores(labels[2:], np.full((1, 34), 0.5), image[2:], attribute) == {}
