@@ -1,11 +1,12 @@
-"""Reading panoptic annotations at the size of COCONut-S: our reader against pyarrow alone, in time and peak memory.
+"""Time and memory of reading annotations at the size of COCONut-S: our reader and pyarrow alone.
 
     COCONUT_ATTR_MIRROR=... python benchmarks/annotations.py [--rows 118000] [--group 1000]
 
-Repeats the rows of the mirror's val5k parquet, those with the most segments so that there are 12.7 a row as in
-COCONut-S, into a parquet in a temporary folder, with row groups of --group rows (1,000 is what the hub's files have).
-Each reader passes over it in a process of its own. `decode` only decodes each row group, `rows` makes Python objects
-of it too; both hold a row group at a time. Prints rows a second and their ratio, peak memory, and what of it was added.
+Writes a temporary parquet that repeats the rows of the mirror's val5k with the most segments, 12.7
+a row as in COCONut-S, in row groups of --group rows (the hub's files have 1,000). Each reader reads
+it in a separate process. `decode` only decodes each row group, `rows` makes Python objects of it;
+both hold one row group at a time. Prints rows a second, their ratio, peak memory, and how much of it
+the reader added.
 """
 
 import argparse
@@ -85,7 +86,7 @@ READERS = {"ours": ours, "rows": rows, "decode": decode}
 
 
 def peak() -> float:
-    """Return the peak memory of this process in MiB on Linux (getrusage counts the parent's, too)."""
+    """Return the peak memory of this process in MiB on Linux (getrusage counts its parent)."""
     (line,) = [
         line
         for line in Path("/proc/self/status").read_text().splitlines()

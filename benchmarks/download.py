@@ -2,17 +2,19 @@
 
     COCONUT_ATTR_MIRROR=... python benchmarks/download.py
 
-The photos of the mirror are served COPIES times under other names, by a process of its own with keep-alive, to THREADS
-threads of one process of each. Both keep the originals without encoding them anew. img2dataset is installed in a
-virtual environment of its own, in the temporary folder of this machine. Two figures of each:
+A separate process serves each photo of the mirror under COPIES names, with keep-alive, to THREADS
+threads of one process of either program. Both store the originals without encoding them again.
+img2dataset is installed in a virtual environment in the temporary folder. Two figures for each:
 
-- whole: from the start of the process to its end. Ours is one worker of `db.downloads` on a SQLite store that knows the
-  URLs, as img2dataset's list does; `coconut-attr download` adds the start of a Prefect server where none runs.
-- steady: images a second of the worker itself. Ours from the first claim to the last stored row, img2dataset's by its
-  own count.
+- total: from the start of the process to its end. Ours is one worker of `db.downloads` on a SQLite
+  database that has the URLs, like img2dataset's list; `coconut-attr download` adds the start of a
+  Prefect server if none runs.
+- steady: images a second of the worker itself: ours from the first claim to the last stored row,
+  img2dataset's by its own count.
 
-Ours checks length, JPEG structure, pixel size and SHA-256 of every file, flushes it to the disk and stores a row;
-img2dataset does none of that as it is called here. Neither decodes. The files of both are compared with the originals.
+Ours checks length, JPEG structure, pixel size and SHA-256 of every file, flushes it to the disk and
+stores a row; img2dataset, as called here, does none of that. Neither decodes. The files of both are
+compared with the originals.
 """
 
 import argparse
@@ -48,7 +50,7 @@ IMG2DATASET = VENV / "bin" / "img2dataset"
 
 
 def serve(root: Path) -> None:
-    """Serve a folder with keep-alive until the process is stopped; prints the port."""
+    """Serve a folder with keep-alive until the process is stopped, and print the port."""
 
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,7 +80,7 @@ def serve(root: Path) -> None:
 
 
 def ours() -> None:
-    """One worker, as a process; prints its images a second."""
+    """Run one worker in this process, and print its images a second."""
     engine = open_database(settings().sqlalchemy_url)
     started = time.perf_counter()
     work = plan(engine, "val5k", settings())
@@ -96,7 +98,7 @@ def served(site: Path) -> Iterator[str]:
 
 
 def make_site(site: Path) -> dict[str, str]:
-    """Every photo of the mirror under COPIES names; returns the SHA-256 of each name."""
+    """Copy every photo of the mirror to COPIES names; return the SHA-256 by name."""
     (site / FOLDER).mkdir(parents=True)
     digests = {}
     for photo in sorted(Path(settings().mirror, FOLDER).glob("*.jpg")):
@@ -109,7 +111,7 @@ def make_site(site: Path) -> dict[str, str]:
 
 
 def run_ours(folder: Path, site: Path, url: str, digests: dict[str, str]) -> tuple[float, float]:
-    """Seconds of the whole command, and images a second of the worker."""
+    """Return the seconds of the complete command, and the images a second of the worker."""
     engine = open_database(f"sqlite:///{folder / 'coconut_attr.db'}")
     fields = {
         "title": "",
@@ -124,9 +126,17 @@ def run_ours(folder: Path, site: Path, url: str, digests: dict[str, str]) -> tup
         with Image.open(site / FOLDER / name) as photo:
             width, height = photo.size
         rows.append(
-            {"dataset": "val5k", "coco_id": number, "file_name": name, "url": f"http://{FOLDER}/{name}", "licence": "",
-             "width": width, "height": height, "split": "train"}
-        )  # fmt: skip
+            {
+                "dataset": "val5k",
+                "coco_id": number,
+                "file_name": name,
+                "url": f"http://{FOLDER}/{name}",
+                "licence": "",
+                "width": width,
+                "height": height,
+                "split": "train",
+            }
+        )
     annotations.add_captions(engine, "val5k", rows, [])
     env = {
         **os.environ,
@@ -142,7 +152,8 @@ def run_ours(folder: Path, site: Path, url: str, digests: dict[str, str]) -> tup
     spent = time.perf_counter() - started
     stored = sql(
         engine,
-        "SELECT i.path, i.sha256 FROM image i JOIN download d ON d.image_id = i.id AND state = 'done'",
+        "SELECT i.path, i.sha256 FROM image i"
+        " JOIN download d ON d.image_id = i.id AND state = 'done'",
     )
     assert {Path(row["path"]).name: row["sha256"] for row in stored} == digests
     assert all(digest(folder / row["path"]) == row["sha256"] for row in stored)
@@ -151,14 +162,19 @@ def run_ours(folder: Path, site: Path, url: str, digests: dict[str, str]) -> tup
 
 
 def run_img2dataset(folder: Path, url: str, digests: dict[str, str]) -> tuple[float, float]:
-    """Seconds of the whole command, and images a second by its own count."""
+    """Return the seconds of the complete command, and the images a second by its own count."""
     urls = folder / "urls.txt"
     urls.write_text("\n".join(f"{url}/{FOLDER}/{name}" for name in digests))
-    command = [
-        str(IMG2DATASET), "--url_list", str(urls), "--output_folder", str(folder / "out"), "--processes_count", "1",
-        "--thread_count", str(THREADS), "--resize_mode", "no", "--skip_reencode", "True",
-        "--disable_all_reencoding", "True",
-    ]  # fmt: skip
+    options = {
+        "url_list": str(urls),
+        "output_folder": str(folder / "out"),
+        "processes_count": "1",
+        "thread_count": str(THREADS),
+        "resize_mode": "no",
+        "skip_reencode": "True",
+        "disable_all_reencoding": "True",
+    }
+    command = [str(IMG2DATASET), *(f"--{name}={value}" for name, value in options.items())]
     started = time.perf_counter()
     subprocess.run(
         command,
@@ -202,24 +218,24 @@ def main() -> None:
         site = Path(name) / "site"
         digests = make_site(site)
         with served(site) as url:
-            for number in range(ROUNDS):  # in turn: what else the machine does hits both alike
-                for which, found in figures.items():
+            for number in range(ROUNDS):  # alternate, so that other load of the machine hits both
+                for which, measured in figures.items():
                     folder = Path(name) / f"{which}-{number}"
                     folder.mkdir()
                     run = run_img2dataset(folder, url, digests) if which == "img2dataset" else None
-                    found.append(run or run_ours(folder, site, url, digests))
+                    measured.append(run or run_ours(folder, site, url, digests))
                     shutil.rmtree(folder)
     images = len(digests)
     table = Table(
         "",
-        "whole, images/s",
+        "total, images/s",
         "steady, images/s",
         title=f"{images:,} images, {THREADS} threads, {ROUNDS} rounds",
     )
-    for which, found in figures.items():
-        whole, steady = zip(*((images / spent, rate) for spent, rate in found), strict=True)
+    for which, measured in figures.items():
+        total, steady = zip(*((images / spent, rate) for spent, rate in measured), strict=True)
         table.add_row(
-            which, *(" ".join(f"{value:,.0f}" for value in values) for values in (whole, steady))
+            which, *(" ".join(f"{value:,.0f}" for value in values) for values in (total, steady))
         )
     pairs = list(zip(figures["coconut_attr"], figures["img2dataset"], strict=True))
     ratios = ([b[0] / a[0] for a, b in pairs], [a[1] / b[1] for a, b in pairs])

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
 from coconut_attr.errors import UserError, printable
+from coconut_attr.files.proxies import prepare_proxies
 from coconut_attr.settings import settings
 
 app = typer.Typer(
@@ -186,6 +187,7 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        prepare_proxies()
         app()
     except UserError as error:
         sys.exit(f"coconut-attr: {printable(str(error))}")

@@ -12,9 +12,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from coconut_attr.errors import UserError
 
 
+def _absolute(path: Path) -> Path:
+    """Return an absolute path; a leading "~" is the home folder, which no shell expands in .env."""
+    return Path.home().joinpath(*path.parts[1:]) if path.parts[:1] == ("~",) else path.absolute()
+
+
 def _absolute_folder_or_url(place: str) -> str:
     if "://" not in place:
-        return str(Path(place).absolute()) if place else ""
+        return str(_absolute(Path(place))) if place else ""
     if "@" in urlsplit(place).netloc:
         raise ValueError(
             "a user name or password in it would be recorded as the data's origin: leave it out"
@@ -26,12 +31,12 @@ def _absolute_sqlite(url: str) -> str:
     driver, mark, path = url.partition(":///")
     if driver not in {"sqlite", "sqlite+pysqlite"} or path in {"", ":memory:"}:
         return url
-    return f"{driver}{mark}{Path(path).absolute()}"
+    return f"{driver}{mark}{_absolute(Path(path))}"
 
 
 #: Set for child processes, which get all settings by environment and must not read another .env.
 SETTLED = "COCONUT_ATTR_SETTLED"
-Absolute = Annotated[Path, AfterValidator(Path.absolute)]
+Absolute = Annotated[Path, AfterValidator(_absolute)]
 AbsoluteOrNone = Annotated[Absolute | None, BeforeValidator(lambda path: path or None)]
 
 

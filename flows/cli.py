@@ -76,22 +76,32 @@ def download(
         bool,
         typer.Option("--refresh", help="Read annotation files again that upstream has changed."),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Fetch nothing: print sizes, requests, disk and hosts."),
+    ] = False,
 ) -> None:
     """Fetch a dataset's annotations, captions and images; list the failures and their remedies.
 
     Without options, it fetches images that are new, whose file is missing, or that failed for a
     transient cause (a silent host, 503). --retry-failed also fetches those that failed for good
-    (404, a wrong size).
+    (404, a wrong size). The exit code is 1 if an image of the dataset has failed.
     """
+    if dry_run:
+        from flows.dry_run import show_dry_run
+
+        raise typer.Exit(0 if show_dry_run(get_dataset(dataset), limit) else 1)
     get_dataset(dataset)  # report an unknown name before a server starts
     with local_prefect(Console()):
         from flows.download import download as download_flow
         from flows.summary import show_downloads
 
-        download_flow(
+        counts = download_flow(
             dataset, limit=limit, retry_failed=retry_failed, verify=verify, refresh=refresh
         )
         show_downloads(dataset)
+    if counts["failed"]:
+        raise typer.Exit(1)
 
 
 def train(

@@ -21,6 +21,7 @@ from coconut_attr.annotations.records import OddRow, Panoptic
 from coconut_attr.annotations.version import Version
 from coconut_attr.datasets import Dataset, get_dataset
 from coconut_attr.download.failures import hint
+from coconut_attr.download.fetcher import require_image_hosts
 from coconut_attr.download.queue import Mode
 from coconut_attr.errors import SourceError, UserError
 from coconut_attr.settings import settings
@@ -66,6 +67,7 @@ def download(
         )
     mode: Mode = "failed" if retry_failed else "verify" if verify else "new"
     if mode == "new":
+        require_image_hosts(entry, settings())
         coco = read_coco_files(entry)
         read_annotations(entry, coco, limit, refresh)
         read_captions(entry, coco, limit)

@@ -34,7 +34,7 @@ def fetch_member(archive_url: str, member: str, settings: Settings) -> Path:
     Raises:
         SourceError: the zip cannot be reached or read, or has no such member.
     """
-    cached = settings.data_dir / "annotations" / os.path.basename(member)
+    cached = cached_member(member, settings)
     if cached.is_file():
         return cached
     address = mirrored(archive_url, settings)
@@ -52,6 +52,36 @@ def fetch_member(archive_url: str, member: str, settings: Settings) -> Path:
         raise SourceError(f"{address} is damaged: {error}") from error
     write_atomically(cached, content)
     return cached
+
+
+def cached_member(member: str, settings: Settings) -> Path:
+    """Return the path at which a member is cached in the data folder."""
+    return settings.data_dir / "annotations" / os.path.basename(member)
+
+
+def member_size(archive_url: str, member: str, settings: Settings) -> int:
+    """Return the bytes that `fetch_member` would fetch: of the member, or of the complete zip.
+
+    Raises:
+        SourceError: the zip cannot be reached or read, or has no such member.
+    """
+    address = mirrored(archive_url, settings)
+    try:
+        with (
+            (
+                RemoteFile(address, settings, 2**16)
+                if is_url(address)
+                else Path(address).open("rb")
+            ) as file,
+            zipfile.ZipFile(cast(BinaryIO, file)) as archive,
+        ):
+            return archive.getinfo(member).compress_size
+    except RangesNotSupportedError as error:
+        return error.size
+    except KeyError as error:
+        raise SourceError(f"{address} has no member {member}") from error
+    except (OSError, zipfile.BadZipFile, *DAMAGED) as error:
+        raise SourceError(f"cannot find {member} in {address}: {error}") from error
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def _list_folder(repo: str, folder: str, suffixes: tuple[str, ...]) -> list[Shar
 
 
 def read_shard(shard: Shard, settings: Settings, skip: int = 0) -> Iterator[list[Any]]:
-    """Yield the rows of one parquet file in batches, as dicts of COLUMNS; `rows.hub_row` parses one.
+    """Yield the rows of one parquet file in batches, dicts of COLUMNS; `rows.hub_row` parses one.
 
     Memory stays bounded however large the file's row groups are. A read that a network breaks is
     retried.

@@ -43,7 +43,8 @@ def mirrored(url: str, settings: Settings) -> str:
     folder = Path(settings.mirror)
     if not folder.is_dir():
         raise SourceError(
-            f"COCONUT_ATTR_MIRROR={settings.mirror} is not a folder (nor a URL); correct or unset it"
+            f"COCONUT_ATTR_MIRROR={settings.mirror} is not a folder (nor a URL): correct it, or"
+            " unset it"
         )
     return str(folder / parts.netloc / parts.path.lstrip("/"))
 

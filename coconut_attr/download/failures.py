@@ -29,6 +29,7 @@ HINTS: Final = {
     "wrong size": "the photo is not the annotated one: its upstream file has changed, or the"
     " annotation is wrong",
     "too large": "larger than any photo of the dataset should be: open the URL",
+    "redirects": "the host redirects in circles: open the URL; a proxy may answer in its place",
     "refused": "the annotation names a URL that this dataset does not allow: check where the"
     " annotation is from",
     "private address": "the host's name resolves to a private network: check the DNS, or set"
@@ -42,7 +43,7 @@ HINTS: Final = {
 def hint(error_class: str) -> str:
     """Return what to do about a cause of failure."""
     if error_class.startswith("HTTP 3"):
-        return "redirects are not followed: the image has moved, open its URL"
+        return "the image has moved to another host, which is not followed: see the example"
     if error_class.startswith("HTTP 5"):
         return "the host is in trouble: run again later"
     return HINTS.get(error_class, "see the example")

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -20,10 +21,16 @@ from coconut_attr.errors import SourceError, UnreachableError
 from coconut_attr.files.atomic import write_atomically
 from coconut_attr.files.images import ImageError, TooManyPixelsError, checked_size, decode
 from coconut_attr.files.object_store import object_store
-from coconut_attr.files.public_http import PrivateAddressError, PublicAdapter
+from coconut_attr.files.public_http import (
+    STAND_INS,
+    PrivateAddressError,
+    PublicAdapter,
+    require_reachable,
+)
 from coconut_attr.settings import Settings
 
 MAX_BYTES = 50 * 2**20
+MAX_REDIRECTS = 5
 CHUNK = 2**18
 
 #: Compressed bodies are neither requested nor decoded: photos do not compress, and a
@@ -35,6 +42,16 @@ HEADERS = {
 #: The photo is not in its folder: COCO's other folder may have it.
 NOT_THERE = frozenset({"HTTP 404", "not in mirror"})
 MAX_ERROR, MAX_ETAG = 500, 200  # characters of a host's message and ETag that are stored
+
+
+def require_image_hosts(dataset: Dataset, settings: Settings) -> None:
+    """Check that a dataset's image hosts may be asked, before its annotations are fetched in vain.
+
+    Raises:
+        PrivateAddressError: a host resolves to private addresses only, and there is no mirror.
+    """
+    if not settings.mirror:
+        require_reachable(dataset.image_hosts, STAND_INS)
 
 
 class ImageFetcher:
@@ -56,9 +73,15 @@ class ImageFetcher:
         self.environment: dict[str, Any] = {
             name: options[name] for name in ("proxies", "verify", "cert")
         }
-        adapter = HTTPAdapter if is_url(settings.mirror) else PublicAdapter
+        self.hosts = {*dataset.image_hosts, urlsplit(settings.mirror).netloc} - {""}
+        threads = settings.download_threads
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, adapter(pool_maxsize=settings.download_threads))
+            self.session.mount(
+                scheme,
+                HTTPAdapter(pool_maxsize=threads)
+                if is_url(settings.mirror)
+                else PublicAdapter(STAND_INS, pool_maxsize=threads),
+            )
 
     def attempt(self, job: ImageJob) -> ImageJob:
         """Try once and return the job: its `failure`, and its `outcome` unless a retry is due."""
@@ -193,21 +216,20 @@ class ImageFetcher:
                 raise DownloadFailure(
                     "not in mirror", f"{address} does not exist", permanent=True
                 ) from None
-        timeout = (self.settings.connect_timeout, self.settings.read_timeout)
         headers = HEADERS | ({"If-None-Match": known_etag} if known_etag else {})
         try:
-            # Session.get takes twice the time, for cookies and redirects.
-            request = requests.PreparedRequest()
-            request.prepare("GET", address, headers)
-            adapter = self.session.get_adapter(address)
-            with adapter.send(
-                request, stream=True, timeout=timeout, **self.environment
-            ) as response:
-                if known_etag and response.status_code == requests.codes.not_modified:
-                    return None
-                if response.status_code != requests.codes.ok:
-                    raise status_failure(address, response)
-                return self._body(address, response), response.headers.get("ETag", "")[:MAX_ETAG]
+            for _ in range(MAX_REDIRECTS):
+                with self._send(address, headers) as response:
+                    if known_etag and response.status_code == requests.codes.not_modified:
+                        return None
+                    if response.is_redirect:
+                        address = self._redirection(address, response)
+                        continue
+                    if response.status_code != requests.codes.ok:
+                        raise status_failure(address, response)
+                    etag = response.headers.get("ETag", "")[:MAX_ETAG]
+                    return self._body(address, response), etag
+            raise DownloadFailure("redirects", f"{url}: over {MAX_REDIRECTS} redirects")
         # While the body is read, urllib3's own errors are raised.
         except (requests.Timeout, ReadTimeoutError) as error:
             raise DownloadFailure("timeout", f"{address}: {error}") from error
@@ -219,6 +241,23 @@ class ImageFetcher:
             raise DownloadFailure(
                 type(error).__name__, f"{address}: {error}", permanent=True
             ) from error
+
+    def _send(self, address: str, headers: dict[str, str]) -> requests.Response:
+        """Send a GET; Session.get takes twice the time, for cookies and redirects."""
+        request = requests.PreparedRequest()
+        request.prepare("GET", address, headers)
+        timeout = (self.settings.connect_timeout, self.settings.read_timeout)
+        adapter = self.session.get_adapter(address)
+        return adapter.send(request, stream=True, timeout=timeout, **self.environment)
+
+    def _redirection(self, address: str, response: requests.Response) -> str:
+        """Return the target of a redirect, which must be on a host of the dataset or the mirror."""
+        target = urljoin(address, response.headers["Location"])
+        if is_url(target) and urlsplit(target).netloc in self.hosts:
+            return target
+        raise DownloadFailure(
+            f"HTTP {response.status_code}", f"{address}: moved to {target}", permanent=True
+        )
 
     def _body(self, address: str, response: requests.Response) -> bytes:
         seconds = self.settings.body_timeout

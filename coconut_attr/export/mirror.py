@@ -234,7 +234,11 @@ def _shard(
     if not name.endswith(".parquet"):
         number = sum(other.startswith(name) for other in exported.files)
         name += f"/data/train-{number:05d}.parquet"
-    with part_of(to / name) as part, pq.ParquetWriter(part, SCHEMA, use_dictionary=False) as writer:
+    with (  # opened here, because Arrow reads some paths as URLs
+        part_of(to / name) as part,
+        part.open("wb") as file,
+        pq.ParquetWriter(file, SCHEMA, use_dictionary=False) as writer,
+    ):
         while group := list(itertools.islice(images, GROUP_ROWS)):
             writer.write_table(
                 pa.Table.from_pylist([_row(image, things) for image in group], schema=SCHEMA)

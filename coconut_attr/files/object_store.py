@@ -120,8 +120,8 @@ class ObjectStore:
                     " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
                 ) from error
             raise UnreachableError(
-                f"the object store {self.name} does not answer as it should: {message}; check it and"
-                " the network, and run again: finished work is stored"
+                f"the object store {self.name} does not answer as it should: {message}; check it"
+                " and the network, and run again: finished work is stored"
             ) from error
 
 

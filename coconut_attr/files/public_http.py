@@ -7,7 +7,9 @@ decides what it reaches.
 
 import ipaddress
 import socket
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -20,6 +22,13 @@ from coconut_attr.errors import UserError
 MAX_BYTES = 50 * 2**20
 MAX_REDIRECTS = 5
 TIMEOUTS = (10, 30)
+Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
+#: Some networks resolve public names to these: proxies with fake addresses (RFC 2544's range), and
+#: carriers that share addresses (RFC 6598). Only hosts that the program itself names may use them.
+STAND_INS: Final[Networks] = (
+    ipaddress.ip_network("198.18.0.0/15"),
+    ipaddress.ip_network("100.64.0.0/10"),
+)
 
 
 class RemoteError(UserError):
@@ -30,41 +39,76 @@ class PrivateAddressError(RemoteError):
     """An address is refused because it is not public."""
 
 
-def _checked(connection: socket.socket, host: str) -> socket.socket:
+def _checked(connection: socket.socket, host: str, allowed: Networks) -> socket.socket:
     address = connection.getpeername()[0]
-    if not ipaddress.ip_address(address.split("%")[0]).is_global:
+    if not _may_reach(address, allowed):
         connection.close()
         raise PrivateAddressError(f"refused to ask {host} ({address}): not a public address")
     return connection
 
 
-class _PublicHTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn(), self.host)
+def _may_reach(address: str, allowed: Networks) -> bool:
+    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    return ip.is_global or any(ip in network for network in allowed)
 
 
-class _PublicHTTPSConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn(), self.host)
+def _pool_classes(allowed: Networks) -> dict[str, type[HTTPConnectionPool]]:
+    """Return pools by scheme whose connections reach public and allowed addresses only."""
 
+    class Connection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _checked(super()._new_conn(), self.host, allowed)
 
-class _PublicHTTPPool(HTTPConnectionPool):
-    ConnectionCls = _PublicHTTPConnection
+    class SecureConnection(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return _checked(super()._new_conn(), self.host, allowed)
 
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
 
-class _PublicHTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPSConnection
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
 
 
 class PublicAdapter(HTTPAdapter):
-    """A transport adapter for requests that raises PrivateAddressError for non-public addresses."""
+    """A transport adapter for requests that raises PrivateAddressError for non-public addresses.
+
+    Args:
+        allowed: networks that it may reach although they are not public.
+    """
+
+    def __init__(self, allowed: Networks = (), **kwargs: Any) -> None:
+        self.allowed = allowed
+        super().__init__(**kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": _PublicHTTPPool,
-            "https": _PublicHTTPSPool,
-        }
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(self.allowed)
+
+
+def require_reachable(hosts: Iterable[str], allowed: Networks) -> None:
+    """Check that hosts resolve to addresses that `PublicAdapter` may reach, before work is wasted.
+
+    A host is not checked if a proxy resolves its name, or if its name does not resolve now.
+
+    Raises:
+        PrivateAddressError: a host resolves to none but private addresses.
+    """
+    for host in (urlsplit(f"//{name}").hostname or name for name in hosts):
+        url = f"http://{host}/"
+        if requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)):
+            continue
+        try:
+            addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        except OSError:
+            continue
+        if not any(_may_reach(str(address), allowed) for address in addresses):
+            raise PrivateAddressError(
+                f"{host} resolves to {', '.join(map(str, sorted(addresses)))}, which is not public:"
+                " check the DNS of this network, or set COCONUT_ATTR_MIRROR"
+            )
 
 
 def fetch(url: str, *, max_bytes: int = MAX_BYTES) -> bytes:

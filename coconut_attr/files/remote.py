@@ -30,7 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 class RangesNotSupportedError(SourceError):
-    """A server, or a proxy before it, ignores byte ranges."""
+    """A server, or a proxy before it, ignores byte ranges; `size` is the file's (0: not stated)."""
+
+    def __init__(self, message: str, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 def requested_pause(headers: Mapping[str, str]) -> float | None:
@@ -130,7 +134,8 @@ class RemoteFile(AbstractBufferedFile):
             if response.status_code != requests.codes.partial_content or not span:
                 raise RangesNotSupportedError(
                     f"{self.url} is answered without byte ranges, which are needed to read it: a"
-                    " proxy may drop them; use a mirror (COCONUT_ATTR_MIRROR, HF_ENDPOINT)"
+                    " proxy may drop them; use a mirror (COCONUT_ATTR_MIRROR, HF_ENDPOINT)",
+                    response.raw.length_remaining or 0,
                 )
             content = response.content
             if int(span[1]) != start or len(content) != min(end, int(span[3])) - start:

@@ -1,5 +1,6 @@
 """The commands `mirror export` and `mirror serve`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,8 @@ def export(
 ) -> None:
     """Write the downloaded part of a dataset as a mirror, for machines without internet.
 
-    Point COCONUT_ATTR_MIRROR to the folder there. Run it again to resume: equal files stay. Several datasets can share a folder.
+    Point COCONUT_ATTR_MIRROR to the folder there. Run it again to resume: equal files stay.
+    Several datasets can share a folder.
     """
     get_dataset(dataset)  # report a mistake before the database is opened
     engine = open_for_reading(settings().sqlalchemy_url)
@@ -69,7 +71,7 @@ def export(
             f"{missing:,} of {len(image_ids):,} images are left out: not downloaded, or damaged"
             f" (see coconut-attr check {dataset})"
         )
-    typer.echo(f"use it: COCONUT_ATTR_MIRROR={folder.absolute()}")
+    typer.echo(f"use it: COCONUT_ATTR_MIRROR={shlex.quote(str(folder.absolute()))}")
 
 
 @mirror_commands.command()

@@ -1,4 +1,4 @@
-"""Annotations read from a hub that redirects, throttles, breaks off, is silent, or wants an account."""
+"""Annotations from a hub that redirects, throttles, breaks off, is silent, or wants an account."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Downloads recorded in the store: hostile servers, workers that are killed, workers that share a dataset."""
+"""Downloads recorded in the database: hostile servers, killed workers, workers that share work."""
 
 import os
 import random
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def assert_rows_tell_the_truth(engine: Engine, settings: Settings, mirror: Path) -> int:
-    """Every file under its own name is whole, and so is every file that a row tells of; returns how many rows do."""
+    """Assert that every stored file is intact and every recorded one exists; count the records."""
     for file in (settings.data_dir / FOLDER).glob("*.jpg"):
         assert file.read_bytes() == (mirror / FOLDER / file.name).read_bytes()
     done = sql(engine, "SELECT path FROM image WHERE path IS NOT NULL")
@@ -80,7 +80,8 @@ def test_a_server_that_misbehaves_costs_no_image(
         )
         failed = sql(
             engine,
-            "SELECT file_name FROM image i JOIN download d ON d.image_id = i.id WHERE state = 'failed'",
+            "SELECT file_name FROM image i JOIN download d ON d.image_id = i.id"
+            " WHERE state = 'failed'",
         )
         assert {row["file_name"] for row in failed} == gone
         print(f"\n{kind}: {site.requests.total()} requests, {dict(suffered)}, 348 whole, 7 x 404")

@@ -3,6 +3,8 @@
 import fcntl
 import gzip
 import hashlib
+import ipaddress
+import socket
 import struct
 import time
 import zlib
@@ -14,9 +16,11 @@ import pytest
 
 from coconut_attr.datasets import Dataset, get_dataset
 from coconut_attr.download.download import download
+from coconut_attr.download.fetcher import require_image_hosts
 from coconut_attr.download.queue import Outcome, Wanted
 from coconut_attr.files.atomic import SUFFIX, clear_leftovers
 from coconut_attr.files.images import ImageError, checked_size
+from coconut_attr.files.public_http import STAND_INS, PrivateAddressError
 from tests.support import web_server
 from tests.support.tiny_mirror import HEIGHT, WIDTH, jpeg, mask_png
 from tests.support.web_server import Site, serve
@@ -143,6 +147,53 @@ def test_what_is_no_photo_is_refused_by_name(site: Site, configure) -> None:
         7: "refused",
     }
     assert not list(settings.data_dir.rglob("*.jpg"))
+
+
+def test_a_redirect_within_the_datasets_hosts_is_followed(site: Site, settings) -> None:
+    site.faults[path_of(1)] = [web_server.status(301, Location=path_of(2))]
+    assert fetch(settings, wanted(1))[1].sha256 == hashlib.sha256(jpeg(2)).hexdigest()
+    site.faults[path_of(3)] = [web_server.status(301, Location=path_of(3))] * 20
+    assert fetch(settings, wanted(3))[3].error_class == "redirects"
+
+
+def test_a_redirect_to_another_host_is_reported_with_its_target(site: Site, settings) -> None:
+    site.faults[path_of(1)] = [web_server.status(301, Location="https://elsewhere.org/1.jpg")]
+    outcome = fetch(settings, wanted(1))[1]
+    assert (outcome.error_class, outcome.permanent) == ("HTTP 301", True)
+    assert outcome.error.endswith("moved to https://elsewhere.org/1.jpg")
+
+
+@pytest.fixture
+def stand_in_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this machine's own network one of those that stand in for public addresses."""
+    networks = (ipaddress.ip_network("127.0.0.0/8"),)
+    monkeypatch.setattr("coconut_attr.download.fetcher.STAND_INS", networks)
+
+
+def test_the_datasets_own_hosts_may_be_in_a_stand_in_network(
+    site: Site, configure, stand_in_network
+) -> None:
+    host = site.url.removeprefix("http://")
+    dataset = Dataset(name="d", title="", image_hosts=(host,))
+    require_image_hosts(dataset, configure())
+    (outcome,) = download([wanted(1, url=f"{site.url}{path_of(1)}")], dataset, configure())
+    assert outcome.ok, outcome.error
+
+
+@pytest.mark.parametrize("address", ["198.18.0.7", "198.19.255.1", "100.64.3.2", "100.127.0.1"])
+def test_fake_and_carrier_addresses_stand_in_for_public_ones(address: str) -> None:
+    assert any(ipaddress.ip_address(address) in network for network in STAND_INS)
+
+
+def test_an_image_host_in_a_private_network_is_reported_before_anything_is_fetched(
+    configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.7", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: private)
+    settings = configure()
+    with pytest.raises(PrivateAddressError, match=r"10\.0\.0\.7.*COCONUT_ATTR_MIRROR"):
+        require_image_hosts(VAL5K, settings)
+    require_image_hosts(VAL5K, configure(mirror="http://mirror.example"))
 
 
 def test_a_private_address_is_refused_where_no_mirror_is_named(site: Site, configure) -> None:

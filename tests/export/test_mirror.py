@@ -1,8 +1,9 @@
-"""An exported mirror gives the same images, masks, segments and captions as the source that it was made from."""
+"""An exported mirror gives the same images, masks, segments and captions as its source."""
 
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -108,6 +109,24 @@ def test_a_round_trip_through_a_folder_and_a_server(
     assert "23 x http://creativecommons.org/licenses/by/2.0/" in readme
 
 
+@pytest.mark.parametrize("name", ["a b", "a?b", "a#b", "a%20b", "a[1]*", "~a", "a'b\"c", "é 照片"])
+def test_folders_may_have_any_name(
+    name: str, tiny_mirror: Path, tmp_path: Path, configure, served
+) -> None:
+    mirror = tiny_mirror.rename(tmp_path / f"mirror {name}")
+    settings = configure(mirror=mirror, data_dir=tmp_path / f"data {name}")
+    download("val5k")
+    before = content(settings.data_dir)
+    folder = tmp_path / f"export {name}"
+    assert shlex.quote(str(folder)) in export(folder)
+    for number, place in enumerate((folder, served(folder))):
+        settings = configure(mirror=place, data_dir=tmp_path / f"data{number} {name}")
+        download("val5k")
+        assert content(settings.data_dir) == before
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {f"{kind} {name}" for kind in ("mirror", "data", "export", "data0", "data1")}
+
+
 def test_an_export_goes_on_and_follows_the_store(
     tiny_mirror: Path, tmp_path: Path, configure
 ) -> None:
@@ -155,9 +174,8 @@ def test_datasets_share_a_folder(tiny_mirror: Path, tmp_path: Path, configure) -
     for dataset, limit in (("coconut-s", 3), ("val5k", 20)):
         download(dataset, limit=limit)
         export(folder, "--dataset", dataset)
-    assert [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("## ")] == [
-        "## coconut-s", "## val5k",
-    ]  # fmt: skip
+    lines = (folder / "README.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("## ")] == ["## coconut-s", "## val5k"]
     with zipfile.ZipFile(folder / ZIP) as archive:
         counts = {
             name: len(json.loads(archive.read(name))["images"]) for name in archive.namelist()
@@ -233,8 +251,13 @@ def test_the_server_serves_ranges_and_listings_and_nothing_else(tmp_path: Path, 
 def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
     program = "from coconut_attr.cli import main; main()"
     command = [sys.executable, "-u", "-c", program, "mirror", "serve", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-                          env={**os.environ}) as process:  # fmt: skip
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ},
+    ) as process:
         line = process.stdout.readline()
         url = line.split()[0].removeprefix("COCONUT_ATTR_MIRROR=")
         assert requests.get(url, timeout=10).status_code == 200

@@ -1,4 +1,4 @@
-"""Machines with data folders of their own share photos, masks and runs by an S3 server, which asks for keys."""
+"""Machines with separate data folders share photos, masks and runs through an S3 server."""
 
 import json
 import os
@@ -76,8 +76,14 @@ def test_two_workers_with_data_folders_of_their_own_share_a_download(
     url = s3.bucket("shared")
 
     def machine(name: str) -> Settings:
-        return configure(data_dir=tmp_path / name, database_url=postgres_url, image_store=url, mirror=site.url,
-                         download_threads=4, shard_size=10)  # fmt: skip
+        return configure(
+            data_dir=tmp_path / name,
+            database_url=postgres_url,
+            image_store=url,
+            mirror=site.url,
+            download_threads=4,
+            shard_size=10,
+        )
 
     def worker(name: str) -> subprocess.Popen[str]:
         machine(name)
@@ -108,7 +114,7 @@ def test_two_workers_with_data_folders_of_their_own_share_a_download(
         # What one machine has not in its folder, or has lost, is not lost.
         shutil.rmtree(tmp_path / "two")
         assert fetch(engine, machine("two")) == {}
-        # A worker that died between upload and record: the next one, on another machine, takes its file.
+        # After a worker died between upload and record, the next one, elsewhere, keeps its file.
         names = sorted(originals)
         with engine.begin() as connection:
             connection.exec_driver_sql(
@@ -119,7 +125,7 @@ def test_two_workers_with_data_folders_of_their_own_share_a_download(
         assert set(site.requests) == {f"/{names[0]}"}
         site.requests.clear()
 
-        # An object that is lost is noticed, and comes back: from a folder that has it, or else from upstream.
+        # A lost object is restored: from a data folder that has it, or else from upstream.
         for name in names[:2]:
             s3.client.delete_object(Bucket="shared", Key=f"{PREFIX}/{name}")
         (tmp_path / "three" / names[1]).unlink()
@@ -127,7 +133,7 @@ def test_two_workers_with_data_folders_of_their_own_share_a_download(
         assert set(site.requests) == {f"/{names[1]}"}
         assert s3.objects("shared") == originals
 
-        # One that is damaged is found by verifying, even where the folder's copy is whole, and the other way round.
+        # Verifying finds a damaged object even if the folder's copy is intact, and vice versa.
         for name in names[:2]:
             damaged = originals[name][:-9] + bytes(7) + originals[name][-2:]
             s3.client.put_object(Bucket="shared", Key=f"{PREFIX}/{name}", Body=damaged)
@@ -197,8 +203,11 @@ def test_another_machine_reads_photos_and_masks_without_upstream(
     first = configure(image_store=url)
     assert download("val5k")["downloaded"] == 24
     whole = s3.objects("late")
-    assert whole == {str(path.relative_to(first.data_dir)): path.read_bytes()
-                     for folder in (FOLDER, MASKS) for path in (first.data_dir / folder).iterdir()}  # fmt: skip
+    assert whole == {
+        str(path.relative_to(first.data_dir)): path.read_bytes()
+        for folder in (FOLDER, MASKS)
+        for path in (first.data_dir / folder).iterdir()
+    }
     assert len(whole) == 24 + 16
 
     def machine(name: str) -> Settings:
@@ -309,7 +318,10 @@ def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
     assert [name for name in stored if name.startswith(RUNS)] == [best] and stored[best] == trained
 
     def scores() -> list[Any]:
-        query = "SELECT name, value FROM run_metric WHERE run_id = :run AND name IN ('map', 'accuracy') ORDER BY name"
+        query = (
+            "SELECT name, value FROM run_metric"
+            " WHERE run_id = :run AND name IN ('map', 'accuracy') ORDER BY name"
+        )
         return sql(engine(), query, run=run)
 
     def earlier(epoch: int) -> bytes:
@@ -320,7 +332,7 @@ def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
         )
         return path.read_bytes()
 
-    # Another machine has a copy of an earlier epoch; or the image store has, or lost it, or holds what is none.
+    # A machine or the object store has an earlier epoch; or the store lost it; or it is junk.
     expected = scores()
     second = configure(data_dir=tmp_path / "second")
     (second.data_dir / best).parent.mkdir(parents=True)
@@ -400,18 +412,18 @@ def test_a_store_that_cannot_be_used_is_told_in_one_sentence(
         (
             wrong,
             url,
-            f"object store {url} cannot be used: The request signature we calculated does not match",
+            f"object store {url} cannot be used: The request signature we calculated",
         ),
         (
             none,
             url,
-            f"object store {url} cannot be used: Unable to locate credentials; check COCONUT_ATTR_IMAGE_STORE",
+            f"object store {url} cannot be used: Unable to locate credentials; check COCONUT_ATTR",
         ),
         (s3.reader, url, f"object store {url} cannot be used: "),
         (
             nowhere,
             url,
-            f"object store {url} does not answer as it should: Could not connect to the endpoint URL",
+            f"object store {url} does not answer as it should: Could not connect to the endpoint",
         ),
         (
             {"AWS_ENDPOINT_URL": "nonsense"},
@@ -433,10 +445,12 @@ def test_a_store_that_cannot_be_used_is_told_in_one_sentence(
     started = [
         subprocess.Popen(
             [sys.executable, "-c", TELL, *["without s3fs"] * ("pip install" in expected)],
-            env={**os.environ, **changed, "COCONUT_ATTR_IMAGE_STORE": given}, stdout=PIPE, text=True,
+            env={**os.environ, **changed, "COCONUT_ATTR_IMAGE_STORE": given},
+            stdout=PIPE,
+            text=True,
         )
         for changed, given, expected in cases
-    ]  # fmt: skip
+    ]
     for process, (changed, _, expected) in zip(started, cases, strict=True):
         output, _ = process.communicate(timeout=60)
         assert expected in output and output.count("\n") == 1, output

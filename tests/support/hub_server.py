@@ -23,8 +23,8 @@ class Hub:
     Attributes:
         endpoint: its address, for HF_ENDPOINT.
         token: the account that it wants; empty: none.
-        cdn: address of another host that file reads are redirected to, as the hub does; empty: none.
-        faults: what goes wrong at the next requests, in turn: at listings ("tree") or reads ("file").
+        cdn: address of another host to which file reads are redirected; empty: none.
+        faults: what goes wrong at the next listings ("tree") and reads ("file"), in turn.
         requests: kind, host and Authorization header of each request.
     """
 

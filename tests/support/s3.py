@@ -1,4 +1,4 @@
-"""A real S3 server, moto's, in a process of its own, which asks for keys: one account may write, another only read."""
+"""A real S3 server (moto) in a separate process, with an account that writes and one that reads."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class S3:
     reader: dict[str, str]
 
     def bucket(self, name: str) -> str:
-        """The URL of a folder in a new bucket."""
+        """Create a bucket and return the URL of a folder in it."""
         self.client.create_bucket(Bucket=name)
         return f"s3://{name}/{PREFIX}"
 
@@ -40,12 +40,14 @@ class S3:
         return _session(self.writer).client("s3", endpoint_url=self.place["AWS_ENDPOINT_URL"])
 
     def objects(self, bucket: str) -> dict[str, bytes]:
-        """Everything in a bucket, by its path in the folder."""
+        """Return the content of every file in a bucket by its path in the folder."""
         keys = [
             item["Key"] for item in self.client.list_objects_v2(Bucket=bucket).get("Contents", [])
         ]
-        found = {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
-        return {key.removeprefix(f"{PREFIX}/"): content for key, content in found.items()}
+        contents = {
+            key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys
+        }
+        return {key.removeprefix(f"{PREFIX}/"): content for key, content in contents.items()}
 
 
 def _session(keys: dict[str, str]) -> boto3.session.Session:
@@ -56,12 +58,14 @@ def _session(keys: dict[str, str]) -> boto3.session.Session:
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """The server's first six requests, which make the accounts, need no key."""
+    """Run a server with both accounts; its first six requests, which make them, need no key."""
     port = free_port()
     process = subprocess.Popen(
         [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "6"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "6"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         while process.poll() is None:
             try:

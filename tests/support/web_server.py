@@ -1,4 +1,4 @@
-"""A real HTTP server for tests: serves a folder with ranges and listings, and misbehaves as it is told."""
+"""A real HTTP server for tests: a folder with ranges and listings, and faults as configured."""
 
 import hashlib
 import re
@@ -48,7 +48,7 @@ def status(code: int, **headers: str) -> Fault:
 
 
 def truncated(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
-    """Promise the whole body, send half, and close."""
+    """Announce the complete body, send half, and close."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
@@ -58,7 +58,7 @@ def truncated(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
 
 
 def short(handler: SimpleHTTPRequestHandler, content: bytes) -> bool:
-    """Send half of the body as if it were the whole."""
+    """Send half of the body as if it were complete."""
     return _body(handler, content[: len(content) // 2])
 
 
@@ -127,7 +127,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address) -> None:
-        """A client that goes away, as those that are killed do, is no fault of the server."""
+        """Ignore a client that closes its connection, as a killed process does."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
