@@ -1,8 +1,10 @@
-"""The 34 visual attributes: their groups, and their order in every label vector."""
+"""The 34 visual attributes in the order of every label vector, their states, and the splits."""
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 State = Literal["present", "absent", "unknown"]
+Split = Literal["train", "val", "test"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "object": ("person", "vehicle", "animal", "furniture", "electronics", "food"),

@@ -1,11 +1,12 @@
 """The flow `evaluate`: scores of a trained run on any split of any dataset."""
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
+from coconut_attr.attributes import Split
 from coconut_attr.datasets import get_dataset
 from coconut_attr.evaluation.results import Evaluation
 from coconut_attr.evaluation.retrieval import retrieval_scores
@@ -30,7 +31,7 @@ from flows.samples import load_samples
 def evaluate(
     dataset: DatasetName = "val5k",
     run_id: int | None = None,
-    split: Literal["train", "val", "test"] = "test",
+    split: Split = "test",
 ) -> int:
     """Score a run's checkpoint on a split, beside the trivial baselines; return the run's id.
 

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr.attributes import ATTRIBUTES, SPLITS
 from coconut_attr.files.object_store import fetch_files, missing_locally
 from coconut_attr.settings import settings
 from coconut_attr.training.data import Samples
@@ -35,7 +35,7 @@ def load_samples(dataset: str, split: str) -> Samples:
 def fingerprint(dataset: str) -> str:
     """Return the SHA-256 of a dataset's images, splits and labels: equal data, equal value."""
     digest = hashlib.sha256()
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         for image in labelled_images(engine(), dataset, split):
             digest.update(f"{split} {image.sha256} {image.states}\n".encode())
     return digest.hexdigest()

@@ -5,12 +5,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from coconut_attr.attributes import SPLITS
 from dashboard import formats
 from dashboard.data import Row, read
 from dashboard.i18n import _
 from db import annotations, downloads
 
-SPLITS = ("train", "val", "test")
 COUNT: dict[str, Any] = {"format": "localized"}
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from coconut_attr.attributes import SPLITS
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.cooccurrence import show_cooccurrence
@@ -10,7 +11,7 @@ from dashboard.charts.coverage import STATE_COLORS, source_chart, state_chart
 from dashboard.data import Row, read_counts, rows_by
 from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices, pickers
-from dashboard.parts.dataset_files import SPLITS, dataset_files
+from dashboard.parts.dataset_files import dataset_files
 from db.counts import COMBINED, cooccurrence, counted_splits, coverage, dataset_summaries
 from db.labels import SOURCES
 
