@@ -7,6 +7,7 @@ from prefect import flow, task
 from prefect.logging import get_run_logger
 from sqlalchemy import RowMapping
 
+from coconut_attr.annotations import objects365
 from coconut_attr.annotations.coco_file import CocoImages
 from coconut_attr.annotations.duplicates import unique_annotations, unique_captions
 from coconut_attr.annotations.files import (
@@ -66,6 +67,8 @@ def download(
             "retry_failed and verify exclude each other: a failed image has no file to verify"
         )
     mode: Mode = "failed" if retry_failed else "verify" if verify else "new"
+    if entry.has_objects365 and not settings().objects365_dir:
+        get_run_logger().warning("%s: %s", dataset, objects365.HOW)
     if mode == "new":
         require_image_hosts(entry, settings())
         coco = read_coco_files(entry)

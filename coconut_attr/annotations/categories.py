@@ -10,8 +10,9 @@ from typing import Any
 from coconut_attr.annotations.values import OddValueError, shown, whole
 from coconut_attr.errors import SourceError
 
-#: A file is refused from so many distinct odd category ids, and this share of its segments, on.
-ODD_IDS, ODD_SHARE = 3, 0.05
+#: A file is refused from this share of odd segments on, if they have so many category ids. Where
+#: the file numbers categories in its own way, one is enough: COCO's ids then show which is right.
+ODD_SHARE, ODD_IDS = 0.05, 3
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ def own_categories(entries: Any) -> Mapping[int, Category]:
         if not isinstance(name, str):
             raise SourceError(f"its category {own} has no name: {shown(name)}")
         isthing = entry.get("isthing")
-        thing = bool(isthing) if isinstance(isthing, int) and isthing in (0, 1) else None
-        category = Category(ids.get(_plain(name)), name, thing)
+        coco_id = ids.get(_plain(name))
+        thing = coco_categories()[coco_id].thing if coco_id is not None else None
+        if isinstance(isthing, int) and isthing in (0, 1):
+            thing = bool(isthing)
+        category = Category(coco_id, name, thing)
         if found.setdefault(own, category).name != name:
             raise SourceError(f"its category {own} is both {found[own].name!r} and {name!r}")
     _refuse_shifted(found)
@@ -86,6 +90,8 @@ def refuse_other_numbering(
         SourceError: more than single segments name ids that the list lacks, or say thing where
             the list says stuff.
     """
+    coco = coco_categories()
+    numbers_its_own = any(c.coco_id not in {None, own} for own, c in categories.items())
     total = odd = 0
     ids: dict[int, None] = {}
     for own, isthing in segments:
@@ -95,10 +101,11 @@ def refuse_other_numbering(
             continue
         total += 1
         category = categories.get(own_id)
-        if category is None or contradicts(category, isthing):
+        is_unlisted = category is None and (own_id in coco or not numbers_its_own)
+        if is_unlisted or (category and contradicts(category, isthing)):
             odd += 1
             ids[own_id] = None
-    if len(ids) >= ODD_IDS and odd >= ODD_SHARE * total:
+    if len(ids) >= (1 if numbers_its_own else ODD_IDS) and odd >= ODD_SHARE * total:
         shown_ids = ", ".join(map(str, list(ids)[:ODD_IDS]))
         raise SourceError(
             f"its category ids do not fit their names ({odd:,} of {total:,} segments, such as"

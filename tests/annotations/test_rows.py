@@ -224,7 +224,7 @@ def test_an_unknown_category_name_is_a_finding_and_no_label() -> None:
         (document([{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}], 1), "both 'cat' and"),
         (document(named("cat", "cat"), 1), "one name under two ids"),
         (document([{"id": None, "name": "cat"}], 1), "id is missing"),
-        (document(named("cat", "dog"), 3, 4, 5), "do not fit their names"),
+        (document(named("cat", "dog", "bear"), 0, 193), "do not fit their names"),
         (document(None, 0, 12, 26, 1), "do not fit their names"),
     ],
 )
@@ -232,6 +232,21 @@ def test_ids_out_of_step_with_names_are_refused_in_one_line(content: bytes, mess
     with pytest.raises(SourceError, match=message) as error:
         kaggle.parse_json(content, "x.json")
     assert "\n" not in str(error.value)
+
+
+def test_one_unlisted_category_is_a_finding_and_the_others_are_mapped() -> None:
+    parsed = kaggle.parse_json(document(named("person", "bear"), 1, 999), "x.json")
+    row = parsed.row(parsed.annotations[0], "x.parquet row 7", b"png")
+    assert isinstance(row, Panoptic)
+    assert [s.category_id for s in row.segments] == [23]
+    assert [f.kind for f in row.findings] == ["unknown category"]
+
+
+def test_things_that_are_stuff_by_their_names_are_refused() -> None:
+    whole = json.loads(document(named("person", "sky-other-merged"), 0, 1))
+    whole["annotations"][0]["segments_info"][1]["isthing"] = 1
+    with pytest.raises(SourceError, match="do not fit their names"):
+        kaggle.parse_json(json.dumps(whole).encode(), "x.json")
 
 
 def test_a_mask_that_two_images_name_is_used_by_neither(tmp_path: Path) -> None:
