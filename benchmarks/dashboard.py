@@ -88,16 +88,20 @@ def enlarge(engine: Engine, images: int) -> None:
         "image_id": f"image_id + k * {largest['id']}",
         "coco_id": f"coco_id + k * {largest['coco_id']}",
     }
+    # Read before the transaction begins, which locks the database.
+    columns_of = {
+        table: [
+            row["name"] for row in sql(engine, f"SELECT name FROM pragma_table_info('{table}')")
+        ]
+        for table in TABLES
+    }
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TEMP TABLE copy (k INTEGER PRIMARY KEY)")
         connection.exec_driver_sql(
             f"WITH RECURSIVE n (k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < {copies}) "
             "INSERT INTO copy SELECT k FROM n"
         )
-        for table in TABLES:
-            columns = [
-                row["name"] for row in sql(engine, f"SELECT name FROM pragma_table_info('{table}')")
-            ]
+        for table, columns in columns_of.items():
             values = ", ".join(shifted.get(name, name) for name in columns)
             # CROSS JOIN keeps the order, copy by copy: rows are appended, not put in between.
             connection.exec_driver_sql(
