@@ -37,6 +37,10 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "image file missing": ("the photo is no longer in the data folder", FETCH),
     "image file changed": ("the photo's SHA-256 is not the downloaded one's", FETCH),
+    "transparent pixels": (
+        "what lies under them is hidden, and viewers differ in the background",
+        "nothing, if white is right; else give the photo a background",
+    ),
     "not in the image store": (
         "this machine has the file, other machines cannot get it",
         "coconut-attr download DATASET",

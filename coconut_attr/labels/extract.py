@@ -8,7 +8,7 @@ import numpy as np
 
 from coconut_attr.annotations.records import Caption, SegmentInfo
 from coconut_attr.attributes import ATTRIBUTES, State
-from coconut_attr.files.images import decode
+from coconut_attr.files.images import TRANSPARENT, decode
 from coconut_attr.findings import Finding
 from coconut_attr.labels.captions import CaptionReader
 from coconut_attr.labels.evidence import Evidence
@@ -95,6 +95,8 @@ class Extractor:
         pixels = image.width * image.height
         rgb = np.asarray(image)
         findings: list[Finding] = []
+        if TRANSPARENT in image.info:
+            findings.append(Finding("transparent pixels", "labelled as shown on white"))
         ids: np.ndarray | None = None
         measures = MaskMeasures([], [])
         if mask is not None:

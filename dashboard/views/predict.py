@@ -11,7 +11,7 @@ from PIL import Image
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
 from coconut_attr.errors import UserError
-from coconut_attr.files.images import ImageError
+from coconut_attr.files.images import TRANSPARENT, ImageError
 from coconut_attr.files.photos import upright
 from coconut_attr.files.public_http import fetch
 from coconut_attr.files.run_files import newest
@@ -149,6 +149,8 @@ def _show(run: Row, content: bytes) -> None:
     table["called"] = table["probability"] >= table["threshold"]
     with left:
         st.image(image, width="stretch", alt=_("The photo"))
+        if TRANSPARENT in image.info:
+            st.caption(_("Transparent pixels are shown on white."))
         st.markdown("**" + _("Called present") + "**")
         called = table[table["called"]].sort_values("probability", ascending=False)
         names = [

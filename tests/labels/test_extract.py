@@ -354,3 +354,11 @@ def test_an_edit_of_the_rules_changes_their_version(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_text(RULES_TEXT + "\n# edited\n")
     assert load_rules(path).version != load_rules().version
+
+
+def test_a_transparent_photo_is_labelled_as_shown_on_white_and_said(tmp_path: Path) -> None:
+    Image.new("RGBA", (30, 20), (255, 0, 0, 0)).save(tmp_path / "hidden_red.png")
+    extraction = Extractor(RULES).extract(tmp_path / "hidden_red.png", None, [], [])
+    labels = {label.attribute: label.state for label in extraction.labels}
+    assert (labels["white"], labels["red"]) == ("present", "absent")
+    assert [finding.kind for finding in extraction.findings] == ["transparent pixels"]
