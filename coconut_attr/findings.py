@@ -41,6 +41,10 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "what lies under them is hidden, and viewers differ in the background",
         "nothing, if white is right; else give the photo a background",
     ),
+    "photo occurs again": (
+        "another image shows the same photo",
+        "nothing is lost: after extraction both are in one split, and do not inflate scores",
+    ),
     "not in the image store": (
         "this machine has the file, other machines cannot get it",
         "coconut-attr download DATASET",

@@ -126,6 +126,9 @@ class Image(Base):
     annotation_file: Mapped[str | None] = mapped_column(
         comment="name of the file that its mask and segments are of"
     )
+    perceptual_hash: Mapped[str | None] = mapped_column(
+        comment="38 hex digits, see coconut_attr/files/near_duplicates.py; empty: one colour"
+    )
     rule_version: Mapped[str | None] = mapped_column(
         comment="rules its labels were made with; NULL: not labelled yet"
     )

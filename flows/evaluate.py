@@ -21,6 +21,7 @@ from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_vie
 from coconut_attr.training.features import BATCH
 from coconut_attr.training.linear_probe import probe_probabilities
 from db import runs
+from db.duplicates import unify_splits
 from flows.database import engine
 from flows.parameters import DatasetName
 from flows.retries import RETRY
@@ -63,6 +64,7 @@ def score_run(
     path = settings().data_dir / checkpoint
     sync(settings(), path, epoch_of)
     loaded = load_checkpoint(path, device)
+    unify_splits(engine())  # a copy of a training photo in test would raise the scores
     samples = load_samples(dataset, split)
     if not len(samples):
         raise TrainingError(

@@ -1,6 +1,7 @@
 """The flow `extract`: labels and evidence for all images that lack labels by the current rules."""
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from prefect import flow, task
@@ -8,12 +9,14 @@ from prefect.logging import get_run_logger
 
 from coconut_attr.annotations.records import Caption
 from coconut_attr.datasets import get_dataset
-from coconut_attr.files.images import ImageError
+from coconut_attr.files.images import ImageError, decode
+from coconut_attr.files.near_duplicates import perceptual_hash
 from coconut_attr.labels.extract import Extraction, Extractor
 from coconut_attr.labels.rules import RulesError, load_rules
 from coconut_attr.settings import settings
 from db import annotations
 from db.counts import refresh_counts
+from db.duplicates import images_to_hash, record_hashes, unify_splits
 from db.labels import (
     AnnotatedImage,
     evidence_rows,
@@ -43,8 +46,25 @@ def extract(dataset: DatasetName = "val5k") -> int:
     image_ids = images_to_label(engine(), name, version)
     with Progress(f"{dataset} labels", len(image_ids)) as progress:
         labelled = over_shards(label_images, image_ids, progress, dataset=name, version=version)
+    without_hash = images_to_hash(engine(), name)
+    with Progress(f"{dataset} hashes", len(without_hash)) as progress:
+        over_shards(hash_images, without_hash, progress)
+    if moved := unify_splits(engine()):
+        get_run_logger().warning("%s copies of photos moved to the split of the other", moved)
     refresh_counts(engine(), name)
     return labelled
+
+
+@task(task_run_name="hashes from {image_ids[0]}", **RETRY)
+def hash_images(image_ids: list[int]) -> int:
+    """Store the perceptual hashes of a shard of images that an older version has labelled."""
+    hashes = {}
+    for item in local_images(engine(), image_ids):
+        with suppress(ImageError, OSError):  # the check reports damaged and missing photos
+            photo = decode(settings().data_dir / item.image["path"])
+            hashes[item.image["id"]] = perceptual_hash(photo)
+    record_hashes(engine(), hashes)
+    return len(hashes)
 
 
 @task(task_run_name="labels from {image_ids[0]}", **RETRY)
@@ -69,6 +89,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
     evidence: list[dict[str, Any]] = []
     segments: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
+    hashes: dict[int, str] = {}
     for item in local_images(engine(), image_ids):
         image_id = item.image["id"]
         try:
@@ -81,6 +102,8 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
         evidence += evidence_rows(image_id, extraction)
         segments += segment_rows(image_id, extraction)
         findings += extraction_finding_rows(image_id, extraction)
+        hashes[image_id] = extraction.perceptual_hash
+    record_hashes(engine(), hashes)
     changed = record_labels(engine(), version, labels, evidence, segments)
     annotations.record_findings(engine(), dataset, "extract", image_ids, findings)
     if findings:

@@ -9,6 +9,7 @@ import numpy as np
 from coconut_attr.annotations.records import Caption, SegmentInfo
 from coconut_attr.attributes import ATTRIBUTES, State
 from coconut_attr.files.images import TRANSPARENT, decode
+from coconut_attr.files.near_duplicates import perceptual_hash
 from coconut_attr.findings import Finding
 from coconut_attr.labels.captions import CaptionReader
 from coconut_attr.labels.evidence import Evidence
@@ -50,6 +51,7 @@ class Extraction:
         evidence: of all sources.
         labels: one for each attribute, in the order of `ATTRIBUTES`.
         findings: the parts of its annotation that could not be used.
+        perceptual_hash: of its photo, see `coconut_attr.files.near_duplicates`.
     """
 
     segments: list[Segment]
@@ -57,6 +59,7 @@ class Extraction:
     evidence: list[Evidence]
     labels: list[Label]
     findings: list[Finding]
+    perceptual_hash: str
 
 
 class Extractor:
@@ -115,7 +118,10 @@ class Extractor:
         evidence = panoptic_evidence(segments, pixels, self.rules)
         evidence += pixel_evidence(colors, segments, pixels, self.rules)
         evidence += self._captions.evidence(readable)
-        return Extraction(segments, colors.segments, evidence, combine(evidence), findings)
+        labels = combine(evidence)
+        return Extraction(
+            segments, colors.segments, evidence, labels, findings, perceptual_hash(image)
+        )
 
 
 def combine(evidence: Sequence[Evidence]) -> list[Label]:

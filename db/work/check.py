@@ -12,6 +12,7 @@ from coconut_attr.findings import KINDS, Finding
 from coconut_attr.labels.rules import load_rules
 from coconut_attr.settings import settings
 from db import annotations, labels
+from db.duplicates import duplicate_photos
 from db.labels import local_images
 from db.sql import sql
 
@@ -73,9 +74,9 @@ def check_whole(engine: Engine, dataset: Dataset) -> int:
         shared_masks=sorted(path for path, images in Counter(masks).items() if images > 1),
         unfinished=[name for name, row in files.items() if not row["complete"]],
     )
+    findings = check_dataset(dataset, stored, settings()) + duplicate_photos(engine, dataset.name)
     rows = [
-        {"image_id": None, "kind": finding.kind, "detail": finding.detail}
-        for finding in check_dataset(dataset, stored, settings())
+        {"image_id": None, "kind": finding.kind, "detail": finding.detail} for finding in findings
     ]
     annotations.record_findings(engine, dataset.name, "check", None, rows)
     return len(rows)
