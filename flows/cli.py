@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from coconut_attr.annotations.upstream import HUB, mirrored, reachable
 from coconut_attr.datasets import DATASETS, get_dataset
@@ -226,7 +227,7 @@ def up() -> None:
         wait_for(processes, lambda: healthy(f"{url}/_stcore/health"), 60, f"the dashboard at {url}")
         console.print(f"[bold]Prefect UI[/] {api_url().removesuffix('/api')}", highlight=False)
         console.print(f"[bold]dashboard[/]  {url}", highlight=False)
-        console.print(f"[bold]logs[/]       {processes.log_dir}", highlight=False)
+        console.print(f"[bold]logs[/]       {escape(str(processes.log_dir))}", highlight=False)
         console.print(
             "queue the real job in another terminal: prefect deployment run train/val5k",
             highlight=False,

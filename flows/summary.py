@@ -3,10 +3,13 @@
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from coconut_attr.datasets import get_dataset
 from coconut_attr.download.failures import hint
+from coconut_attr.errors import printable
 from coconut_attr.settings import settings
 from db.downloads import download_failures
 from db.sql import sql
@@ -115,7 +118,7 @@ def show(dataset: str, run_id: int) -> None:
         table.add_row(*line)
     console.print(table)
     for name, value in facts(dataset, run_id):
-        console.print(f"[bold]{name:<12}[/]{value}", soft_wrap=True, highlight=False)
+        console.print(f"[bold]{name:<12}[/]{escape(value)}", soft_wrap=True, highlight=False)
     if not get_dataset(dataset).is_coconut:
         console.print(NOT_COCONUT, style="bold red")
 
@@ -147,7 +150,7 @@ def show_downloads(dataset: str) -> None:
                 f"{row['permanent']:,}",
                 hint(row["error_class"]),
             )
-            table.add_row(*cells, row["example"])
+            table.add_row(*cells, Text(printable(row["example"])))
         console.print(table)
         console.print(
             f"to try all of them again: coconut-attr download {dataset} --retry-failed",

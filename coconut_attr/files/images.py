@@ -105,8 +105,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     16-bit grey is scaled to 8 bits, transparent pixels show a white background (the result's `info`
     then has the key `TRANSPARENT`), and colours of an embedded ICC profile become sRGB. An image in
-    sRGB keeps its pixels to the bit. Floats are taken as shares of white if they are at most 1, else
-    as 8-bit or 16-bit grey.
+    sRGB keeps its pixels to the bit. Floats are taken as shares of white if they are at most 1,
+    else as 8-bit or 16-bit grey.
     """
     icc = image.info.get("icc_profile")
     grey = Image.getmodebase(image.mode) == "L"

@@ -360,7 +360,7 @@ def test_a_huggingface_folder_has_images_and_typed_metadata(
         split: pq.read_table(to / "data" / split / "metadata.parquet")
         for split in ("train", "val", "test")
     }
-    # `datasets` refuses splits of different types: red is unknown in train, captions are missing in val
+    # `datasets` refuses splits of different types: red is unknown in train, captions miss in val
     assert tables["train"].schema == tables["val"].schema == tables["test"].schema
     (row,) = tables["train"].to_pylist()
     assert (row["file_name"], row["coco_id"], row["captions"]) == (
