@@ -82,6 +82,11 @@ def _overall(run: Row) -> None:
     map_interval = formats.interval(run["map_low"], run["map_high"])
     ends = (run["accuracy_low"], run["accuracy_high"])
     accuracy_interval = formats.interval(*ends, formats.percent)
+    calibration = []
+    if ece := scores.get("ece"):
+        error, interval = formats.number(ece["value"]), formats.interval(ece["low"], ece["high"])
+        text = _("expected calibration error {ece} ({interval})", ece=error, interval=interval)
+        calibration.append(text)
     notes = [_("baseline: prior {prior}", prior=formats.number(run["prior_map"]))]
     if probe and gain and pd.notna(gain["value"]):
         notes.append(
@@ -109,6 +114,7 @@ def _overall(run: Row) -> None:
                 prior=formats.percent(run["prior_accuracy"]),
                 absent=formats.percent(run["all_absent_accuracy"]),
             ),
+            *calibration,
         ),
         (
             _("Known cells"),

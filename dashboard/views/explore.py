@@ -185,30 +185,39 @@ def _by_set(dataset: str, runs: pd.DataFrame) -> None:
 
 def _retrieval(scores: dict[str, Row]) -> str:
     """Say how well a run retrieves images by sets of attributes; empty if it was not scored."""
-    recalls = []
+    recalls, by_embedding = [], []
     for k in TOP:
         recall = scores.get(f"retrieval product recall@{k}")
-        if recall:
-            chance = scores[f"retrieval chance recall@{k}"]["value"]
-            interval = formats.interval(recall["low"], recall["high"], formats.percent)
-            recalls.append(
-                _(
-                    "recall@{k} {value} ({interval}), chance {chance}",
-                    k=k,
-                    value=formats.percent(recall["value"]),
-                    interval=interval,
-                    chance=formats.percent(chance),
-                )
+        embedding = scores.get(f"retrieval embedding recall@{k}")
+        if not recall:
+            continue
+        chance = scores[f"retrieval chance recall@{k}"]["value"]
+        recalls.append(
+            _(
+                "recall@{k} {value} ({interval}), chance {chance}",
+                k=k,
+                value=formats.percent(recall["value"]),
+                interval=formats.interval(recall["low"], recall["high"], formats.percent),
+                chance=formats.percent(chance),
             )
+        )
+        if embedding:
+            by_embedding.append(f"recall@{k} {formats.percent(embedding['value'])}")
     if not recalls:
         return ""
     n = scores["retrieval product recall@1"]
-    return _(
+    sentence = _(
         "Searching for each image by all of its present attributes: {recalls}; n = {n} queries "
         "among {images} images.",
         recalls="; ".join(recalls),
         n=formats.count(n["n"]),
         images=formats.count(n["images"]),
+    )
+    if not by_embedding:
+        return sentence
+    return paragraph(
+        sentence,
+        _("Ranked by embeddings instead: {recalls}.", recalls=", ".join(by_embedding)),
     )
 
 

@@ -19,6 +19,7 @@ def test_scores_stand_beside_their_baselines_and_undefined_ones_say_so(page: Pag
         "80.0 %",
         "70.0–90.0 %",
         "prior 75.0 %, all absent 70.0 %",
+        "expected calibration error 0.100 (0.000–0.200)",
         "n = 660 cells, 20 images",
     )
     for text in ("undefined: no known cell", "undefined: all 20 present"):

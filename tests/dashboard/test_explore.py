@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.support.dashboard import PAGES, assert_no_error, visit
+from tests.support.dashboard import PAGES, assert_no_error, expect_texts, visit
 
 
 def test_images_are_found_by_label_prediction_and_set_and_one_is_shown_in_full(
@@ -22,6 +22,8 @@ def test_images_are_found_by_label_prediction_and_set_and_one_is_shown_in_full(
     expect(page.get_by_text("Threshold 0.500, chosen on val")).to_be_visible()
     visit(page, f"{address}/explore?dataset=val5k&by=set&set=red,blue", PAGES["explore"])
     expect(links).to_have_count(6)  # the test split
+    expect_texts(page, "recall@1 50.0 % (40.0–60.0 %), chance 10.0 %")
+    expect_texts(page, "Ranked by embeddings instead: recall@1 20.0 %")
     links.filter(has_text="Image 7").click()
     expect(page.get_by_text("Segments to highlight")).to_be_visible()
     expect(page.get_by_role("img", name="Image 7").first).to_be_visible()
