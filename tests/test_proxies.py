@@ -25,6 +25,7 @@ def port(url: str) -> int:
     return urlsplit(url).port or 80
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("kind", ["http", "socks5h"])
 def test_a_download_reaches_upstream_through_a_proxy_and_itself_without(
     kind: str, tmp_path: Path

@@ -39,6 +39,8 @@ class ObjectStore:
 
     def __init__(self, url: str, threads: int, write_timeout: float) -> None:
         self.threads = threads
+        if "::" in url:  # fsspec reads it as a chain of file systems
+            raise ObjectStoreError('COCONUT_ATTR_IMAGE_STORE has "::" in it: choose another prefix')
         try:
             # A cached listing would miss what other machines write.
             self.fs, self.root = url_to_fs(url.rstrip("/"), use_listings_cache=False)

@@ -20,6 +20,7 @@ from s3fs import S3FileSystem
 
 from coconut_attr.errors import UnreachableError
 from coconut_attr.files import object_store as library
+from coconut_attr.files.object_store import ObjectStore, ObjectStoreError
 from coconut_attr.files.run_files import RUNS
 from coconut_attr.model.checkpoint import FILE_NAME, newest_checkpoint, save_checkpoint
 from coconut_attr.model.network import AttributeModel
@@ -150,6 +151,19 @@ def test_two_workers_with_data_folders_of_their_own_share_a_download(
             Path(name).name: content for name, content in originals.items()
         }
     engine.dispose()
+
+
+def test_a_prefix_may_have_any_name(s3: S3) -> None:
+    s3.client.create_bucket(Bucket="names")
+    for name in ("a b", "a?b", "a#b", "a%20b", "a[1]*", "~a", "a'b\"c", "é 照片", "a+b&c=d"):
+        store = ObjectStore(f"s3://names/{name}", 2, 20)
+        store.write("x/y z.png", b"1")
+        assert store.read("x/y z.png") == b"1" and store.sizes("x") == {"x/y z.png": 1}
+        listing = s3.client.list_objects_v2(Bucket="names")["Contents"]
+        assert [item["Key"] for item in listing] == [f"{name}/x/y z.png"]
+        store.delete("x/y z.png")
+    with pytest.raises(ObjectStoreError, match='has "::" in it'):
+        ObjectStore("s3://names/a::b", 2, 20)
 
 
 def test_a_store_that_hangs_ends_the_run_and_the_next_one_completes_it(
