@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two targets, `cpu` and `gpu`: the same program, with and without torch's CUDA libraries. See docker-compose.yml.
+# Two targets: `cpu` and `gpu`, which has torch's CUDA libraries too. See docker-compose.yml.
 FROM python:3.11.13-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/venv/bin:$PATH
 WORKDIR /app
@@ -10,7 +10,7 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
     print(*project['dependencies'], *extras['s3'], *extras['dask'], sep='\n')" > /requirements.txt
 
 FROM build AS build-cpu
-# The wheels of torch that pip finds by itself hold CUDA libraries; an index of wheels without them is the user's to name.
+# The default torch wheels contain CUDA libraries; the user names an index of wheels without them.
 ARG TORCH_CPU_INDEX=""
 # hadolint ignore=DL3013
 RUN if [ -n "$TORCH_CPU_INDEX" ]; then pip install --index-url "$TORCH_CPU_INDEX" torch torchvision; fi \

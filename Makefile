@@ -1,13 +1,13 @@
-# make run: the main job once. make up: Prefect UI, workers, dashboard. make test: all tests. See README.md.
+# make run: the main job once. make up: Prefect UI, workers, dashboard. make test: all tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# pip compiles no module: Python compiles those that are used at their first import, which takes less time. A
-# container's file system is often read-only, so that every process would compile them again: there we compile all.
+# pip does not compile: Python compiles the modules that are used at their first import, which takes
+# less time. Where Python may not write bytecode, every process would compile them again, so compile all.
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib,@:)
 
-.PHONY: run up check test-fast test audit upgrade install clean
+.PHONY: run up check test-fast test all-tests audit upgrade install clean
 
 run: $(VENV)/installed
 	$(BIN)/coconut-attr run
@@ -15,7 +15,7 @@ run: $(VENV)/installed
 up: $(VENV)/installed
 	$(BIN)/coconut-attr up
 
-# Lint, format, types, declared dependencies, security: seconds.
+# Lint, format, types, declared dependencies, security: seconds, and a minute where mypy has no cache.
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -23,12 +23,16 @@ check: $(VENV)/installed-test
 	$(BIN)/deptry .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive coconut_attr db flows dashboard
 
-# The tests that need no server, browser or database server: a minute or two.
+# The tests without a server, browser, database server or many processes: a minute.
 test-fast: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m 'not server'
 
-# All tests, in three processes: on two cores one of them may wait, as tests of faults do for minutes.
-test: check
+# All checks and tests, side by side: mypy uses the core that tests leave idle while they wait.
+test: $(VENV)/installed-test
+	$(MAKE) --jobs 2 check all-tests
+
+# Three processes: on two cores one of them may wait, as tests of faults do for minutes.
+all-tests: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
 
 # Look up known vulnerabilities of the installed packages in a database on the internet.

@@ -31,6 +31,8 @@ from prefect.states import Scheduled
 #: The tag of every deployment. Automations act on it alone: the server may have others' flows.
 TAG: Final = "coconut-attr"
 HEARTBEAT_SECONDS: Final = 30  #: the minimum that Prefect allows
+#: A run is dead after three missing heartbeats.
+SILENCE: Final = timedelta(seconds=3 * HEARTBEAT_SECONDS)
 ATTEMPTS: Final = 3
 #: Prefect's worker reports a crash twice, the second time after importing the flow for its hooks.
 #: A run rescheduled in between would be seen as crashed again and started a third time.
@@ -113,12 +115,12 @@ def _queue_again(client: SyncPrefectClient) -> list[UUID]:
 
 
 def _notice_dead_runs() -> AutomationCore:
-    """Mark a run as Crashed after three missing heartbeats: its worker may be gone as well."""
+    """Mark a silent run as Crashed: its worker, which would report it, may be dead as well."""
     return _automation(
         "notice dead runs",
         after={_HEARTBEAT},
         expect={_HEARTBEAT, *_states("Completed", "Failed", "Cancelled", "Crashed")},
-        within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
+        within=SILENCE,
         action=ChangeFlowRunState(
             state=StateType.CRASHED, message="no heartbeat: its process has died"
         ),

@@ -1,7 +1,8 @@
-"""Fixtures: a tiny mirror made here, the real one where there is one, and stores on SQLite and PostgreSQL."""
+"""Fixtures: settings, mirrors, a Prefect server, and databases on SQLite and PostgreSQL."""
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -16,28 +17,35 @@ from tests.support.cluster import Cluster
 from tests.support.tiny_mirror import write_mirror
 
 
+@contextmanager
+def own_settings(data_dir: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Give a block settings and a data folder of its own, whatever the environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("COCONUT_ATTR_")]:
+            patch.delenv(name)
+        patch.setitem(settings_module.Settings.model_config, "env_file", None)
+        patch.setenv("COCONUT_ATTR_DATA_DIR", str(data_dir))
+        patch.setenv("COCONUT_ATTR_DEVICE", "cpu")
+        forget_settings()
+        yield patch
+    forget_settings()
+
+
 @pytest.fixture(autouse=True)
-def _own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has settings and a data folder of its own, whatever the caller's environment says."""
-    for name in [name for name in os.environ if name.startswith("COCONUT_ATTR_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setitem(settings_module.Settings.model_config, "env_file", None)
-    monkeypatch.setenv("COCONUT_ATTR_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("COCONUT_ATTR_DEVICE", "cpu")
-    forget_settings()
-    yield
-    forget_settings()
+def _own_settings(tmp_path: Path) -> Iterator[None]:
+    with own_settings(tmp_path / "data"):
+        yield
 
 
 def forget_settings() -> None:
-    """Read the settings and open the store anew at their next use."""
+    """Read the settings and open the database again at their next use."""
     settings_module.settings.cache_clear()
     flow_database.engine.cache_clear()
 
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch):
-    """Sets COCONUT_ATTR_* variables by their lower-case names."""
+    """Return a function that sets COCONUT_ATTR_* variables by their lower-case names."""
 
     def set_variables(**values: object) -> settings_module.Settings:
         for name, value in values.items():
@@ -50,13 +58,13 @@ def configure(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def tiny_mirror(tmp_path: Path) -> Path:
-    """A mirror folder of 24 generated images in the upstream layout (unit-test input only)."""
+    """Write a mirror folder of 24 generated images in the upstream layout."""
     return write_mirror(tmp_path / "mirror")
 
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """A Prefect server for flows that run in the tests' own process."""
+    """Start a Prefect server for flows that run in the tests' own process."""
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
@@ -66,7 +74,7 @@ REAL_MIRROR = os.environ.get("COCONUT_ATTR_MIRROR", "")
 
 @pytest.fixture
 def real_mirror() -> Path:
-    """The mirror of real COCO images that COCONUT_ATTR_MIRROR names."""
+    """Return the mirror of real COCO images that COCONUT_ATTR_MIRROR names."""
     if not REAL_MIRROR or not Path(REAL_MIRROR).is_dir():
         pytest.skip(
             "COCONUT_ATTR_MIRROR names no folder: the tests on real COCO images are skipped"
@@ -76,20 +84,18 @@ def real_mirror() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real PostgreSQL that is started for the tests."""
+    """Start a PostgreSQL for the tests."""
     cluster = Cluster(tmp_path_factory.mktemp("postgres"))
     cluster.start()
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
-        connection.execute(
-            "CREATE ROLE owner LOGIN"
-        )  # no superuser, as a store's owner should be none
+        connection.execute("CREATE ROLE owner LOGIN")  # as in use, the owner is no superuser
     yield cluster
     cluster.stop()
 
 
 @pytest.fixture
 def postgres_url(postgres_server: Cluster, request: pytest.FixtureRequest) -> str:
-    """The URL of a new, empty database."""
+    """Return the URL of a new, empty database."""
     name = f"t{abs(hash(request.node.nodeid)):x}"
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -99,7 +105,7 @@ def postgres_url(postgres_server: Cluster, request: pytest.FixtureRequest) -> st
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store, on each kind of database."""
+    """Return the URL of an empty database, of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
     return request.getfixturevalue("postgres_url")
@@ -107,7 +113,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[Engine]:
-    """An open, migrated store on each kind of database."""
+    """Open a database at this code's schema, of each kind."""
     engine = open_database(store_url)
     yield engine
     engine.dispose()
@@ -128,7 +134,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests/flows/test_faults.py injected, and what became of it."""
+    """Print the faults that tests/flows/test_faults.py injected, and their effect."""
     reports = [
         r
         for kind in ("passed", "failed")

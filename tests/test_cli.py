@@ -22,6 +22,8 @@ from db.sql import sql
 from tests.support.ports import free_port
 from tests.support.tiny_mirror import jpeg, write_mirror
 
+pytestmark = pytest.mark.server  # each test starts the program, some of them servers
+
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "coconut-attr"
 PREFECT = [sys.executable, "-m", "prefect"]
@@ -111,7 +113,6 @@ def test_a_env_file_counts_only_where_the_environment_does_not_say_all(env, tmp_
     assert ".env is not UTF-8 text" in call(env, "status", cwd=tmp_path).stderr
 
 
-@pytest.mark.server
 def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: Path) -> None:
     result = call({**env, "COCONUT_ATTR_MIRROR": str(tmp_path)}, "run")
     assert result.returncode == 1
@@ -119,7 +120,6 @@ def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: 
     assert "Traceback" not in result.stderr + result.stdout
 
 
-@pytest.mark.server
 def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -198,7 +198,6 @@ def wait_for_file(path: Path, seconds: float = 60) -> str:
             time.sleep(0.5)
 
 
-@pytest.mark.server
 def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
     mirror = write_mirror(tmp_path / "mirror")
     photo = mirror / "images.cocodataset.org/val2017/000000000003.jpg"
@@ -215,7 +214,6 @@ def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
     assert "24 of 24 images are there, 0 failed" in retried.stdout
 
 
-@pytest.mark.server
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_path: Path) -> None:
     """It is started in a folder whose .env must reach the workers and the dashboard too."""
     log = tmp_path / "up.log"
@@ -241,17 +239,10 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
                 socket.socket() as probe
             ):  # another address of this machine: nobody but itself is answered
                 assert probe.connect_ex(("127.0.0.2", urlsplit(address).port)) != 0
-        names = subprocess.run(
-            [*PREFECT, "deployment", "ls"],
-            env=env,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
         for flow in ("download", "extract", "train", "evaluate", "pipeline"):
             for dataset in ("val5k", "coconut-s", "coconut-b", "sample"):
-                assert f"{flow}/{dataset}" in names.stdout
+                deployment = f"{env['PREFECT_API_URL']}/deployments/name/{flow}/{dataset}"
+                assert requests.get(deployment, timeout=30).ok
 
         def prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
@@ -264,14 +255,6 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(env, tmp_
             )
 
         order = ("deployment", "run", "train/sample", "-p", "backbone=efficientnet_lite0")
-        for parameter, words in (
-            ("epochs=0", "less than the minimum"),
-            ("profile=fast", "'fast' is not one of"),
-        ):
-            refused = prefect(*order, "-p", parameter)
-            assert refused.returncode == 1
-            assert words in refused.stdout + refused.stderr
-
         long = prefect(*order, "-p", "epochs=500")
         engine = open_for_reading(wait_for_file(tmp_path / "mine.db"))
         epochs = "SELECT COUNT(*) AS n, MAX(run_id) AS run FROM epoch_curve WHERE kind = 'trained'"

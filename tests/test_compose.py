@@ -1,4 +1,4 @@
-"""docker-compose.yml's processes, started by hand with its environment and commands: there is no docker here."""
+"""The processes of docker-compose.yml, with its environments and commands, without docker."""
 
 import os
 import re
@@ -30,7 +30,7 @@ APP = sorted(set(SERVICES) - {"postgres"})
 
 
 def test_the_files_are_what_docker_takes() -> None:
-    """By compose's own schema, and hadolint."""
+    """Compose's own schema and hadolint decide."""
     for command in (
         ("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"),
         ("hadolint", "Dockerfile"),
@@ -43,7 +43,7 @@ def test_the_files_are_what_docker_takes() -> None:
 
 
 def assert_no_secret(environment: dict[str, str]) -> None:
-    """Passwords and keys, those in URLs too, come from variables."""
+    """Assert that passwords and keys come from variables, also in URLs."""
     for name, value in environment.items():
         secret = re.search("PASSWORD|SECRET|ACCESS_KEY|AUTH_STRING", name)
         for given in [value] if secret else re.findall(r"://[^:/@]*:([^@]*)@", value):
@@ -52,15 +52,18 @@ def assert_no_secret(environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{"POSTGRES_PASSWORD": "hunter2"}, {"PREFECT_SERVER_API_AUTH_STRING": "team:hunter2"},
-     {"COCONUT_ATTR_DATABASE_URL": "postgresql://owner:hunter2@postgres/x"}],
-)  # fmt: skip
+    [
+        {"POSTGRES_PASSWORD": "hunter2"},
+        {"PREFECT_SERVER_API_AUTH_STRING": "team:hunter2"},
+        {"COCONUT_ATTR_DATABASE_URL": "postgresql://owner:hunter2@postgres/x"},
+    ],
+)
 def test_a_secret_in_the_file_would_be_found(environment: dict[str, str]) -> None:
     with pytest.raises(AssertionError, match="holds a secret"):
         assert_no_secret(environment)
 
 
-def test_nothing_is_open_to_others_and_nothing_runs_with_rights_that_it_does_not_need() -> None:
+def test_services_have_no_open_port_and_no_needless_right() -> None:
     for name, service in SERVICES.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         assert "no-new-privileges:true" in service["security_opt"]
@@ -88,7 +91,7 @@ def test_nothing_is_open_to_others_and_nothing_runs_with_rights_that_it_does_not
 
 @pytest.fixture
 def dot_env() -> dict[str, str]:
-    """Values for all that .env.example asks for."""
+    """Return a value for each variable of .env.example."""
     names = re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert used == set(names)
@@ -102,7 +105,7 @@ def dot_env() -> dict[str, str]:
 
 
 class ByHand:
-    """Services of the file as processes of this machine: other ports, and folders, but nothing else of their own."""
+    """Services of the file as processes of this machine, with other ports and folders."""
 
     def __init__(self, dot_env: dict[str, str], data: Path) -> None:
         self.ports = {
@@ -138,22 +141,27 @@ class ByHand:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def run(self, name: str, *command: str) -> str:
-        """Run a service's command, or another with its environment, to its end."""
+        """Run a service's command, or another with its environment; return the output."""
         result = subprocess.run(
-            command or self.command(name), cwd=ROOT, env={**os.environ, **self.environment(name)}, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            command or self.command(name),
+            cwd=ROOT,
+            env={**os.environ, **self.environment(name)},
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert result.returncode == 0, result.stdout
         return result.stdout
 
     def as_role(self, name: str) -> psycopg.Connection:
-        """A connection with the URL of a service."""
+        """Connect with the URL of a service."""
         return psycopg.connect(self.environment(name)["COCONUT_ATTR_DATABASE_URL"], autocommit=True)
 
 
 @contextmanager
 def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
-    """The service `postgres`: a new cluster that asks for passwords, and the file of its init folder, run once."""
+    """Start the service `postgres`: a new cluster with passwords, after its init script."""
     env = by_hand.environment("postgres")
     password = folder.with_name("password")
     password.write_text(env["POSTGRES_PASSWORD"])
@@ -168,15 +176,21 @@ def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
             if "/docker-entry" in volume
         ]
         subprocess.run(
-            [program("psql") or "psql", "-v", "ON_ERROR_STOP=1", "-h", str(folder), "-p", by_hand.ports["5432"],
-             "-U", env["POSTGRES_USER"], "-d", env["POSTGRES_DB"], "-f", str(ROOT / script)],
-            check=True, stdout=subprocess.DEVNULL, env={**os.environ, **env},
-        )  # fmt: skip
+            [
+                *(program("psql") or "psql", "-v", "ON_ERROR_STOP=1", "-h", str(folder)),
+                *("-p", by_hand.ports["5432"], "-U", env["POSTGRES_USER"]),
+                *("-d", env["POSTGRES_DB"], "-f", str(ROOT / script)),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, **env},
+        )
         yield
     finally:
         cluster.stop()
 
 
+@pytest.mark.timeout(1800)  # a minute or two, and many times that beside other programs
 def test_the_processes_of_the_file_do_a_job_together(
     dot_env: dict[str, str], tmp_path: Path, configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +213,7 @@ def test_the_processes_of_the_file_do_a_job_together(
                 )
             by_hand.run("migrate")
             start("dashboard")
-            wait_for(stack, lambda: by_hand.healthy("prefect-server"), 120, "Prefect")
+            wait_for(stack, lambda: by_hand.healthy("prefect-server"), 600, "Prefect")
             api = by_hand.environment("worker-cpu")["PREFECT_API_URL"]
             flows = {"url": f"{api}/flows/filter", "json": {}, "timeout": 10}
             user, password = dot_env["PREFECT_AUTH_STRING"].split(":")
@@ -209,11 +223,11 @@ def test_the_processes_of_the_file_do_a_job_together(
             assert "download/sample" in by_hand.run("deployments")
             start("worker-cpu")
             by_hand.run("worker-cpu", "prefect", "deployment", "run", "download/sample", "--watch")
-            wait_for(stack, lambda: by_hand.healthy("worker-cpu"), 30, "the worker's health check")
-            wait_for(stack, lambda: by_hand.healthy("dashboard"), 30, "the dashboard")
+            wait_for(stack, lambda: by_hand.healthy("worker-cpu"), 300, "the worker's health check")
+            wait_for(stack, lambda: by_hand.healthy("dashboard"), 300, "the dashboard")
             for name in ("dask-scheduler", "dask-worker"):
                 start(name)
-                wait_for(stack, lambda name=name: by_hand.healthy(name), 30, name)
+                wait_for(stack, lambda name=name: by_hand.healthy(name), 300, name)
             by_hand.run("worker-cpu", "prefect", "deployment", "run", "extract/sample", "--watch")
         finally:
             stack.stop()
@@ -226,12 +240,14 @@ def test_the_processes_of_the_file_do_a_job_together(
             assert reader.execute(
                 "SELECT COUNT(*) FROM image WHERE rule_version IS NOT NULL"
             ).fetchone() == (13,)
-            for words in ("INSERT INTO category VALUES (999, 'x', true)", "DELETE FROM run", "CREATE TABLE x ()",
-                          "CREATE TEMPORARY TABLE x ()", "TRUNCATE image CASCADE"):  # fmt: skip
-                for mode in (
-                    "on",
-                    "off",
-                ):  # the setting of the role is a second lock, not the only one
+            for words in (
+                "INSERT INTO category VALUES (999, 'x', true)",
+                "DELETE FROM run",
+                "CREATE TABLE x ()",
+                "CREATE TEMPORARY TABLE x ()",
+                "TRUNCATE image CASCADE",
+            ):
+                for mode in ("on", "off"):  # without the role's read-only setting, rights are left
                     reader.execute(f"SET default_transaction_read_only = {mode}")
                     with pytest.raises(
                         (
@@ -260,9 +276,7 @@ def test_the_processes_of_the_file_do_a_job_together(
         assert "sample" in shown.lower() and "13" in shown
         by_hand.run("migrate", "coconut-attr", "db", "backup", str(tmp_path / "backup"))
         with by_hand.as_role("migrate") as owner:
-            owner.execute(
-                "CREATE TABLE later (id SERIAL PRIMARY KEY)"
-            )  # as a migration to come may
+            owner.execute("CREATE TABLE later (id SERIAL PRIMARY KEY)")  # as a future migration
         with by_hand.as_role("worker-cpu") as writer:
             writer.execute("INSERT INTO later DEFAULT VALUES")
         with by_hand.as_role("dashboard") as reader:
@@ -274,7 +288,7 @@ def test_the_processes_of_the_file_do_a_job_together(
         )
         with by_hand.as_role(
             "dashboard"
-        ) as reader:  # the tables are new ones, and the rights to them the same
+        ) as reader:  # restored tables are new, with the same rights
             assert reader.execute(
                 "SELECT COUNT(*) FROM download WHERE state = 'done'"
             ).fetchone() == (done,)

@@ -160,6 +160,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+@pytest.mark.server  # starts many processes
 def test_a_worker_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path, configure) -> None:
     mirror = write_mirror(tmp_path / "mirror", images=400)
     with serve(mirror) as site:

@@ -1,4 +1,4 @@
-"""The flows, run as Prefect runs them, on a tiny mirror and on real COCO images."""
+"""The flows, as Prefect runs them, on a tiny mirror and on real COCO images."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,43 +41,42 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def sql(query: str, **parameters: object) -> list[dict]:
+    """Return the rows of a query on the test's database."""
     return [dict(row) for row in database.sql(engine(), query, **parameters)]
 
 
 def summary(dataset: str = "val5k") -> dict:
+    """Return the row of a dataset in `dataset_summary`."""
     return sql("SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset)[0]
 
 
-def read_so_far() -> list[tuple[int, bool]]:
+def annotation_progress() -> list[tuple[int, bool]]:
+    """Return the number of rows read, and whether that is all, of each annotation file."""
     return [
         (row["rows_done"], row["complete"])
         for row in annotations.annotation_files(engine(), "val5k").values()
     ]
 
 
-def test_an_interrupted_download_goes_on_and_a_limit_is_lifted(
-    tiny_mirror: Path, configure
-) -> None:
+def test_a_download_resumes_beyond_an_earlier_limit(tiny_mirror: Path, configure) -> None:
     configure(mirror=tiny_mirror)
     assert download("val5k", limit=7) == {"images": 7, "downloaded": 7, "failed": 0}
     assert summary()["captions"] == 7
-    assert read_so_far() == [(7, False)]
+    assert annotation_progress() == [(7, False)]
     assert download("val5k") == {"images": 24, "downloaded": 24, "failed": 0}
-    assert read_so_far() == [(16, True)]
-    found = summary()
-    assert (found["with_mask"], found["segments"], found["captions"]) == (16, 16 + 8, 24)
+    assert annotation_progress() == [(16, True)]
+    after = summary()
+    assert (after["with_mask"], after["segments"], after["captions"]) == (16, 16 + 8, 24)
     assert extract("val5k") == 24
     assert extract("val5k") == 0
-    found, kept = (
-        summary(),
-        next(row for row in counts.dataset_summaries(engine()) if row["dataset"] == "val5k"),
-    )
-    assert {name: kept[name] for name in found} == found
+    counted = summary()
+    (stored,) = (row for row in counts.dataset_summaries(engine()) if row["dataset"] == "val5k")
+    assert {name: stored[name] for name in counted} == counted
     progress = {row["what"]: (row["state"], row["done"]) for row in list_progress(engine())}
     assert progress == {"val5k images": ("finished", 17), "val5k labels": ("finished", 0)}
 
 
-def test_failed_images_are_named_and_can_be_retried(tiny_mirror: Path, configure) -> None:
+def test_failed_images_are_listed_and_can_be_retried(tiny_mirror: Path, configure) -> None:
     configure(mirror=tiny_mirror)
     photo = tiny_mirror / "images.cocodataset.org/val2017/000000000003.jpg"
     content = photo.read_bytes()
@@ -86,25 +85,26 @@ def test_failed_images_are_named_and_can_be_retried(tiny_mirror: Path, configure
     (failure,) = sql("SELECT * FROM download WHERE state = 'failed'")
     assert failure["error_class"] == "not in mirror"
     photo.write_bytes(content)
-    assert (
-        download("val5k")["failed"] == 1
-    )  # a mirror that lacks it will lack it: not tried again unless told to
+    # A mirror that lacks a file will not have it soon: it is not tried again by itself.
+    assert download("val5k")["failed"] == 1
     assert download("val5k", retry_failed=True) == {"images": 24, "downloaded": 24, "failed": 0}
 
 
-def test_verify_notices_a_damaged_file(tiny_mirror: Path, configure) -> None:
+def test_verify_replaces_a_damaged_file(tiny_mirror: Path, configure) -> None:
     settings = configure(mirror=tiny_mirror)
     download("val5k")
     photo = settings.data_dir / "images.cocodataset.org/val2017/000000000006.jpg"
-    whole = photo.read_bytes()
-    photo.write_bytes(bytes(len(whole)))
+    content = photo.read_bytes()
+    photo.write_bytes(bytes(len(content)))
     assert download("val5k", verify=True)["downloaded"] == 24
-    assert photo.read_bytes() == whole
+    assert photo.read_bytes() == content
     with pytest.raises(UserError, match="exclude each other"):
         download("val5k", verify=True, retry_failed=True)
 
 
-def test_a_data_folder_without_any_photo_is_asked_about(tiny_mirror: Path, configure) -> None:
+def test_a_data_folder_without_its_photos_is_refused_as_not_mounted(
+    tiny_mirror: Path, configure
+) -> None:
     settings = configure(mirror=tiny_mirror, database_url=f"sqlite:///{tiny_mirror / 'store.db'}")
     download("val5k")
     photos = settings.data_dir / "images.cocodataset.org"
@@ -119,17 +119,17 @@ def test_a_data_folder_without_any_photo_is_asked_about(tiny_mirror: Path, confi
 def test_downloads_that_read_one_annotation_file_store_each_row_once(
     tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second begins when the first has read 5 rows, and overtakes it."""
+    """The second starts when the first has read 5 rows, and overtakes it."""
     configure(mirror=tiny_mirror)
-    listed = annotation_files
+    original = annotation_files
 
     def overtaken(*arguments):
-        (file,) = listed(*arguments)
+        (file,) = original(*arguments)
 
         def read(skip: int):
             (batch,) = file.read(skip)
             yield batch[:5]
-            monkeypatch.setattr("flows.download.annotation_files", listed)
+            monkeypatch.setattr("flows.download.annotation_files", original)
             assert download("val5k", limit=9)["images"] == 9
             yield batch[5:7]
             assert download("val5k")["downloaded"] == 24
@@ -140,14 +140,14 @@ def test_downloads_that_read_one_annotation_file_store_each_row_once(
 
     monkeypatch.setattr("flows.download.annotation_files", overtaken)
     assert download("val5k")["downloaded"] == 24
-    assert read_so_far() == [(16, True)]
+    assert annotation_progress() == [(16, True)]
     assert extract("val5k") == 0, "no label was reset"
     assert sql("SELECT * FROM finding WHERE stage = 'annotations'") == []
-    found = summary()
-    assert (found["with_mask"], found["segments"]) == (16, 16 + 8)
+    after = summary()
+    assert (after["with_mask"], after["segments"]) == (16, 16 + 8)
 
 
-def test_a_download_does_not_go_on_with_a_file_that_another_begins_anew(
+def test_a_download_stops_reading_a_file_that_another_starts_again(
     tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(mirror=tiny_mirror)
@@ -162,10 +162,10 @@ def test_a_download_does_not_go_on_with_a_file_that_another_begins_anew(
     monkeypatch.setattr("flows.download.annotation_files", lambda *_: [replace(file, read=read)])
     with pytest.raises(UserError, match="another download re-reads .* from its start"):
         download("val5k")
-    assert read_so_far() == []
+    assert annotation_progress() == []
 
 
-def test_complete_annotations_do_without_their_host(tiny_mirror: Path, configure) -> None:
+def test_complete_annotations_need_no_host(tiny_mirror: Path, configure) -> None:
     settings = configure(mirror=tiny_mirror)
     download("val5k")
     (tiny_mirror / "huggingface.co").rename(tiny_mirror / "gone")
@@ -176,7 +176,7 @@ def test_complete_annotations_do_without_their_host(tiny_mirror: Path, configure
         download("val5k")
 
 
-def test_bad_photos_masks_and_captions_stop_nothing_and_are_told(
+def test_bad_photos_masks_and_captions_are_findings_and_stop_nothing(
     tiny_mirror: Path, configure
 ) -> None:
     texts = {
@@ -194,34 +194,37 @@ def test_bad_photos_masks_and_captions_stop_nothing_and_are_told(
     download("val5k")
     photo = settings.data_dir / "images.cocodataset.org/val2017/000000000006.jpg"
     mask = settings.data_dir / "annotations/val5k/panoptic/000000000007.png"
-    whole, photo_bytes = mask.read_bytes(), photo.read_bytes()
+    mask_bytes, photo_bytes = mask.read_bytes(), photo.read_bytes()
     mask.write_bytes(b"damaged")
     photo.write_bytes(photo_bytes[:-100])
     assert extract("val5k") == 23
     assert sql("SELECT coco_id FROM image WHERE rule_version IS NULL") == [{"coco_id": 6}]
     query = "SELECT i.coco_id, f.kind FROM finding f JOIN image i ON i.id = f.image_id ORDER BY 1"
     assert [tuple(row.values()) for row in sql(query)] == [
-        (1, "long caption"), (2, "empty caption"), (3, "empty caption"), (4, "caption not English"),
-        (5, "empty caption"), (6, "image not read"), (7, "mask not read"), (8, "unknown category"),
-    ]  # fmt: skip
+        (1, "long caption"),
+        (2, "empty caption"),
+        (3, "empty caption"),
+        (4, "caption not English"),
+        (5, "empty caption"),
+        (6, "image not read"),
+        (7, "mask not read"),
+        (8, "unknown category"),
+    ]
     assert sql("SELECT COUNT(*) AS n FROM caption")[0]["n"] == 24
     assert len(sql("SELECT text FROM caption WHERE caption_id = 10")[0]["text"]) == 1_199_999
 
     photo.write_bytes(photo_bytes)
-    mask.write_bytes(whole)
+    mask.write_bytes(mask_bytes)
     rules = settings.data_dir / "rules.toml"
-    rules.write_text(
-        (resources.files("coconut_attr.labels") / "rules.toml")
-        .read_text()
-        .replace("min_english", "min_englsh")
-    )
+    default_rules = (resources.files("coconut_attr.labels") / "rules.toml").read_text()
+    rules.write_text(default_rules.replace("min_english", "min_englsh"))
     configure(mirror=tiny_mirror, rules_file=rules)
     with pytest.raises(
         UserError,
         match=r"rules.toml: caption.min_english: Field required; caption.min_englsh: Extra",
     ):
         extract("val5k")
-    rules.write_text(rules.read_text().replace("min_englsh", "min_english") + "# mended\n")
+    rules.write_text(rules.read_text().replace("min_englsh", "min_english") + "# corrected\n")
     configure(mirror=tiny_mirror, rules_file=rules)
     assert len(sql("SELECT * FROM image_attribute")) == 23 * 34  # nothing is lost
     assert extract("val5k") == 24
@@ -246,17 +249,17 @@ def test_the_main_job_end_to_end(
     assert len(sql("SELECT * FROM attribute_accuracy WHERE run_id = :id", id=run_id)) == 34
     assert len(sql("SELECT * FROM dataset_coverage")) == 34
     person = sql(
-        "SELECT state, COUNT(*) AS n FROM label WHERE attribute = 'person' GROUP BY state ORDER BY state"
+        "SELECT state, COUNT(*) AS n FROM label WHERE attribute = 'person'"
+        " GROUP BY state ORDER BY state"
     )
-    # 8 of 16 masks show a person; of the 8 images with captions alone, 4 name a man and 4 deny people
+    # 8 of 16 masks show a person; of the 8 images without a mask, 4 captions name a man, and 4 say
+    # that nobody is there.
     assert person == [{"state": "absent", "n": 12}, {"state": "present", "n": 12}]
     (scores,) = sql("SELECT * FROM run_summary WHERE run_id = :id", id=run_id)
     test = sql("SELECT COUNT(*) AS n FROM image WHERE split = 'test'")[0]["n"]
     assert scores["images"] == test
-    known = sql("SELECT COUNT(*) AS n FROM label WHERE split = 'test' AND state <> 'unknown'")[0][
-        "n"
-    ]
-    assert scores["decisions"] == known
+    (labelled,) = sql("SELECT COUNT(*) AS n FROM label WHERE split = 'test' AND state <> 'unknown'")
+    assert scores["decisions"] == labelled["n"]
     assert len(sql("SELECT * FROM prediction")) == 34 * test
 
     assert pipeline("val5k", backbone="efficientnet_lite0", epochs=2, reuse=True) == run_id
@@ -264,7 +267,7 @@ def test_the_main_job_end_to_end(
     assert len(sql("SELECT * FROM prediction")) == 34 * test
 
 
-def test_train_fetches_what_is_missing_and_changed_labels_are_trained_anew(
+def test_train_fetches_missing_images_and_trains_again_on_changed_labels(
     tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(mirror=tiny_mirror)
@@ -394,7 +397,7 @@ def test_a_run_that_fails_is_stored_as_failed(tiny_mirror: Path, configure) -> N
         (lambda: evaluate("val5k", run_id=99), "there is no run 99"),
     ],
 )
-def test_mistakes_are_told(call, message: str) -> None:
+def test_mistakes_are_reported(call, message: str) -> None:
     with pytest.raises(UserError, match=message):
         call()
 
@@ -411,19 +414,17 @@ def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) ->
     configure(mirror=real_mirror)
     download("val5k")
     extract("val5k")
-    found = summary()
-    assert (found["images"], found["with_mask"], found["captions"], found["labelled"]) == (
-        355,
-        82,
-        1776,
-        355,
-    )
+    after = summary()
+    totals = [after[name] for name in ("images", "with_mask", "captions", "labelled")]
+    assert totals == [355, 82, 1776, 355]
     unproven = """SELECT COUNT(*) AS n FROM label l WHERE state <> 'unknown' AND NOT EXISTS (
-        SELECT 1 FROM evidence e WHERE e.image_id = l.image_id AND e.attribute = l.attribute AND e.state = l.state)"""
+        SELECT 1 FROM evidence e
+        WHERE e.image_id = l.image_id AND e.attribute = l.attribute AND e.state = l.state)"""
     assert sql(unproven) == [{"n": 0}]
-    areas = sql(
-        "SELECT COUNT(*) AS n, SUM(CASE WHEN area = annotated_area THEN 1 ELSE 0 END) AS equal FROM segment"
-    )[0]
+    (areas,) = sql(
+        "SELECT COUNT(*) AS n, SUM(CASE WHEN area = annotated_area THEN 1 ELSE 0 END) AS equal"
+        " FROM segment"
+    )
     assert areas["n"] == areas["equal"] == 873
 
 
@@ -468,26 +469,26 @@ def test_an_interrupted_run_is_resumed_and_scored(
         "retrieval chance recall@1",
     } <= scores
     assert not (settings.data_dir / "runs" / str(broken["id"]) / "state.pt").exists()
-    whole = train("val5k", prepare=False, **options)
+    complete = train("val5k", prepare=False, **options)
     again = sql(
-        "SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=whole
+        "SELECT epoch, loss FROM epoch_metric WHERE run_id = :run ORDER BY epoch", run=complete
     )
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in curve], rel=1e-4)
     with pytest.raises(UserError, match="it is finished"):
-        train("val5k", resume=whole)
+        train("val5k", resume=complete)
     with monkeypatch.context() as context:
         context.setattr(
-            "flows.train.flow_run", SimpleNamespace(run_count=2, root_flow_run_id="begun again")
+            "flows.train.flow_run", SimpleNamespace(run_count=2, root_flow_run_id="restarted")
         )
-        assert train("val5k", resume=whole) == whole, (
+        assert train("val5k", resume=complete) == complete, (
             "the process of a flow run that resumes it died while it scored"
         )
-    for run_id, why in ((whole, "it is finished"), (999, "there is no such run")):
+    for run_id, why in ((complete, "it is finished"), (999, "there is no such run")):
         with pytest.raises(UserError, match=why):
             train("val5k", resume=run_id)
 
 
-def test_a_gain_that_is_not_defined_is_left_out_of_the_summary() -> None:
+def test_the_summary_leaves_out_an_undefined_gain() -> None:
     run_id = start_run(engine(), dataset="sample").run_id
     score = {"low": None, "high": None, "n": 4, "images": 1, "value": None}
     names = ("map", "accuracy", "prior_map", "probe_map", "map_over_probe")
@@ -497,20 +498,20 @@ def test_a_gain_that_is_not_defined_is_left_out_of_the_summary() -> None:
     assert [line[:2] for line in scores(run_id)] == [("mAP", "–"), ("accuracy", "–")]
 
 
-def test_upkeep_tries_failed_images_again_checks_all_and_ends_dead_runs(
+def test_upkeep_retries_failed_images_checks_all_and_ends_dead_runs(
     tiny_mirror: Path, configure
 ) -> None:
     configure(mirror=tiny_mirror)
     photo = tiny_mirror / "images.cocodataset.org/val2017/000000000003.jpg"
     content = photo.read_bytes()
     photo.unlink()
-    assert upkeep() == {}  # nothing is there, and nothing is fetched that nobody asked for
+    assert upkeep() == {}, "no dataset was downloaded yet, and upkeep starts none"
     assert download("val5k")["failed"] == 1
     killed = start_run(engine(), heartbeat_at=now() - 2 * ABANDONED).run_id
     photo.write_bytes(content)
-    found = upkeep()
+    findings = upkeep()
     assert summary()["downloaded"] == 24
-    assert found == {"val5k": sum(row["findings"] for row in check_report(engine(), "val5k"))}
+    assert findings == {"val5k": sum(row["findings"] for row in check_report(engine(), "val5k"))}
     assert get_run(engine(), killed)["status"] == "failed"
     (tiny_mirror / "images.cocodataset.org").rename(tiny_mirror / "gone")
-    assert upkeep() == found  # a host that is away costs the images nothing
+    assert upkeep() == findings, "an unreachable host costs no stored image"

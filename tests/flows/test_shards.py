@@ -1,4 +1,4 @@
-"""Extraction on the workers of a Dask scheduler, which are processes of their own."""
+"""Extraction on Dask workers, which are processes of their own."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ WAITING = "SELECT COUNT(DISTINCT pid) AS n FROM pg_locks WHERE NOT granted"
 
 @contextmanager
 def dask(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The address of a scheduler, and its workers, with the environment of this process."""
+    """Start a scheduler and workers with this process's environment; return address and workers."""
     port, quiet = free_port(), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     address, local = (
         f"tcp://127.0.0.1:{port}",
@@ -66,7 +66,7 @@ def dask(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
 def kill_in_the_middle(
     engine: Engine, victim: subprocess.Popen[bytes], armed: threading.Event
 ) -> None:
-    """Kill a worker at the moment when both have labels in their hands and wait to write them."""
+    """Kill a worker when both have computed labels and wait to write them."""
     with engine.connect() as holder:
         holder.exec_driver_sql("LOCK TABLE image_attribute IN EXCLUSIVE MODE")
         armed.set()
@@ -77,7 +77,7 @@ def kill_in_the_middle(
 
 
 def everything() -> dict[str, list[str]]:
-    """All rows that extraction and check leave behind."""
+    """Return all rows that extraction and check write."""
     return {
         table: sorted(str(dict(row)) for row in sql(engine(), f"SELECT {columns} FROM {table}"))
         for table, columns in TABLES.items()
@@ -111,8 +111,8 @@ def test_a_killed_worker_leaves_the_labels_that_threads_make(
         connection.exec_driver_sql("TRUNCATE image_attribute, attribute_evidence, finding")
         connection.exec_driver_sql("UPDATE image SET rule_version = NULL")
         connection.exec_driver_sql(
-            "UPDATE segment SET area = NULL, bbox_x = NULL, bbox_y = NULL, bbox_width = NULL, bbox_height = NULL,"
-            " mean_l = NULL, mean_a = NULL, mean_b = NULL, color = NULL, rle = NULL"
+            "UPDATE segment SET area = NULL, bbox_x = NULL, bbox_y = NULL, bbox_width = NULL,"
+            " bbox_height = NULL, mean_l = NULL, mean_a = NULL, mean_b = NULL, color = NULL, rle = NULL"
         )
     configure(dask="")
     assert everything() == empty
@@ -126,7 +126,7 @@ def test_a_killed_worker_leaves_the_labels_that_threads_make(
     engine.dispose()
 
 
-def test_what_keeps_dask_from_working_is_told(
+def test_a_dask_scheduler_that_cannot_be_used_is_refused_with_the_remedy(
     tiny_mirror: Path, configure, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(mirror=tiny_mirror, dask="tcp://127.0.0.1:1")

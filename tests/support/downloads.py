@@ -22,12 +22,13 @@ from db.downloads import fetch_claimed, plan
 from db.engine import connect
 engine = connect(settings().sqlalchemy_url)
 print("ready", flush=True)
-print(fetch_claimed(engine, get_dataset("val5k"), plan(engine, "val5k", settings()), settings()).total())
+planned = plan(engine, "val5k", settings())
+print(fetch_claimed(engine, get_dataset("val5k"), planned, settings()).total())
 """
 
 
 def stocked(url: str, mirror: Path) -> Engine:
-    """A store that knows every photo of a mirror."""
+    """Open a database, and write a row of `image` for every photo of a mirror."""
     engine = open_database(url)
     fields = {
         "title": "",
@@ -38,13 +39,21 @@ def stocked(url: str, mirror: Path) -> Engine:
     }
     reference.sync_reference(engine, [{"name": "val5k", **fields}], [], [])
     rows = []
-    for number, photo in enumerate(sorted((mirror / FOLDER).iterdir()), start=1):
+    for coco_id, photo in enumerate(sorted((mirror / FOLDER).iterdir()), start=1):
         with Image.open(photo) as image:
-            size = image.size
+            width, height = image.size
         rows.append(
-            {"dataset": "val5k", "coco_id": number, "file_name": photo.name, "url": f"http://{FOLDER}/{photo.name}",
-             "licence": "", "width": size[0], "height": size[1], "split": "train"}
-        )  # fmt: skip
+            {
+                "dataset": "val5k",
+                "coco_id": coco_id,
+                "file_name": photo.name,
+                "url": f"http://{FOLDER}/{photo.name}",
+                "licence": "",
+                "width": width,
+                "height": height,
+                "split": "train",
+            }
+        )
     annotations.add_captions(engine, "val5k", rows, [])
     return engine
 
@@ -52,11 +61,12 @@ def stocked(url: str, mirror: Path) -> Engine:
 def fetch(
     engine: Engine, settings: Settings, mode: str = "new", limit: int | None = None
 ) -> Counter[str]:
+    """Download the planned images in this process; count the outcomes."""
     return +fetch_claimed(engine, VAL5K, plan(engine, "val5k", settings, mode, limit), settings)
 
 
 def finished(process: subprocess.Popen[str]) -> int:
-    """How many images a worker has fetched."""
-    output, _ = process.communicate(timeout=60)
+    """Wait for a worker; return the number of images that it has fetched."""
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     return int(output)

@@ -1,4 +1,4 @@
-"""Rows of a small database: one dataset, two images, two attributes."""
+"""Rows of a small database: one dataset, three images, two attributes."""
 
 from sqlalchemy import Engine
 
@@ -6,13 +6,22 @@ from db import annotations, reference
 
 
 def image(coco_id: int, **changes) -> dict:
+    """Return a row of `image`."""
     return {
-        "dataset": "d", "coco_id": coco_id, "file_name": f"{coco_id}.jpg", "url": f"http://h/{coco_id}.jpg",
-        "licence": "", "width": 4, "height": 3, "split": "train", **changes,
-    }  # fmt: skip
+        "dataset": "d",
+        "coco_id": coco_id,
+        "file_name": f"{coco_id}.jpg",
+        "url": f"http://h/{coco_id}.jpg",
+        "licence": "",
+        "width": 4,
+        "height": 3,
+        "split": "train",
+        **changes,
+    }
 
 
 def segment(coco_id: int, segment_id: int) -> dict:
+    """Return a row of `segment`."""
     return {
         "coco_id": coco_id,
         "segment_id": segment_id,
@@ -23,7 +32,7 @@ def segment(coco_id: int, segment_id: int) -> dict:
 
 
 def fill(store: Engine) -> None:
-    """One dataset of two images, two attributes."""
+    """Write a dataset of three images and two attributes."""
     reference.sync_reference(
         store,
         datasets=[
@@ -52,13 +61,23 @@ def fill(store: Engine) -> None:
 
 
 def outcome(image_id: int, **changes) -> dict:
+    """Return a row of `download`."""
     return {
-        "image_id": image_id, "state": "done", "attempts": 1, "seconds": 0.1, "error_class": None, "error": None,
-        "path": f"p{image_id}", "sha256": "s", "bytes": 10, **changes,
-    }  # fmt: skip
+        "image_id": image_id,
+        "state": "done",
+        "attempts": 1,
+        "seconds": 0.1,
+        "error_class": None,
+        "error": None,
+        "path": f"p{image_id}",
+        "sha256": "s",
+        "bytes": 10,
+        **changes,
+    }
 
 
 def labels(image_id: int, state: str) -> list[dict]:
+    """Return an image's rows of `image_attribute`: the first attribute's state is given."""
     row = {"image_id": image_id, "confidence": 0.9, "conflict": False}
     return [
         {**row, "attribute_id": 0, "state": state},
