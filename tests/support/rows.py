@@ -31,10 +31,10 @@ def segment(coco_id: int, segment_id: int) -> dict:
     }
 
 
-def fill(store: Engine) -> None:
+def fill(engine: Engine) -> None:
     """Write a dataset of three images and two attributes."""
     reference.sync_reference(
-        store,
+        engine,
         datasets=[
             {
                 "name": "d",
@@ -53,10 +53,16 @@ def fill(store: Engine) -> None:
     )
     images = [image(7, mask_path="m7.png"), image(8, mask_path="m8.png")]
     annotations.add_panoptic(
-        store, "d", images, [segment(7, 300), segment(8, 301)], file="f", origin="here", rows_done=2
+        engine,
+        "d",
+        images,
+        [segment(7, 300), segment(8, 301)],
+        file="f",
+        origin="here",
+        rows_done=2,
     )
     annotations.add_captions(
-        store, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}]
+        engine, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}]
     )
 
 
