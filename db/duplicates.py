@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from sqlalchemy import Engine, RowMapping, select
 
-from coconut_attr.annotations.splits import SPLITS
+from coconut_attr.attributes import SPLITS
 from coconut_attr.files.near_duplicates import group_copies
 from coconut_attr.findings import Finding
 from db.bulk import table_of, update_rows
