@@ -1,4 +1,4 @@
-"""Progress of long work: an artifact in Prefect's UI, a row of the database, a bar in a terminal."""
+"""Progress of long work: an artifact in Prefect's UI, a database row, a bar in a terminal."""
 
 import re
 import sys

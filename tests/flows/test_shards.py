@@ -112,7 +112,8 @@ def test_a_killed_worker_leaves_the_labels_that_threads_make(
         connection.exec_driver_sql("UPDATE image SET rule_version = NULL")
         connection.exec_driver_sql(
             "UPDATE segment SET area = NULL, bbox_x = NULL, bbox_y = NULL, bbox_width = NULL,"
-            " bbox_height = NULL, mean_l = NULL, mean_a = NULL, mean_b = NULL, color = NULL, rle = NULL"
+            " bbox_height = NULL, mean_l = NULL,"
+            " mean_a = NULL, mean_b = NULL, color = NULL, rle = NULL"
         )
     configure(dask="")
     assert everything() == empty
