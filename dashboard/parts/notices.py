@@ -48,15 +48,14 @@ def no_database(reason: str) -> None:
     Args:
         reason: the error's message; after "; run: " it may end in a command.
     """
-    message = reason[0].upper() + reason[1:]
+    message, _separator, command = reason.partition("; run: ")
+    if "://" not in message.split()[0]:  # a URL is shown as it is
+        message = message[0].upper() + message[1:]
     if "make run" in reason:
-        empty(
-            _("Nothing to show yet"),
-            _("{message}. From the project's folder, run:", message=message.split("; run:")[0]),
-        )
+        text = _("{message}. From the project's folder, run:", message=message)
+        empty(_("Nothing to show yet"), text)
     else:
-        command = reason.partition("; run: ")[2] or None
-        empty(_("The attribute database cannot be read"), message, command)
+        empty(_("The attribute database cannot be read"), message, command or None)
     st.caption(_("This page checks again every 3 seconds."))
 
     @st.fragment(run_every=3)
