@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,24 +156,24 @@ def test_cached_features_give_the_curve_of_the_images(samples: Samples, tmp_path
         np.testing.assert_allclose(values_of_row, before[row], atol=0.02)
 
 
-@pytest.fixture
-def full_disk() -> Iterator[Callable[[], None]]:
-    """Stop every file from growing, from the call of this to the end of the test."""
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Stop every file from growing while a block runs: no longer, or pytest could not report."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("end", ["", "0123"], ids=["complete", "cut off"])
-def test_a_full_disk_costs_no_cached_features(
-    samples: Samples, tmp_path: Path, full_disk: Callable[[], None], end: str
-) -> None:
+def test_a_full_disk_costs_no_cached_features(samples: Samples, tmp_path: Path, end: str) -> None:
     cache = FeatureCache(tmp_path, AttributeModel("efficientnet_lite0"))
     before = cache.fill(samples, [PLAIN], CPU).rows
     with (cache.folder / "rows.txt").open("a") as rows:
         rows.write(end)
-    full_disk()
-    with pytest.raises(OSError, match="too large"):
+    with full_disk(), pytest.raises(OSError, match="too large"):
         cache.fill(samples, [0], CPU)
     assert cache.open().rows == before
 
