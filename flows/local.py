@@ -112,6 +112,15 @@ def require_free(port: int, remedy: str) -> None:
             raise LocalError(f"port {port} is taken by another program; stop it, or {remedy}")
 
 
+def prefect_database_url(data_dir: Path) -> str:
+    """Return the URL of the local server's database, a file of the data folder.
+
+    The path is escaped in a `file:` URI: elsewhere in a URL its ? would start the parameters.
+    """
+    uri = (data_dir / "prefect.db").absolute().as_uri()
+    return f"sqlite+aiosqlite:///{uri.replace('file://', 'file:', 1)}?uri=true"
+
+
 def launch_server(stack: Stack, data_dir: Path) -> bool:
     """Start a Prefect server unless one answers already.
 
@@ -138,9 +147,7 @@ def launch_server(stack: Stack, data_dir: Path) -> bool:
         "prefect-server",
         *prefect("server", "start", "--host", HOST, "--port", str(port)),
         env={
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
-                f"sqlite+aiosqlite:///{data_dir / 'prefect.db'}"
-            ),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url(data_dir),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_UI_API_URL": url,
         },
