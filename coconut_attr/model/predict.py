@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from coconut_attr.errors import UserError
 from coconut_attr.files.images import decode, to_rgb
 from coconut_attr.model.backbones.catalogue import get_backbone
-from coconut_attr.model.network import AttributeModel
+from coconut_attr.model.network import AttributeModel, Output
 from coconut_attr.model.preprocessing import transform
 
 
@@ -61,15 +61,31 @@ def predict_batches(
 ) -> Predictions:
     """Predict every image of a loader, in its order.
 
+    A batch that does not fit into the memory is predicted in parts.
+
     Args:
         cached: the loader yields features of the model's frozen stages, not images.
+
+    Raises:
+        torch.OutOfMemoryError: a single image does not fit.
     """
     model.eval()
     model.to(memory_format=torch.channels_last)
-    outputs = []
+    outputs: list[Output] = []
+    part_size = 0  # 0: complete batches
     for inputs, _ in batches:
-        with autocast(device):
-            outputs.append(model(to_device(inputs, device), cached=cached))
+        done = 0
+        while done < len(inputs):
+            part = inputs[done : done + (part_size or len(inputs))]
+            try:
+                with autocast(device):
+                    outputs.append(model(to_device(part, device), cached=cached))
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                part_size = len(part) // 2
+            else:
+                done += len(part)
     logits = torch.cat([output.logits.float() for output in outputs]).cpu()
     image = torch.cat([output.image.float() for output in outputs]).cpu()
     return Predictions(logits, image, outputs[0].attribute.float().cpu())

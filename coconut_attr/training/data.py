@@ -1,5 +1,6 @@
 """Images and label vectors for training: decoded at a reduced size, augmented, normalised."""
 
+import multiprocessing
 import os
 import shutil
 import sys
@@ -150,14 +151,17 @@ def image_loader(
             "(0: the training process does); in a container, start it with --shm-size=1g"
         )
         workers = most
+    # Forking would copy the locks of Prefect's and torch's threads in whatever state they are. The
+    # server that forks imports torch once: each worker would otherwise import it for seconds.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torchvision.transforms.v2", __name__])
     return DataLoader(
         ViewDataset(samples, backbone),
         batch_sampler=batches,  # type: ignore[arg-type]  # any index does
         num_workers=workers,
         prefetch_factor=PREFETCHED if workers else None,
         persistent_workers=workers > 0,
-        # Forking would copy the locks of Prefect's and torch's threads in whatever state they are.
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=context if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
 

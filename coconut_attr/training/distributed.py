@@ -32,15 +32,18 @@ def _patient_group() -> Any:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started; yield this one's device.
+    """Join the processes that torchrun started; yield this one's device. Processes may share a GPU.
 
     After an error the group is not destroyed: that may wait for processes that wait for this one's
     gradients. End the process with `os._exit`.
     """
+    backend = "gloo"
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        gpus = torch.cuda.device_count()
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % gpus)
         torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+        if int(os.environ["LOCAL_WORLD_SIZE"]) <= gpus:  # NCCL refuses two processes on one GPU
+            backend = "nccl"
     # Rank 0 waits for its parent, and that perhaps for minutes for a database that is away.
     distributed.init_process_group(backend, timeout=timedelta(hours=1))
     _patient_group()

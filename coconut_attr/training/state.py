@@ -40,16 +40,15 @@ def save_state(
     write_atomically(path, content.getvalue())
 
 
-def load_state(
-    path: Path, parts: dict[str, Any], config: TrainConfig, device: torch.device
-) -> tuple[int, float]:
+def load_state(path: Path, parts: dict[str, Any], config: TrainConfig) -> tuple[int, float]:
     """Load what `save_state` wrote into `parts`; return its epoch and best score.
 
     Raises:
         TrainingError: the file cannot be read, or belongs to a run with other settings.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        # AdamW's step counts belong on the CPU: from a GPU it would read each of them in every step.
+        content = torch.load(path, map_location="cpu", weights_only=True)
         if content["config"] != asdict(config):
             raise TrainingError(
                 f"{path} is the state of a run with other settings; delete it to train from scratch"

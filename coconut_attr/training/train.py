@@ -199,9 +199,7 @@ class Trainer:
         Raises:
             TrainingError: the file cannot be read, or belongs to a run with other settings.
         """
-        self.epochs_done, self.best_score = load_state(
-            path, self._parts(), self.config, self.device
-        )
+        self.epochs_done, self.best_score = load_state(path, self._parts(), self.config)
 
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}

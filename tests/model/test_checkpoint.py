@@ -56,7 +56,7 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
         load_checkpoint(path)
     torch.save(hostile, tmp_path / "state.pt")
     with pytest.raises(TrainingError, match="not a usable training state"):
-        load_state(tmp_path / "state.pt", {}, TrainConfig(), CPU)
+        load_state(tmp_path / "state.pt", {}, TrainConfig())
     torch.save({"x": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="not a usable checkpoint"):
         load_checkpoint(path)

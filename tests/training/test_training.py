@@ -22,12 +22,20 @@ from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.evaluation.scores import mean_average_precision
 from coconut_attr.files.atomic import sha256_of
 from coconut_attr.files.photos import read_photo
+from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.checkpoint import (
     load_checkpoint,
 )
 from coconut_attr.model.network import AttributeModel, Output
+from coconut_attr.model.predict import predict_batches
 from coconut_attr.training.config import TrainConfig, TrainingError, profile
-from coconut_attr.training.data import PLAIN, Samples
+from coconut_attr.training.data import (
+    PLAIN,
+    Samples,
+    ViewBatchSampler,
+    image_loader,
+    plain_views,
+)
 from coconut_attr.training.features import FeatureCache
 from coconut_attr.training.job import Job, feature_cache
 from coconut_attr.training.launch import open_training
@@ -244,6 +252,31 @@ def test_a_batch_that_does_not_fit_into_memory_is_processed_in_micro_batches(
     limit = 0
     with pytest.raises(TrainingError, match="choose a smaller batch_size"):
         curve(samples, None, config)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_predicted_in_parts(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AttributeModel("efficientnet_lite0").to(CPU)
+    batches = image_loader(
+        samples, get_backbone(model.backbone_name), ViewBatchSampler(plain_views(12), 5)
+    )
+    expected = predict_batches(model, batches, CPU)
+    forward, sizes = AttributeModel.forward, []
+
+    def limited(model: AttributeModel, inputs: torch.Tensor, **options) -> Output:
+        sizes.append(len(inputs))
+        if len(inputs) > limit:
+            raise torch.OutOfMemoryError("made up")
+        return forward(model, inputs, **options)
+
+    monkeypatch.setattr(AttributeModel, "forward", limited)
+    limit = 2
+    torch.testing.assert_close(predict_batches(model, batches, CPU).logits, expected.logits)
+    assert sizes == [5, 2, 2, 1, 2, 2, 1, 2]
+    limit = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        predict_batches(model, batches, CPU)
 
 
 def make_job(samples: Samples, data_dir: Path) -> Job:
