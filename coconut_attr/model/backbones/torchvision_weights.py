@@ -94,9 +94,9 @@ def download(url: str, path: Path, most: int, on_bytes: OnBytes) -> None:
                 if error.code != 416:  # there is nothing after what this file has
                     raise
             except (OSError, http.client.HTTPException):
-                if size_of(part) > before:  # broken off: continue
-                    continue
-                raise
+                if size_of(part) - before < SLOWEST * TIMEOUT:
+                    raise
+                continue  # it broke off, but had sent enough to hope for the rest
             if not is_intact(part, path.name):
                 part.unlink()
                 if retried or not before:
