@@ -32,6 +32,11 @@ UNLABELED2017: Final = CocoFile(
     COCO_IMAGES + "unlabeled2017/",
     has_captions=False,
 )
+#: COCONut-PanCap on the hub, by the names that the setting `pancap` takes.
+PANCAP_REPOS: Final = {
+    "hub": "xdeng77/coconut_pancap",
+    "hub-50k": "xdeng77/coconut_pancap_50k",
+}
 
 
 @dataclass(frozen=True)

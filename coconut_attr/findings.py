@@ -109,6 +109,14 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "two images have one mask file, stored by an earlier version",
         "to store them apart: coconut-attr download DATASET --refresh",
     ),
+    "pancap text not read": (
+        "a PanCap file names no image, or is too long",
+        "it is not used; report it upstream",
+    ),
+    "duplicate pancap text": (
+        "an image has several PanCap texts",
+        "the first is used; report it upstream",
+    ),
     "duplicate caption id": ("two captions have one id", "the first is used; report it upstream"),
 }
 

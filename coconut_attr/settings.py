@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from coconut_attr.datasets import PANCAP_REPOS
 from coconut_attr.errors import UserError
 
 
@@ -25,6 +26,10 @@ def _absolute_folder_or_url(place: str) -> str:
             "a user name or password in it would be recorded as the data's origin: leave it out"
         )
     return place
+
+
+def _absolute_unless_hub(source: str) -> str:
+    return source if not source or source in PANCAP_REPOS else str(Path(source).absolute())
 
 
 def _absolute_sqlite(url: str) -> str:
@@ -69,6 +74,11 @@ class Settings(BaseSettings):
     )
     objects365_dir: AbsoluteOrNone = Field(
         None, description="Folder of Objects365 photos, for coconut-l and coconut-val"
+    )
+    pancap: Annotated[str, AfterValidator(_absolute_unless_hub)] = Field(
+        "",
+        description="COCONut-PanCap texts for coconut-s and coconut-b: `hub`, `hub-50k`, a folder "
+        "or a tar; empty: none",
     )
     rules_file: AbsoluteOrNone = Field(
         None, description="Rules of the labels, in place of coconut_attr/labels/rules.toml"

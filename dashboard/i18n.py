@@ -26,6 +26,7 @@ TERMS: Final = (
     N_("panoptic"),
     N_("pixels"),
     N_("caption"),
+    N_("pancap"),
     N_("train"),
     N_("val"),
     N_("test"),

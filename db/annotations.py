@@ -31,7 +31,16 @@ from db.bulk import (
     update_rows,
     upsert,
 )
-from db.models import AnnotationFile, Caption, Download, FindingRow, Image, Segment, now
+from db.models import (
+    AnnotationFile,
+    Caption,
+    Download,
+    FindingRow,
+    Image,
+    PanCapText,
+    Segment,
+    now,
+)
 from db.sql import Rows, persistent, sql
 
 
@@ -104,7 +113,7 @@ def coco_ids(engine: Engine, dataset: str) -> set[int]:
         )
 
 
-STAGES = ("annotations", "captions", "extract", "check")
+STAGES = ("annotations", "captions", "pancap", "extract", "check")
 
 
 def findings(engine: Engine, dataset: str, stages: Sequence[str] = STAGES) -> Rows:
@@ -289,6 +298,35 @@ def add_captions(
         )
         _insert_findings(connection, dataset, "captions", findings)
         return len(new)
+
+
+@persistent
+def add_pancap_texts(engine: Engine, dataset: str, texts: Sequence[Row]) -> int:
+    """Store COCONut-PanCap texts that are new or changed; their images will be labelled again.
+
+    Args:
+        texts: `coco_id`, `text`; those of unknown images are skipped.
+
+    Returns:
+        The number of texts that were new or changed.
+    """
+    with engine.begin() as connection:
+        image_ids = _image_ids(connection, dataset, [row["coco_id"] for row in texts])
+        stored: dict[int, str] = {}
+        known = list(image_ids.values())
+        for start in range(0, len(known), BATCH):
+            batch = known[start : start + BATCH]
+            query = select(PanCapText.image_id, PanCapText.text)
+            rows = connection.execute(query.where(PanCapText.image_id.in_(batch)))
+            stored.update({image_id: text for image_id, text in rows})
+        changed = [
+            {"image_id": image_ids[row["coco_id"]], "text": row["text"]}
+            for row in texts
+            if row["coco_id"] in image_ids and stored.get(image_ids[row["coco_id"]]) != row["text"]
+        ]
+        upsert(connection, PanCapText, changed)
+        set_rule_version(connection, [row["image_id"] for row in changed], None)
+        return len(changed)
 
 
 @persistent

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, Select, select
 
 from coconut_attr.annotations.records import SegmentInfo
-from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX
+from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX, SOURCES
 from coconut_attr.errors import UserError
 from coconut_attr.files.object_store import fetch_missing
 from coconut_attr.labels.evidence import Evidence
@@ -18,10 +18,19 @@ from coconut_attr.settings import settings
 from db.annotations import set_rule_version
 from db.bulk import BATCH, Row, replace_rows, table_of, update_rows
 from db.engine import display_url
-from db.models import AttributeEvidence, Base, Caption, Download, Image, ImageAttribute, Segment
+from db.models import (
+    AttributeEvidence,
+    Base,
+    Caption,
+    Download,
+    Image,
+    ImageAttribute,
+    PanCapText,
+    Segment,
+    SegmentAttribute,
+)
 from db.sql import Rows, persistent, sql
 
-SOURCES = ("panoptic", "pixels", "caption")
 States = dict[int, list[int]]
 
 
@@ -82,6 +91,7 @@ class AnnotatedImage:
     image: RowMapping
     segments: Rows
     captions: Rows
+    pancap: str | None = None
 
     @property
     def files(self) -> list[tuple[str, int | None]]:
@@ -124,6 +134,7 @@ def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated
             Segment.annotated_area,
         )
         captions = grouped(Caption, Caption.caption_id, Caption.text)
+        texts = grouped(PanCapText, PanCapText.text)
         query = (
             select(Image.__table__, Download.state, Download.error_class, Download.error)
             .outerjoin(Download)
@@ -136,7 +147,12 @@ def annotated_images(engine: Engine, image_ids: Sequence[int]) -> list[Annotated
             "a worker needs the flow's COCONUT_ATTR_DATABASE_URL"
         )
     return [
-        AnnotatedImage(images[image_id], segments[image_id], captions[image_id])
+        AnnotatedImage(
+            images[image_id],
+            segments[image_id],
+            captions[image_id],
+            texts[image_id][0]["text"] if texts[image_id] else None,
+        )
         for image_id in image_ids
     ]
 
@@ -282,8 +298,9 @@ def record_labels(
     labels: Mapping[int, Sequence[Row]],
     evidence: Sequence[Row],
     segments: Sequence[Row],
+    segment_attributes: Sequence[Row] = (),
 ) -> int:
-    """Replace the labels, evidence and segment measures of some images.
+    """Replace the labels, evidence, segment measures and segment attributes of some images.
 
     Rows of images without a change are not rewritten.
 
@@ -291,6 +308,7 @@ def record_labels(
         labels: rows of `image_attribute` by image id.
         evidence: rows of `attribute_evidence`.
         segments: the key and the measured columns of `segment`.
+        segment_attributes: rows of `segment_attribute`.
 
     Returns:
         The number of images whose labels or evidence changed.
@@ -298,16 +316,17 @@ def record_labels(
     image_ids = list(labels)
     all_labels = [row for rows in labels.values() for row in rows]
     with engine.begin() as connection:
-        changed = _changed(connection, ImageAttribute, image_ids, all_labels) | _changed(
-            connection, AttributeEvidence, image_ids, evidence
+        tables: Sequence[tuple[type[Base], Sequence[Row]]] = (
+            (ImageAttribute, all_labels),
+            (AttributeEvidence, evidence),
+            (SegmentAttribute, segment_attributes),
         )
-        for model, rows in ((ImageAttribute, all_labels), (AttributeEvidence, evidence)):
-            replace_rows(
-                connection,
-                model,
-                sorted(changed),
-                [row for row in rows if row["image_id"] in changed],
-            )
+        changed = set().union(
+            *(_changed(connection, model, image_ids, rows) for model, rows in tables)
+        )
+        for model, rows in tables:
+            stored = [row for row in rows if row["image_id"] in changed]
+            replace_rows(connection, model, sorted(changed), stored)
         update_rows(connection, table_of(Segment), segments)
         set_rule_version(connection, image_ids, rule_version)
     return len(changed)
@@ -388,6 +407,20 @@ def segment_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def segment_attribute_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+    """Build the rows of the table `segment_attribute` for an image."""
+    return [
+        {
+            "image_id": image_id,
+            "segment_id": piece.segment_id,
+            "attribute_id": INDEX[piece.attribute],
+            "confidence": piece.confidence,
+            "detail": piece.detail,
+        }
+        for piece in extraction.segment_attributes
+    ]
 
 
 def extraction_finding_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:

@@ -188,7 +188,9 @@ class FindingRow(Base):
 
     __tablename__ = "finding"
     __table_args__ = (
-        CheckConstraint("stage IN ('annotations', 'captions', 'extract', 'check')", name="stage"),
+        CheckConstraint(
+            "stage IN ('annotations', 'captions', 'pancap', 'extract', 'check')", name="stage"
+        ),
         Index("ix_finding_dataset_kind", "dataset", "kind"),
         Index("ix_finding_image_id", "image_id"),
     )
@@ -241,6 +243,27 @@ class Segment(Base):
     rle: Mapped[str | None]
 
 
+class PanCapText(Base):
+    """The COCONut-PanCap text of an image: `<6: grey ramp>` describes the segment with id 6."""
+
+    __tablename__ = "pancap_text"
+
+    image_id: Mapped[int] = _image_key()
+    text: Mapped[str]
+
+
+class SegmentAttribute(Base):
+    """An attribute that a COCONut-PanCap text states of a segment; `detail` quotes its phrase."""
+
+    __tablename__ = "segment_attribute"
+
+    image_id: Mapped[int] = _image_key()
+    segment_id: Mapped[int] = mapped_column(primary_key=True)
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    confidence: Mapped[float]
+    detail: Mapped[str]
+
+
 class ImageAttribute(Base):
     """The label of one attribute of one image. `conflict`: some evidence is for the other state."""
 
@@ -262,7 +285,7 @@ class AttributeEvidence(Base):
 
     __tablename__ = "attribute_evidence"
     __table_args__ = (
-        CheckConstraint("source IN ('panoptic', 'pixels', 'caption')", name="source"),
+        CheckConstraint("source IN ('panoptic', 'pixels', 'caption', 'pancap')", name="source"),
         CheckConstraint("state IN ('present', 'absent')", name="state"),
     )
 

@@ -20,7 +20,7 @@ from coconut_attr.annotations.files import (
 from coconut_attr.annotations.identity import resolve
 from coconut_attr.annotations.records import OddRow, Panoptic
 from coconut_attr.annotations.version import Version
-from coconut_attr.datasets import Dataset, get_dataset
+from coconut_attr.datasets import TRAIN2017, Dataset, get_dataset
 from coconut_attr.download.failures import hint
 from coconut_attr.download.fetcher import require_image_hosts
 from coconut_attr.download.queue import Mode
@@ -33,6 +33,7 @@ from db.counts import refresh_counts
 from db.downloads import Work, fetch_claimed, pending, plan, upload_masks
 from db.sql import sql
 from flows.database import engine
+from flows.pancap import read_pancap
 from flows.parameters import DatasetName, Positive
 from flows.progress import Progress
 from flows.retries import RETRY
@@ -74,6 +75,8 @@ def download(
         coco = read_coco_files(entry)
         read_annotations(entry, coco, limit, refresh)
         read_captions(entry, coco, limit)
+        if settings().pancap and TRAIN2017 in entry.coco_files:
+            read_pancap(entry, refresh)
         refresh_counts(engine(), dataset)
         if uploaded := upload_masks(engine(), entry, settings()):
             get_run_logger().info("%s: %s masks uploaded to the object store", dataset, uploaded)

@@ -25,6 +25,7 @@ from db.labels import (
     label_rows,
     local_images,
     record_labels,
+    segment_attribute_rows,
     segment_rows,
 )
 from flows.database import engine
@@ -88,6 +89,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
     labels: dict[int, list[dict[str, Any]]] = {}
     evidence: list[dict[str, Any]] = []
     segments: list[dict[str, Any]] = []
+    segment_attributes: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     hashes: dict[int, str] = {}
     for item in local_images(engine(), image_ids):
@@ -101,10 +103,11 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
         labels[image_id] = label_rows(image_id, extraction)
         evidence += evidence_rows(image_id, extraction)
         segments += segment_rows(image_id, extraction)
+        segment_attributes += segment_attribute_rows(image_id, extraction)
         findings += extraction_finding_rows(image_id, extraction)
         hashes[image_id] = extraction.perceptual_hash
     record_hashes(engine(), hashes)
-    changed = record_labels(engine(), version, labels, evidence, segments)
+    changed = record_labels(engine(), version, labels, evidence, segments, segment_attributes)
     annotations.record_findings(engine(), dataset, "extract", image_ids, findings)
     if findings:
         kinds = Counter(finding["kind"] for finding in findings)
@@ -125,5 +128,9 @@ def extract_image(extractor: Extractor, item: AnnotatedImage) -> Extraction:
     data_dir, mask = settings().data_dir, item.image["mask_path"]
     captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
     return extractor.extract(
-        data_dir / item.image["path"], data_dir / mask if mask else None, item.infos, captions
+        data_dir / item.image["path"],
+        data_dir / mask if mask else None,
+        item.infos,
+        captions,
+        item.pancap,
     )

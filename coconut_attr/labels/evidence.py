@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Source = Literal["panoptic", "pixels", "caption"]
+from coconut_attr.attributes import Source
+
 Side = Literal["present", "absent"]
 
 

@@ -13,6 +13,7 @@ from coconut_attr.files.near_duplicates import perceptual_hash
 from coconut_attr.findings import Finding
 from coconut_attr.labels.captions import CaptionReader
 from coconut_attr.labels.evidence import Evidence
+from coconut_attr.labels.pancap import PanCapReader
 from coconut_attr.labels.panoptic import (
     MaskMeasures,
     Segment,
@@ -48,6 +49,7 @@ class Extraction:
     Attributes:
         segments: the measured segments of its mask.
         colors: their colours by segment id.
+        segment_attributes: attributes of segments, as a COCONut-PanCap text states them.
         evidence: of all sources.
         labels: one for each attribute, in the order of `ATTRIBUTES`.
         findings: the parts of its annotation that could not be used.
@@ -56,6 +58,7 @@ class Extraction:
 
     segments: list[Segment]
     colors: dict[int, SegmentColor]
+    segment_attributes: list[Evidence]
     evidence: list[Evidence]
     labels: list[Label]
     findings: list[Finding]
@@ -68,6 +71,7 @@ class Extractor:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self._captions = CaptionReader(rules)
+        self._pancap = PanCapReader(rules, rules.pancap) if rules.pancap else None
         self._categories = {category.id for category in rules.category.values()}
         self._things = frozenset(
             category.id for category in rules.category.values() if category.thing
@@ -79,6 +83,7 @@ class Extractor:
         mask: Path | None,
         infos: Sequence[SegmentInfo],
         captions: Sequence[Caption],
+        pancap: str | None = None,
     ) -> Extraction:
         """Extract the evidence and labels of an image.
 
@@ -89,6 +94,7 @@ class Extractor:
             mask: path of its panoptic PNG; None if it has no mask.
             infos: segments_info of the mask.
             captions: the captions of the image.
+            pancap: its COCONut-PanCap text, if any.
 
         Raises:
             coconut_attr.files.images.ImageError: the photo is damaged or incomplete.
@@ -118,9 +124,21 @@ class Extractor:
         evidence = panoptic_evidence(segments, pixels, self.rules)
         evidence += pixel_evidence(colors, segments, pixels, self.rules)
         evidence += self._captions.evidence(readable)
+        attributes: list[Evidence] = []
+        if self._pancap and pancap is not None:
+            segment_ids = {info.id for info in infos}
+            attributes, more, unfit = self._pancap.evidence(pancap, segment_ids, segments, pixels)
+            evidence += more
+            findings += unfit
         labels = combine(evidence)
         return Extraction(
-            segments, colors.segments, evidence, labels, findings, perceptual_hash(image)
+            segments,
+            colors.segments,
+            attributes,
+            evidence,
+            labels,
+            findings,
+            perceptual_hash(image),
         )
 
 

@@ -140,6 +140,27 @@ class CaptionRules(_Strict):
         return self
 
 
+class PanCapRules(_Strict):
+    """Weights and words of the COCONut-PanCap source."""
+
+    attributes: list[str]
+    confidence: float = Share
+    shared_confidence: float = Share
+    min_area: float = Share
+    large_min: float = Share
+    small_max: float = Share
+    other_object: list[str] = Field(min_length=1)
+    lexicon: dict[str, list[str]]
+
+    _check = field_validator("attributes")(_attributes)
+
+    @field_validator("lexicon")
+    @classmethod
+    def _names(cls, lexicon: dict[str, list[str]]) -> dict[str, list[str]]:
+        _attributes(list(lexicon))
+        return lexicon
+
+
 class Rules(_Strict):
     """The rules of all sources."""
 
@@ -148,6 +169,7 @@ class Rules(_Strict):
     category: dict[str, Category]
     pixels: PixelRules
     caption: CaptionRules
+    pancap: PanCapRules | None = None  # without the section PanCap texts are not read
 
     @model_validator(mode="after")
     def _categories(self) -> "Rules":

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
+from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, SOURCES
 from coconut_attr.evaluation.intervals import Interval, wilson
 from coconut_attr.labels.gold.agreement import Agreement, Overall, agree, intervals, overall
 from dashboard import data
 from db.counts import COMBINED
-from db.labels import SOURCES, combined_labels, source_labels
+from db.labels import combined_labels, source_labels
 
-CHOICES = (COMBINED, *SOURCES)
+#: COCONut-PanCap describes photos of train2017, the gold set is of val2017.
+CHOICES = (COMBINED, *(source for source in SOURCES if source != "pancap"))
 STATE_OF = {1: "present", 0: "absent"}
 States = Mapping[int, Sequence[int]]  #: the 34 states (1, 0, -1) of an image, by its COCO id
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from coconut_attr.attributes import SPLITS
+from coconut_attr.attributes import SOURCES, SPLITS
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.cooccurrence import show_cooccurrence
@@ -13,7 +13,6 @@ from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.dataset_files import dataset_files
 from db.counts import COMBINED, cooccurrence, counted_splits, coverage, dataset_summaries
-from db.labels import SOURCES
 
 ALL = "all"
 REFRESH = 10  # seconds
@@ -127,7 +126,7 @@ def _labels(cells: pd.DataFrame, sizes: pd.DataFrame) -> None:
             _("Split"), (ALL, *SPLITS), "split", lambda s: _("all splits") if s == ALL else _(s)
         )
     with which_source:
-        source = pickers.choose(_("Labels of"), (COMBINED, *SOURCES), "of", _)
+        source = pickers.choose(_("Labels of"), _sources_in(cells), "of", _)
     images = int(sizes["labelled"].sum() if split == ALL else sizes["labelled"].get(split, 0))
     if not images:
         st.write(_("No image of this split has been labelled."))
@@ -199,6 +198,12 @@ def _table(table: pd.DataFrame, height: int) -> None:
     )
 
 
+def _sources_in(cells: pd.DataFrame) -> list[str]:
+    """Return `combined` and the sources that have evidence; most datasets have no PanCap texts."""
+    evident = set(cells.get("source", ()))
+    return [COMBINED, *(source for source in SOURCES if source in evident)]
+
+
 def _sources(cells: pd.DataFrame, images: int) -> None:
     st.subheader(_("Known cells by group and source"), anchor=False)
     known = cells.assign(known=cells["present"] + cells["absent"])
@@ -207,7 +212,7 @@ def _sources(cells: pd.DataFrame, images: int) -> None:
         cells.groupby("group_name")["attribute"].nunique()
     )
     table["share"] = table["known"] / table["cells"]
-    colors = dict(zip((COMBINED, *SOURCES), common.SERIES, strict=False))
+    colors = dict(zip(_sources_in(cells), common.SERIES, strict=False))
     common.legend([common.Entry("square", color, _(source)) for source, color in colors.items()])
     common.show(
         source_chart(table, colors), 260, _("Share of cells known, by group and source"), "sources"

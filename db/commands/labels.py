@@ -7,14 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from coconut_attr.attributes import ATTRIBUTES
+from coconut_attr.attributes import ATTRIBUTES, SOURCES
 from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
 from coconut_attr.evaluation.intervals import Interval
 from coconut_attr.labels.gold.agreement import Agreement, agree, intervals, load_gold, overall
 from coconut_attr.settings import settings
 from db.commands.export import export
-from db.labels import SOURCES, States, combined_labels, source_labels
+from db.labels import States, combined_labels, source_labels
 from db.schema import open_for_reading
 
 labels_commands = typer.Typer(
@@ -38,7 +38,7 @@ def report(
         str, typer.Option(help="Labels to show by attribute: combined, or those of one source.")
     ] = "combined",
 ) -> None:
-    """Measure the stored labels against the gold set: by source, and by attribute."""
+    """Measure the stored labels against the gold set: by source with evidence, by attribute."""
     if source not in (*SOURCES, "combined"):
         raise UserError(f"unknown source {source!r}; choose one of: combined, {', '.join(SOURCES)}")
     if part not in ("dev", "test"):
@@ -69,7 +69,8 @@ def report(
     )
     by_source = {**source_labels(engine, name, list(gold)), "combined": labels}
     for origin, states in by_source.items():
-        table.add_row(origin, *_summary(states, gold))
+        if states:
+            table.add_row(origin, *_summary(states, gold))
     table.add_section()
     table.add_row("one state for all", *_baselines(gold))
     console.print(table)

@@ -17,7 +17,7 @@ from db.labels import local_images
 from db.sql import sql
 
 #: Not `extract`: the check makes the findings of extraction itself.
-STAGES = ("annotations", "captions", "check")
+STAGES = ("annotations", "captions", "pancap", "check")
 
 
 def check_images(engine: Engine, dataset: Dataset, image_ids: Sequence[int]) -> int:
