@@ -6,15 +6,18 @@ some mix both. `parse` decides by the segments that exist.
 
 import lzma
 import re
+import shutil
 import tarfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from coconut_attr.annotations.hub import list_files, open_file
 from coconut_attr.annotations.records import clean_text
+from coconut_attr.annotations.tar import TARS
 from coconut_attr.datasets import PANCAP_REPOS
 from coconut_attr.errors import SourceError
 from coconut_attr.files.atomic import write_atomically
@@ -134,7 +137,7 @@ def _members(settings: Settings, refresh: bool) -> Iterator[tuple[str, bytes]]:
     if source in PANCAP_REPOS:
         paths = _hub_tars(PANCAP_REPOS[source], settings, refresh)
     elif (folder := Path(source)).is_dir():
-        paths = sorted([*folder.rglob("*.tar"), *folder.rglob("*.txt")])
+        paths = sorted(path for path in folder.rglob("*") if path.name.endswith((*TARS, ".txt")))
     elif folder.is_file():
         paths = [folder]
     else:
@@ -149,8 +152,9 @@ def _members(settings: Settings, refresh: bool) -> Iterator[tuple[str, bytes]]:
                 else:
                     yield from _tar_members(file)
         except DAMAGED as error:
+            hint = "; to fetch it again: coconut-attr download DATASET --refresh"
             raise SourceError(
-                f"cannot read {path}: {error}; delete it to fetch it again"
+                f"cannot read {path}: {error}{hint if source in PANCAP_REPOS else ''}"
             ) from error
 
 
@@ -165,22 +169,23 @@ def _tar_members(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 def _hub_tars(repo: str, settings: Settings, refresh: bool) -> list[Path]:
     """Return the tar files of a hub repository, fetched into the data folder if they are remote."""
     cache = settings.data_dir / "annotations" / "pancap" / repo.partition("/")[2]
-    if not refresh and (cached := sorted(cache.glob("*.tar"))):
-        return cached
-    tars = list_files(repo, (".tar",), settings)
+    if cache.is_dir() and not refresh:
+        return sorted(cache.iterdir())
+    tars = list_files(repo, TARS, settings)
     if not tars:
         raise SourceError(f"{repo} has no .tar: is the mirror (or HF_ENDPOINT) right?")
-    paths = []
+    local = [tar.local for tar in tars if tar.local]
+    if local:
+        return local
+    part = cache.with_name(f"{cache.name}.part")  # renamed when it has all files
+    shutil.rmtree(part, ignore_errors=True)
     for tar in tars:
-        path = tar.local
-        if path is None:
-            path = cache / tar.path.replace("/", "_")
-            with open_file(
-                tar, settings
-            ) as file:  # in chunks: a broken read repeats only its chunk
-                write_atomically(path, b"".join(iter(lambda: file.read(CHUNK), b"")))
-        paths.append(path)
-    return paths
+        with open_file(tar, settings) as file:
+            chunks = iter(partial(file.read, CHUNK), b"")  # a broken read repeats only its chunk
+            write_atomically(part / tar.path.replace("/", "_"), b"".join(chunks))
+    shutil.rmtree(cache, ignore_errors=True)
+    part.rename(cache)
+    return sorted(cache.iterdir())
 
 
 def _choices() -> str:
