@@ -16,7 +16,7 @@ from flows.extract import extract
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 TEXTS = {
-    1: "On the left <300: a person in a red plastic coat> stands under a <70000: clear blue sky>.",
+    1: "On the left <300: a person in a red plastic cape> stands under a <70000: clear blue sky>.",
     2: "Nothing but a <69999>deep blue sky>, and a <8>lost balloon>",
     99: "An image that the dataset does not have, with a <1: red barn>",
 }
