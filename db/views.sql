@@ -17,6 +17,16 @@ FROM attribute_evidence e
 JOIN image i ON i.id = e.image_id
 JOIN attribute a ON a.id = e.attribute_id;
 
+-- One row for each attribute that a COCONut-PanCap text gives a segment.
+CREATE VIEW segment_label AS
+SELECT i.dataset, i.coco_id, i.split, x.segment_id, c.name AS category, a.name AS attribute,
+       a.group_name, x.confidence, x.detail, s.area, s.rle, i.id AS image_id
+FROM segment_attribute x
+JOIN image i ON i.id = x.image_id
+JOIN attribute a ON a.id = x.attribute_id
+JOIN segment s ON s.image_id = x.image_id AND s.segment_id = x.segment_id
+LEFT JOIN category c ON c.id = s.category_id;
+
 -- Labels of each attribute by state; coverage is the share of images with a known label.
 CREATE VIEW dataset_coverage AS
 SELECT i.dataset, a.name AS attribute, a.group_name, COUNT(*) AS images,
