@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from coconut_attr.annotations.files import annotation_files
 from coconut_attr.datasets import COCO_IMAGES, TRAIN2017, UNLABELED2017, get_dataset
 from coconut_attr.errors import SourceError
 from coconut_attr.settings import settings
+from db.commands.mirror import mirror_commands
 from db.models import AnnotationFile
 from db.sql import sql
 from flows.check import check
@@ -87,6 +89,20 @@ def test_coconut_b_is_read_from_one_repository_with_cocos_licences(mirror_of_b: 
     check("coconut-b")
     assert findings() == []
     assert download("coconut-b", verify=True)["downloaded"] == 3
+
+
+def test_a_mirror_of_coconut_b_gives_the_same_dataset(
+    mirror_of_b: Path, tmp_path: Path, configure
+) -> None:
+    download("coconut-b")
+    command = ["export", str(tmp_path / "copy"), "--dataset", "coconut-b"]
+    result = CliRunner().invoke(mirror_commands, command, catch_exceptions=False)
+    assert "3 photos, 3 masks and 1 captions" in result.output
+    configure(mirror=tmp_path / "copy", data_dir=tmp_path / "other")
+    assert download("coconut-b") == {"images": 3, "downloaded": 3, "failed": 0}
+    assert images() == RIGHT
+    areas = sql(engine(), "SELECT DISTINCT annotated_area AS area FROM segment")
+    assert [row["area"] for row in areas] == [None]
 
 
 def test_a_database_made_from_s_and_b_loses_nothing_and_gets_no_duplicates(
