@@ -163,7 +163,7 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     # Neither names nor metadata nor the terminal's encoding end a batch, and no photo is skipped.
     odd = tmp_path / "odd"
     odd.mkdir()
-    names = ("[bold]\n[/x].jpg", "\x1b[31mé.JPG", os.fsdecode(b"caf\xe9.jpg"))
+    names = ("[bold]\n[red].jpg", "\x1b[31mé.JPG", os.fsdecode(b"caf\xe9.jpg"))
     exif = b"\xff\xe1\x00\x10Exif\x00\x00MM\x00*\xff\xff\xff\xff"
     for name in names:
         (odd / name).write_bytes(jpeg(1)[:2] + exif + jpeg(1)[2:])
@@ -172,7 +172,7 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     in_ascii = call(env | {"PYTHONIOENCODING": "ascii"}, "predict", ".", cwd=odd)
     assert in_ascii.returncode == 1
     assert in_ascii.stdout.count("(run 2 on sample)") == 3
-    for shown in (r"[bold]\n[/x].jpg", r"\x1b[31m\xe9.JPG", r"caf\udce9.jpg"):
+    for shown in (r"[bold]\n[red].jpg", r"\x1b[31m\xe9.JPG", r"caf\udce9.jpg"):
         assert shown in in_ascii.stdout
     assert "dead.jpg: a link to nothing" in in_ascii.stderr
     assert "._x.jpg: a macOS resource file" in in_ascii.stderr
