@@ -96,7 +96,7 @@ def _postgresql(driver: Any, query: str, seconds: float) -> Any:
     if powerful:
         raise QueryError(
             "this account of PostgreSQL can reach files and programs of the database server, "
-            "as superusers can; give the dashboard an account that may only SELECT"
+            "as superusers can; give the dashboard one that may only SELECT"
         )
     # A transaction cannot become a writing one after its first query: not even by this query.
     return driver.execute(query, prepare=True)
