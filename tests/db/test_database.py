@@ -1,5 +1,6 @@
 """The database on SQLite files and a real PostgreSQL: migrations, idempotent writes, views."""
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from alembic import command
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
+import db
 from db import annotations, browse, counts, downloads, runs
 from db.adhoc import QueryError, ask
 from db.counts import refresh_counts
@@ -33,17 +35,8 @@ from db.sql import Rows, sql
 from tests.support.rows import fill, labels, outcome
 from tests.support.runs import change_run, start_run
 
-VIEWS = {
-    "label",
-    "evidence",
-    "dataset_coverage",
-    "dataset_summary",
-    "attribute_accuracy",
-    "epoch_curve",
-    "run_summary",
-    "dataset_coverage_by_source",
-    "attribute_cooccurrence",
-}
+VIEWS_SQL = Path(db.__file__).parent / "views.sql"
+VIEWS = set(re.findall(r"^CREATE VIEW (\w+)", VIEWS_SQL.read_text(), re.MULTILINE))
 
 
 def rows(store: Engine, table: str) -> list[dict]:
