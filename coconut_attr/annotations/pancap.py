@@ -1,4 +1,4 @@
-"""COCONut-PanCap: texts whose phrases are tied to panoptic segments, as in `<6: grey ramp platform>`.
+"""COCONut-PanCap: texts with phrases about segments, as in `<6: grey ramp platform>`.
 
 Most texts use `<id: phrase>` with segment ids. About 4 % use `<id>phrase>` with ids one lower, and
 some mix both. `parse` decides by the segments that exist.

@@ -1,4 +1,4 @@
-"""COCONut-PanCap: the attributes of segments that a text describes, and evidence about the image."""
+"""COCONut-PanCap: attributes of the segments that a text describes, and evidence from them."""
 
 import re
 from collections.abc import Collection, Sequence

@@ -68,7 +68,8 @@ def test_texts_of_the_hub_end_in_evidence_about_segments(mirror: Path, configure
         (2, "blue", 70000),
     ]
     assert sql(
-        "SELECT i.coco_id, f.stage, f.kind, f.detail FROM finding f JOIN image i ON i.id = f.image_id"
+        "SELECT i.coco_id, f.stage, f.kind, f.detail"
+        " FROM finding f JOIN image i ON i.id = f.image_id"
     ) == [(2, "extract", "pancap id without segment", "1 of 2 ids of the text: 8")]
     assert sql("SELECT segment_id, category, attribute FROM segment_label WHERE coco_id = 2") == [
         (70000, "sky-other-merged", "blue")

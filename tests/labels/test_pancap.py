@@ -35,17 +35,23 @@ def kinds(text: str) -> list[str]:
     ("text", "expected"),
     [
         ("A <1: red barn> by a <2:pond>.", [((1,), "red barn"), ((2,), "pond")]),
-        ("Two <3, 4: tall, thin\n trees> and <1,2,5: sheep>", [((3, 4), "tall, thin trees"), ((1, 2, 5), "sheep")]),
+        (
+            "Two <3, 4: tall, thin\n trees> and <1,2,5: sheep>",
+            [((3, 4), "tall, thin trees"), ((1, 2, 5), "sheep")],
+        ),
         ("One <2: cup> that is <2: blue>", [((2,), "cup"), ((2,), "blue")]),
         ("A <0>red barn> by a <1>pond>", [((1,), "red barn"), ((2,), "pond")]),
         ("A <0>red barn</0> by a <1, 3>pond</1,3>", [((1,), "red barn"), ((2, 4), "pond")]),
-        ("A <0: red barn> by <1,2,3: ponds>, <4: geese>", [((1,), "red barn"), ((2, 3, 4), "ponds"), ((5,), "geese")]),
+        (
+            "A <0: red barn> by <1,2,3: ponds>, <4: geese>",
+            [((1,), "red barn"), ((2, 3, 4), "ponds"), ((5,), "geese")],
+        ),
         ("A <3: red barn> by a <0>pond>", [((3,), "red barn"), ((1,), "pond")]),
         ("A <1>red barn> by a <5>pond>", [((1,), "red barn"), ((5,), "pond")]),
         ("A <1 and 2: pair of barns>", [((1, 2), "pair of barns")]),
         ("A man <1: with a <2: hat>>", [((2,), "hat")]),
     ],
-)  # fmt: skip
+)
 def test_phrases_are_parsed_in_both_syntaxes(text: str, expected: list) -> None:
     assert phrases(text) == expected
 
@@ -111,7 +117,7 @@ def test_a_phrase_gives_its_segment_attributes(phrase: str, expected: set[str]) 
 
 
 def extract(tmp_path: Path, text: str | None) -> Extraction:
-    """Extract an image with a person (segment 1, 40 %), a car (2, 10 %), a cup (3, 1 ‰) and sky (4)."""
+    """Extract an image: a person (segment 1, 40 %), a car (2, 10 %), a cup (3, 1 ‰), sky (4)."""
     ids = np.full((100, 100), 4)
     ids[:40], ids[40:50], ids[50, :10] = 1, 2, 3
     photo, mask = tmp_path / "photo.jpg", tmp_path / "mask.png"
