@@ -5,8 +5,8 @@
 Writes a temporary parquet that repeats the rows of the mirror's val5k with the most segments, 12.7
 a row as in COCONut-S, in row groups of --group rows (the hub's files have 1,000). Each reader reads
 it in a separate process. `decode` only decodes each row group, `rows` makes Python objects of it;
-both hold one row group at a time. Prints rows a second, their ratio, peak memory, and how much of it
-the reader added.
+both hold one row group at a time. Prints rows a second, their ratio, peak memory, and what the
+reader added to it.
 """
 
 import argparse

@@ -11,7 +11,7 @@ works without pauses unless --pause gives readers and sessions some:
   own task. The labels of a shard are deleted first, so that all rows are written.
 - write: `record_labels` alone with the same rows, without reading photos.
 - readers: threads, each with a read-only connection, run the queries of README and dashboard.
-- sessions: websockets to a real `streamlit run`, as a browser opens them; each opens page after page
+- sessions: websockets to a real `streamlit run`, as a browser opens them; each opens each page
   and waits until the page is done. Nothing is rendered.
 
 Prints units per second and latencies of each load, alone and together, and every error's text.

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """An error whose message says what is wrong, where, and what to do; shown without a traceback."""
+    """An error that is shown without a traceback: it says what is wrong, where, what to do."""
 
 
 class SourceError(UserError):

@@ -47,7 +47,7 @@ def load_state(path: Path, parts: dict[str, Any], config: TrainConfig) -> tuple[
         TrainingError: the file cannot be read, or belongs to a run with other settings.
     """
     try:
-        # AdamW's step counts belong on the CPU: from a GPU it would read each of them in every step.
+        # AdamW's step counts belong on the CPU: it would read them from a GPU in every step.
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["config"] != asdict(config):
             raise TrainingError(

@@ -1,17 +1,18 @@
-"""Alembic's entry: runs migrations on the engine that db.schema hands over, one process at a time."""
+"""Alembic's entry: runs migrations on the engine of db.schema, one process at a time."""
 
 from alembic import context
 
 from db.engine import DatabaseUnavailable
 from db.models import Base
 
-LOCK = 0x0C0C0  # any fixed number: PostgreSQL's advisory lock for migrations of this store
+LOCK = 0x0C0C0  # PostgreSQL's advisory lock for our migrations: any fixed number
 
 with context.config.attributes["engine"].connect() as connection:
     sqlite = connection.dialect.name == "sqlite"
     if sqlite:
-        # It rebuilds a table by dropping it: that must neither delete the rows that refer to it nor look at its views.
-        # Only outside of a transaction can that be set, and for this connection alone, which is not used again.
+        # SQLite changes a table by dropping and rebuilding it. That must neither delete the rows
+        # that refer to it nor check its views. Both settings work only outside a transaction and
+        # for this connection, which is therefore not used again.
         for setting in ("foreign_keys=OFF", "legacy_alter_table=ON"):
             connection.connection.driver_connection.execute(f"PRAGMA {setting}")
         connection.detach()
@@ -22,5 +23,5 @@ with context.config.attributes["engine"].connect() as connection:
         context.run_migrations()
         if sqlite and (orphan := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
             raise DatabaseUnavailable(
-                f"a row of {orphan[0]} names a row of {orphan[2]} that is not there; nothing is migrated"
+                f"a row of {orphan[0]} refers to a missing row of {orphan[2]}; nothing is migrated"
             )

@@ -44,7 +44,7 @@ def found() -> list[tuple[str, int | None]]:
 
 
 def mask_of(number: int, *boxes: tuple[int, int, int, int]) -> bytes:
-    """Return the mask of `tiny.annotation` with boxes [top, bottom, left, right] of ids 1, 2, ..."""
+    """Return `tiny.annotation`'s mask with boxes [top, bottom, left, right] of ids 1, 2, ..."""
     ids = np.full((tiny.HEIGHT, tiny.WIDTH), 70_000)
     if number % 2:
         ids[:, : tiny.WIDTH // 2] = 300

@@ -82,8 +82,9 @@ def view_definitions(engine: Engine, schema: str) -> dict[str, str]:
     query = (
         "SELECT name, sql FROM sqlite_master WHERE type = 'view'"
         if engine.dialect.name == "sqlite"
-        else "SELECT viewname AS name, pg_get_viewdef((CAST(:schema AS text) || '.' || viewname)::regclass)"
-        " AS sql FROM pg_views WHERE schemaname = :schema"
+        else "SELECT viewname AS name,"
+        " pg_get_viewdef((CAST(:schema AS text) || '.' || viewname)::regclass) AS sql"
+        " FROM pg_views WHERE schemaname = :schema"
     )
     return {row["name"]: " ".join(row["sql"].split()) for row in sql(engine, query, schema=schema)}
 

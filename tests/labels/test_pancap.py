@@ -140,8 +140,12 @@ def test_a_text_gives_evidence_with_the_segment_that_it_describes(tmp_path: Path
     assert evidence["blue"].confidence < evidence["red"].confidence
     assert evidence["red"].detail == '"red" in "person in a red shirt"'
     assert {(e.segment_id, e.attribute) for e in result.segment_attributes} == {
-        (1, "red"), (1, "fabric"), (2, "blue"), (4, "blue"), (3, "green"),
-    }  # fmt: skip
+        (1, "red"),
+        (1, "fabric"),
+        (2, "blue"),
+        (4, "blue"),
+        (3, "green"),
+    }
     assert [finding.kind for finding in result.findings] == ["pancap id without segment"]
 
 
