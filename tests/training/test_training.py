@@ -65,7 +65,7 @@ def samples(tmp_path: Path) -> Samples:
 
 def test_training_learns_and_leaves_the_frozen_part_alone(samples: Samples) -> None:
     config = TrainConfig(backbone="efficientnet_lite0", epochs=3, batch_size=4, learning_rate=1e-3)
-    model = AttributeModel(config.backbone)
+    model = AttributeModel(config.backbone).to(CPU)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     statistics = model.encoder._bn0.running_mean.clone()
     trainer = Trainer(model, samples, samples, config, CPU, score=mean_average_precision)
@@ -154,7 +154,7 @@ def test_cached_features_give_the_curve_of_the_images(samples: Samples, tmp_path
     # An interruption: the last line is not finished, and values lie there without one.
     (folder / "rows.txt").write_text("\n".join(lines[:4]) + "\n" + lines[4][:-3])
     (folder / "values.f16").write_bytes(values[: len(values) // 6 * 4 + 500])
-    model = AttributeModel(config.backbone)
+    model = AttributeModel(config.backbone).to(CPU)
     cached = FeatureCache(tmp_path / "features", model).fill(samples, [0, 1, PLAIN], CPU)
     before = np.frombuffer(values, np.float16).reshape(cached.values.shape)
     assert len(cached.rows) == 6
@@ -177,7 +177,7 @@ def full_disk() -> Iterator[None]:
 
 @pytest.mark.parametrize("end", ["", "0123"], ids=["complete", "cut off"])
 def test_a_full_disk_costs_no_cached_features(samples: Samples, tmp_path: Path, end: str) -> None:
-    cache = FeatureCache(tmp_path, AttributeModel("efficientnet_lite0"))
+    cache = FeatureCache(tmp_path, AttributeModel("efficientnet_lite0").to(CPU))
     before = cache.fill(samples, [PLAIN], CPU).rows
     with (cache.folder / "rows.txt").open("a") as rows:
         rows.write(end)
@@ -379,7 +379,7 @@ def test_only_features_that_are_missing_need_room(
     samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(samples, tmp_path)
-    model = AttributeModel(job.config.backbone)
+    model = AttributeModel(job.config.backbone).to(CPU)
     notes: list[str] = []
     features = feature_cache(job, model, notes.append)
     features.fill(job.train, job.config.view_numbers, CPU)
