@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -75,13 +76,12 @@ def model_info(
     if as_json:
         typer.echo(json.dumps(rows[0] if backbone else rows, indent=2))
         return
-    table = Table(
-        "backbone", "parameters", "trainable", "frozen", "frozen share", "tensors", "frozen tensors"
-    )
+    headers = ("backbone", "parameters", "trainable", "frozen", "frozen share", "tensors (frozen)")
+    table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
         numbers = (f"{row[key]:,}" for key in ("total", "trainable", "frozen"))
-        tensors = (str(row[key]) for key in ("tensors", "frozen_tensors"))
-        table.add_row(row["backbone"], *numbers, f"{row['frozen_share']:.0%}", *tensors)
+        tensors = f"{row['tensors']} ({row['frozen_tensors']})"
+        table.add_row(row["backbone"], *numbers, f"{row['frozen_share']:.0%}", tensors)
     Console().print(table)
     for message in missing:
         typer.echo(message, err=True)

@@ -86,8 +86,8 @@ def _search(folder: str, found: PhotoNames) -> None:
             f"left out {len(others):,} files in {folder} whose names do not end in "
             f"{', '.join(sorted(SUFFIXES))}, such as {min(others)}"
         )
-    elif not photos:
-        found.left_out.append(f"there is no JPEG or PNG file in {folder}")
+    if not photos:
+        found.failures.append(f"there is no JPEG or PNG file in {folder}")
 
 
 def _starts_with(path: str, magic: bytes) -> bool:
