@@ -34,12 +34,7 @@ from coconut_attr.model.checkpoint import load_checkpoint, save_checkpoint
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.training import step as step_module
 from coconut_attr.training.config import TrainConfig, profile
-from coconut_attr.training.data import (
-    TrainViewSampler,
-    ViewBatchSampler,
-    image_loader,
-    plain_views,
-)
+from coconut_attr.training.data import TrainViewSampler, ViewBatchSampler, image_loader, plain_views
 from coconut_attr.training.features import BATCH, FeatureCache, feature_loader
 from coconut_attr.training.job import Job
 from coconut_attr.training.launch import open_training
@@ -169,10 +164,6 @@ def largest(one: list[dict], other: list[dict]) -> str:
     return ", ".join(f"{n} {max(abs(a[n] - b[n]) for a, b in pairs):.1e}" for n in FIGURES)
 
 
-def values(figures: dict) -> str:
-    return ", ".join(f"{figures[name]:.4f}" for name in FIGURES)
-
-
 # --- the parts, in the order of their worth
 
 
@@ -280,8 +271,8 @@ def curves(bench: Bench) -> Iterator[Row]:
     found = {kind: curve(jobs[kind], process) for kind, process in running.items()}
     (bench.out / "curves.json").write_text(json.dumps(found))
     for number in sorted({1, 5, 10, bench.epochs} & set(range(bench.epochs + 1))):
-        row = "; ".join(f"{kind} {values(epochs[number - 1])}" for kind, epochs in found.items())
-        yield f"epoch {number}: loss, val loss, val mAP", row
+        maps = ", ".join(f"{epochs[number - 1]['map']:.4f}" for epochs in found.values())
+        yield f"epoch {number}: val mAP of {', '.join(found)}", maps
     for kind in ("fp32", "bf16"):
         yield f"{kind} against cpu: largest difference", largest(found[kind], found["cpu"])
 
@@ -331,8 +322,8 @@ def two_processes(bench: Bench) -> Iterator[Row]:
         with open_training(job, bench.device, processes) as training:
             found.append([epoch.figures() for epoch in training.epochs()])
         rate = statistics.median(epoch["images_per_second"] for epoch in found[-1])
-        row = f"{values(found[-1][-1])}; {rate:.0f}; {time.monotonic() - started:.0f} s"
-        yield f"{processes}: last loss, val loss, val mAP; images/s; whole run", row
+        row = f"{found[-1][-1]['map']:.4f}; {rate:.0f}; {time.monotonic() - started:.0f} s"
+        yield f"{processes}: last val mAP; images/s; whole run", row
     yield "largest difference", largest(*found)
 
 
@@ -394,7 +385,8 @@ def run_part(bench: Bench, part: str) -> None:
 def run_all(bench: Bench, parts: list[str], until: float, options: list[str]) -> None:
     """Run each part in a process of its own, as long as there is time."""
     job = bench.job("")
-    heading = f"{date.today()}: {machine(bench.device)}; "
+    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "CPU"
+    heading = f"{date.today()}: {name}, {os.cpu_count()} CPUs, torch {torch.__version__}, "
     heading += f"{len(job.train)} and {len(job.val)} photos of train and val"
     print(heading, flush=True)
     (bench.out / "gpu.md").write_text(f"{heading}\n\n| part | what | value |\n|-|-|-|\n")
@@ -416,12 +408,6 @@ def run_all(bench: Bench, parts: list[str], until: float, options: list[str]) ->
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         write_row(bench, part, "seconds", f"{time.monotonic() - started:.0f} {ended}".strip())
-
-
-def machine(device: torch.device) -> str:
-    """Return the device and the versions."""
-    versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} CPUs"
-    return f"{torch.cuda.get_device_name() if device.type == 'cuda' else device}, {versions}"
 
 
 def main() -> None:
