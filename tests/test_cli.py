@@ -116,7 +116,7 @@ def test_a_env_file_counts_only_where_the_environment_does_not_say_all(env, tmp_
 def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(env, tmp_path: Path) -> None:
     result = call({**env, "COCONUT_ATTR_MIRROR": str(tmp_path)}, "run")
     assert result.returncode == 1
-    assert "no data/*.parquet under" in result.stderr
+    assert "annotations_trainval2017.zip: is the mirror right?" in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
 
 

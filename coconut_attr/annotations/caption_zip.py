@@ -46,6 +46,8 @@ def fetch_member(archive_url: str, member: str, settings: Settings) -> Path:
             content = archive.read(member)
     except KeyError as error:
         raise SourceError(f"{address} has no member {member}") from error
+    except FileNotFoundError as error:
+        raise SourceError(f"there is no {address}: is the mirror right?") from error
     except (OSError, zipfile.BadZipFile) as error:
         raise SourceError(f"cannot read {member} in {address}: {error}") from error
     except DAMAGED as error:
