@@ -282,7 +282,7 @@ def test_another_machine_reads_photos_and_masks_without_upstream(
     seventh = machine("seventh")
     show = (
         f"from dashboard.parts.photos import *; photo('{FOLDER}/000000000020.jpg');"
-        f"print(overlaid('{FOLDER}/000000000001.jpg', '{MASKS}/000000000001.png').size)"
+        f"print(draw_segments('{FOLDER}/000000000001.jpg', '{MASKS}/000000000001.png').size)"
     )
     result = subprocess.run(
         [sys.executable, "-c", show], env=os.environ | s3.reader, capture_output=True, text=True
