@@ -47,9 +47,10 @@ def extract(dataset: DatasetName = "val5k") -> int:
     image_ids = images_to_label(engine(), name, version)
     with Progress(f"{dataset} labels", len(image_ids)) as progress:
         labelled = over_shards(label_images, image_ids, progress, dataset=name, version=version)
-    without_hash = images_to_hash(engine(), name)
-    with Progress(f"{dataset} hashes", len(without_hash)) as progress:
-        over_shards(hash_images, without_hash, progress)
+    # Images that an older version has labelled.
+    if without_hash := images_to_hash(engine(), name):
+        with Progress(f"{dataset} hashes", len(without_hash)) as progress:
+            over_shards(hash_images, without_hash, progress)
     if moved := unify_splits(engine()):
         get_run_logger().warning("%s copies of photos moved to the split of the other", moved)
     refresh_counts(engine(), name)

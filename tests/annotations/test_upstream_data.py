@@ -209,7 +209,7 @@ def test_coconut_val_takes_objects365_photos_from_the_users_folder(
     assert "set COCONUT_ATTR_OBJECTS365_DIR to their folder" in failure["error"]
     photo = tmp_path / "objects365/patch0/objects365_v1_00000001.jpg"
     photo.parent.mkdir(parents=True)
-    photo.write_bytes(tiny.jpeg(1))
+    photo.write_bytes(tiny.jpeg(99))
     configure(mirror=tiny_mirror, objects365_dir=tmp_path / "objects365")
     assert download("coconut-val") == {"images": 25, "downloaded": 25, "failed": 0}
     rows = sql(engine(), "SELECT coco_id, licence, path FROM image WHERE mask_path IS NOT NULL")
