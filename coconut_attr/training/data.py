@@ -21,7 +21,8 @@ from coconut_attr.training import distributed
 
 PLAIN = -1  # the view of an image without augmentation
 View = tuple[int, int]  # index of an image in its split, and number of its view
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # nosec B108: only its free space is read
+#: Only its free space is read.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # nosec B108
 PREFETCHED = 2  # batches per loader worker
 
 
