@@ -86,6 +86,7 @@ ADDRESSES: list[tuple[str, dict[str, str], list[str]]] = [
 ]
 
 
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)  # each database takes a minute
 def test_pages_treat_a_text_in_their_address_as_nothing_but_text(filled: Engine) -> None:
     for text in TEXTS[2:] if filled.dialect.name == "sqlite" else TEXTS[2:5:2]:
         for page, given, names in ADDRESSES:

@@ -79,12 +79,8 @@ def test_a_clean_dataset_has_no_finding_but_its_counts(mirror: Path, configure) 
     ]
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_each_defect_is_found_once(
-    database: str, mirror: Path, configure, request: pytest.FixtureRequest
-) -> None:
-    if database == "postgresql":
-        configure(database_url=request.getfixturevalue("postgres_url"))
+def test_each_defect_is_found_once(mirror: Path, configure, postgres_url: str) -> None:
+    configure(database_url=postgres_url)
     settings = configure(mirror=mirror)
     tiny.write_shard(mirror, SHARD, broken_rows())
     texts = {n: tiny.caption(n) for n in range(1, 17)}

@@ -233,12 +233,11 @@ def test_bad_photos_masks_and_captions_are_findings_and_stop_nothing(
     )
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_the_main_job_end_to_end(
-    database: str, tiny_mirror: Path, configure, request: pytest.FixtureRequest
+def test_the_main_job_end_to_end_on_postgresql(
+    tiny_mirror: Path, configure, postgres_url: str
 ) -> None:
-    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
-    settings = configure(mirror=tiny_mirror, database_url=url)
+    """On SQLite, tests/test_cli.py runs it."""
+    settings = configure(mirror=tiny_mirror, database_url=postgres_url)
     run_id = pipeline("val5k", backbone="efficientnet_lite0", epochs=2)
 
     (run,) = sql("SELECT * FROM run WHERE id = :id", id=run_id)

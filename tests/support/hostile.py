@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 #: The same examples in every run, so that a failure can be reproduced.
 FUZZ = settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     database=None,
