@@ -139,7 +139,7 @@ def test_the_main_job_runs_once_and_is_reused(env, tmp_path: Path) -> None:
     assert "Error logging to API" not in first.stderr
     second = call(env, *quick, cwd=elsewhere)
     assert second.returncode == 0, second.stderr
-    assert "is not trained again" in second.stderr
+    assert "not training again" in second.stderr
     engine = open_for_reading(f"sqlite:///{tmp_path / 'data' / 'coconut_attr.db'}")
     assert len(sql(engine, "SELECT * FROM run WHERE kind = 'trained'")) == 1
 
