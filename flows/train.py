@@ -7,7 +7,6 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from coconut_attr.datasets import get_dataset
-from coconut_attr.training.config import AUTO
 from coconut_attr.training.config import profile as named_profile
 from db import annotations, lease, runs
 from flows.database import engine
@@ -60,11 +59,6 @@ def train(
         refuse_other_settings(resume, dataset, {"profile": profile, **changes})
         run_id = resume_own_run(resume) if (flow_run.run_count or 0) > 1 else None
         return resume_run(resume) if run_id is None else run_id
-    # The run that this flow run had started before its process died, perhaps on another machine,
-    # where `auto` may have meant another backbone.
-    own_run = runs.run_of_flow(engine(), flow_run.root_flow_run_id)
-    if own_run and config.backbone == AUTO:
-        config = replace(config, backbone=own_run["backbone"])
     config = replace(config, backbone=resolve_backbone(config.backbone))
     if prepare:
         if not is_complete(name):
@@ -75,6 +69,8 @@ def train(
     if run_id is not None:
         logger.info("run %s has the same data, labels and settings: not training again", run_id)
         return run_id
+    # The run that this flow run had started before its process died, perhaps on another machine.
+    own_run = runs.run_of_flow(engine(), flow_run.root_flow_run_id)
     made_from = {"dataset": name, "config": asdict(config), "data_fingerprint": data}
     if own_run and all(own_run[column] == value for column, value in made_from.items()):
         run_id = resume_own_run(own_run["id"])
