@@ -311,7 +311,7 @@ def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
         while not sql(engine(), "SELECT * FROM epoch_metric WHERE run_id = 2"):
             time.sleep(0.01)
         s3.process.send_signal(signal.SIGSTOP)
-        while not settled.wait(0.01) and "kept on this machine alone" not in caplog.text:
+        while not settled.wait(0.01) and "is stored on this machine only" not in caplog.text:
             pass
         s3.process.send_signal(signal.SIGCONT)
 
@@ -323,7 +323,7 @@ def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
         settled.set()
         thread.join()
     assert (
-        "so far, this epoch of run 2 is kept on this machine alone: the object store s3://runs/team/images"
+        "of run 2 is stored on this machine only, so far: the object store s3://runs/team/images"
         in caplog.text
     )
     best = f"{RUNS}/{run}/{FILE_NAME}"

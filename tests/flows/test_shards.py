@@ -101,7 +101,7 @@ def test_a_killed_worker_leaves_the_labels_that_threads_make(
         assert armed.wait(10)
         assert extract("val5k") == 24
         assert [worker.poll() is None for worker in workers] == [False, True]
-        (progress,) = (row for row in list_progress(engine()) if row["what"] == "val5k labels")
+        (progress,) = (row for row in list_progress(engine) if row["what"] == "val5k labels")
         assert (progress["state"], progress["done"]) == ("finished", 24)
         found = check("val5k")
         on_dask = everything()
@@ -120,10 +120,10 @@ def test_a_killed_worker_leaves_the_labels_that_threads_make(
     assert (extract("val5k"), check("val5k")) == (24, found)
     assert everything() == on_dask
 
-    with pytest.raises(RulesError, match="this worker has the rules .*, the flow 0-other"):
+    with pytest.raises(RulesError, match="this worker has the rules .*, the flow has 0-other"):
         label_images.fn("val5k", [1], "0-other")
     with pytest.raises(labels.OtherDatabaseError, match="1 of 2 images are not in postgresql"):
-        labels.annotated_images(engine(), [1, 999])
+        labels.annotated_images(engine, [1, 999])
     engine.dispose()
 
 
