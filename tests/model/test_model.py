@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coconut_attr.model.backbones.catalogue import BACKBONES
-from coconut_attr.model.backbones.registry import BackboneError
+from coconut_attr.model.backbones.names import BACKBONE_NAMES, BackboneError
 from coconut_attr.model.network import AttributeModel, count_parameters
 
 
@@ -79,6 +79,10 @@ def test_the_installed_weights_recognise_a_cat() -> None:
         logits = encoder(image[None]).mean((2, 3)) @ head["_fc.weight"].T + head["_fc.bias"]
     classes = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
     assert classes[int(logits.argmax())] in {"tabby", "tiger cat", "Egyptian cat"}
+
+
+def test_the_names_are_those_of_the_registry() -> None:
+    assert tuple(BACKBONES) == BACKBONE_NAMES
 
 
 def test_an_unknown_backbone_is_named() -> None:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from coconut_attr.model.backbones.registry import Backbone, BackboneError, Encoder, Stage, register
+from coconut_attr.model.backbones.names import BackboneError
+from coconut_attr.model.backbones.registry import Backbone, Encoder, Stage, register
 
 
 class MBConv(nn.Module):

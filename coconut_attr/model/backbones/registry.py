@@ -5,14 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from coconut_attr.errors import UserError
+from coconut_attr.model.backbones.names import check_backbone
 
 #: Called with the bytes done and to do of a download.
 OnBytes = Callable[[int, int], None]
-
-
-class BackboneError(UserError):
-    """An encoder is unknown, or its weights cannot be had; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,9 @@ def get_backbone(name: str) -> Backbone:
     """Return the registered encoder of that name.
 
     Raises:
-        BackboneError: there is none; the message lists those that there are.
+        coconut_attr.model.backbones.names.BackboneError: there is none.
     """
-    if name not in BACKBONES:
-        raise BackboneError(f"unknown backbone {name!r}; choose one of: {', '.join(BACKBONES)}")
+    check_backbone(name)
     return BACKBONES[name]
 
 
