@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from prefect.settings import get_current_settings
 
 from coconut_attr.model.backbones.names import BACKBONE_NAMES
 from coconut_attr.settings import SETTLED
@@ -183,14 +184,21 @@ def wait_for_file(path: Path, seconds: float = 600) -> str:
             time.sleep(0.5)
 
 
-def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
+def test_download_tells_what_failed_and_what_to_do(
+    env, tmp_path: Path, prefect_server: None
+) -> None:
     mirror = write_mirror(tmp_path / "mirror")
     photo = mirror / "images.cocodataset.org/val2017/000000000003.jpg"
     content = photo.read_bytes()
     photo.unlink()
-    env |= {"COCONUT_ATTR_MIRROR": str(mirror)}
+    # The server of other tests: those of `run` and `up` have one of their own.
+    env |= {
+        "COCONUT_ATTR_MIRROR": str(mirror),
+        "PREFECT_API_URL": get_current_settings().api.url,
+    }
     result = call(env, "download", "val5k")
     assert result.returncode == 1, result.stderr
+    assert "Prefect found at" in result.stdout
     assert "23 of 24 images are there, 1 failed" in result.stdout
     assert "not in mirror" in result.stdout and "add the image to the mirror" in result.stdout
     photo.write_bytes(content)
