@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from prefect.settings import get_current_settings
+from typer.testing import CliRunner
 
+from coconut_attr.cli import app
 from coconut_attr.model.backbones.names import BACKBONE_NAMES
 from coconut_attr.settings import SETTLED
 from db.engine import DatabaseUnavailable
@@ -65,7 +67,7 @@ def test_model_info_prints_the_reported_counts(env) -> None:
         12_495_650,
         14_582_848,
     )
-    every = call(env, "model-info").stdout
+    every = CliRunner().invoke(app, ["model-info"], env={"COLUMNS": "200"}).stdout
     assert "14,582,848" in every
     assert all(name in every for name in BACKBONE_NAMES)
 
