@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     rules_file: AbsoluteOrNone = Field(
         None, description="Rules of the labels, in place of coconut_attr/labels/rules.toml"
     )
+    label_model_file: AbsoluteOrNone = Field(
+        None, description="Label model, in place of coconut_attr/labels/label_model.json"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to train and predict"
     )

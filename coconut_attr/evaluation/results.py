@@ -26,10 +26,10 @@ class AttributeScore:
         positives: number of cells that are present.
         accuracy: at probability 0.5, as the report counts it.
         ap: average precision.
-        precision, recall, f1, balanced_accuracy: at `threshold`.
+        precision, recall, specificity, f1, balanced_accuracy: at `threshold`.
         ece: expected calibration error.
         all_absent_accuracy: of a predictor that says absent to everything.
-        prior_accuracy: of the majority among the training labels.
+        prior_accuracy: of the majority among the training images.
         prior_ap: of any constant score, that is the share of present cells.
         probe_ap: of the linear probe.
     """
@@ -41,6 +41,7 @@ class AttributeScore:
     ap: Score
     precision: Score
     recall: Score
+    specificity: Score
     f1: Score
     balanced_accuracy: Score
     threshold: float

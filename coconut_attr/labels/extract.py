@@ -13,6 +13,7 @@ from coconut_attr.files.near_duplicates import perceptual_hash
 from coconut_attr.findings import Finding
 from coconut_attr.labels.captions import CaptionReader
 from coconut_attr.labels.evidence import Evidence
+from coconut_attr.labels.label_model import LabelModel
 from coconut_attr.labels.pancap import PanCapReader
 from coconut_attr.labels.panoptic import (
     MaskMeasures,
@@ -23,15 +24,21 @@ from coconut_attr.labels.panoptic import (
     read_mask,
 )
 from coconut_attr.labels.pixels import SegmentColor, measure_pixels, pixel_evidence
-from coconut_attr.labels.rules import Rules
+from coconut_attr.labels.rules import LoadedRules, Rules
+from coconut_attr.labels.signals import Signals, measure_signals
 
 #: Opposing evidence whose confidences differ by less than this leaves a label unknown.
 TIE = 0.1
 
 
+def labels_version(rules: LoadedRules, model: LabelModel) -> str:
+    """Return the version of labels by these rules and this label model, as the database has it."""
+    return f"{rules.version}+{model.version}"
+
+
 @dataclass(frozen=True)
 class Label:
-    """The state of an attribute of an image.
+    """The state that the evidence about an attribute of an image combines to.
 
     `conflict` says that there was evidence for both states.
     """
@@ -51,7 +58,8 @@ class Extraction:
         colors: their colours by segment id.
         segment_attributes: attributes of segments, as a COCONut-PanCap text states them.
         evidence: of all sources.
-        labels: one for each attribute, in the order of `ATTRIBUTES`.
+        labels: what the evidence combines to, one for each attribute in their order.
+        signals: the evidence as the label model takes it.
         findings: the parts of its annotation that could not be used.
         perceptual_hash: of its photo, see `coconut_attr.files.near_duplicates`.
     """
@@ -61,6 +69,7 @@ class Extraction:
     segment_attributes: list[Evidence]
     evidence: list[Evidence]
     labels: list[Label]
+    signals: Signals
     findings: list[Finding]
     perceptual_hash: str
 
@@ -120,9 +129,9 @@ class Extractor:
         readable, unreadable = self._captions.readable(captions)
         findings += unreadable
 
-        colors = measure_pixels(image, ids, segments, self.rules.pixels)
+        measured = measure_pixels(image, ids, segments, self.rules.pixels)
         evidence = panoptic_evidence(segments, pixels, self.rules)
-        evidence += pixel_evidence(colors, segments, pixels, self.rules)
+        evidence += pixel_evidence(measured, segments, pixels, self.rules)
         evidence += self._captions.evidence(readable)
         attributes: list[Evidence] = []
         if self._pancap and pancap is not None:
@@ -131,12 +140,14 @@ class Extractor:
             evidence += more
             findings += unfit
         labels = combine(evidence)
+        states = [label.state for label in labels]
         return Extraction(
             segments,
-            colors.segments,
+            measured.segments,
             attributes,
             evidence,
             labels,
+            measure_signals(evidence, states, measured, has_mask=ids is not None),
             findings,
             perceptual_hash(image),
         )

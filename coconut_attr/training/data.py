@@ -1,4 +1,4 @@
-"""Images and label vectors for training: decoded at a reduced size, augmented, normalised."""
+"""Images and targets for training: decoded at a reduced size, augmented, normalised."""
 
 import multiprocessing
 import os
@@ -24,6 +24,7 @@ View = tuple[int, int]  # index of an image in its split, and number of its view
 #: Only its free space is read.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # nosec B108
 PREFETCHED = 2  # batches per loader worker
+JUDGED_WEIGHT = 3.0
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,39 @@ class Samples:
         paths: n image files.
         labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
         hashes: SHA-256 of each file; they seed its augmentation and name its features.
+        probabilities: float32 [n, 34], of present: the targets of training; by default those that
+            the labels state, and 0.5 for unknown.
+        judged: bool [n, 34], cells whose label is what somebody saw; by default none.
     """
 
     image_ids: Sequence[int]
     paths: Sequence[Path]
     labels: np.ndarray
     hashes: Sequence[str]
+    probabilities: np.ndarray = None  # type: ignore[assignment]  # set below
+    judged: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.probabilities is None:
+            stated = np.where(self.labels < 0, 0.5, self.labels).astype(np.float32)
+            object.__setattr__(self, "probabilities", stated)
+        if self.judged is None:
+            object.__setattr__(self, "judged", np.zeros(self.labels.shape, bool))
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Return how much each cell counts in training, float32 [n, 34].
+
+        An estimate counts by how sure it is: 0 at a probability of 0.5, 1 at 0 and 1. A judged cell
+        counts JUDGED_WEIGHT times.
+        """
+        sure = np.abs(2 * self.probabilities - 1)
+        return np.where(self.judged, JUDGED_WEIGHT, sure).astype(np.float32)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Return probabilities and weights together, float32 [n, 2, 34]."""
+        return np.stack([self.probabilities, self.weights], axis=1).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,11 +80,20 @@ class Samples:
             [self.paths[i] for i in indices],
             self.labels[np.asarray(indices, dtype=int)],
             [self.hashes[i] for i in indices],
+            self.probabilities[np.asarray(indices, dtype=int)],
+            self.judged[np.asarray(indices, dtype=int)],
         )
 
 
+def prior(samples: Samples) -> np.ndarray:
+    """Return the share of present of each attribute, by probability and weight: float [34]."""
+    weights = samples.weights
+    present = (samples.probabilities * weights).sum(0)
+    return (present + 0.5) / (weights.sum(0) + 1)
+
+
 class ViewDataset(Dataset):
-    """Views of images, float32 [3, size, size], with their labels, int8 [34].
+    """Views of images, float32 [3, size, size], with their targets, float32 [2, 34].
 
     A view's augmentation is seeded by the image's hash and the view's number, so that it is the
     same in every epoch and every run.
@@ -64,6 +101,7 @@ class ViewDataset(Dataset):
 
     def __init__(self, samples: Samples, backbone: Backbone) -> None:
         self.samples = samples
+        self.targets = torch.from_numpy(samples.targets)
         self.backbone = backbone
 
     def __len__(self) -> int:
@@ -75,7 +113,7 @@ class ViewDataset(Dataset):
         prepare = transform(self.backbone, augment=number != PLAIN)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(self.samples.hashes[index][:8], 16) + max(0, number))
-            return prepare(image), torch.from_numpy(self.samples.labels[index])
+            return prepare(image), self.targets[index]
 
 
 class TrainViewSampler(Sampler[View]):
@@ -139,7 +177,7 @@ def image_loader(
     batches: ViewBatchSampler,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> DataLoader:
-    """Return a loader of image views and labels; worker processes decode larger sets.
+    """Return a loader of image views and targets; worker processes decode larger sets.
 
     Args:
         on_note: called if there are fewer workers than CPUs because shared memory is small.

@@ -148,21 +148,21 @@ class FeatureCache:
 
 
 class FeatureDataset(Dataset):
-    """Batches of cached features, float16 [n, ...], with labels, int8 [n, 34], by their views."""
+    """Batches of cached features, float16 [n, ...], with targets, float32 [n, 2, 34], by their views."""
 
     def __init__(self, samples: Samples, features: Features) -> None:
         self.samples = samples
         self.features = features
-        self.labels = torch.from_numpy(samples.labels)
+        self.targets = torch.from_numpy(samples.targets)
 
     def __getitem__(self, views: Sequence[View]) -> tuple[Tensor, Tensor]:
         rows = [self.features.rows[self.samples.hashes[index], number] for index, number in views]
-        labels = self.labels[[index for index, _ in views]]
-        return torch.from_numpy(self.features.values[rows]), labels
+        targets = self.targets[[index for index, _ in views]]
+        return torch.from_numpy(self.features.values[rows]), targets
 
 
 def feature_loader(samples: Samples, features: Features, batches: ViewBatchSampler) -> DataLoader:
-    """Return a loader of cached features and labels."""
+    """Return a loader of cached features and targets."""
     return DataLoader(
         FeatureDataset(samples, features),
         sampler=batches,

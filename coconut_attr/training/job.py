@@ -16,7 +16,7 @@ from coconut_attr.model.checkpoint import FILE_NAME, save_checkpoint
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.training import distributed
 from coconut_attr.training.config import TrainConfig
-from coconut_attr.training.data import PLAIN, Samples
+from coconut_attr.training.data import PLAIN, Samples, prior
 from coconut_attr.training.features import FeatureCache
 from coconut_attr.training.train import Epoch, OnStep, Trainer, seed_everything
 
@@ -70,6 +70,8 @@ class Job:
                 paths=[str(path) for path in samples.paths],
                 labels=samples.labels,
                 hashes=list(samples.hashes),
+                probabilities=samples.probabilities,
+                judged=samples.judged,
             )
         write_atomically(self.folder / "job.json", json.dumps(facts).encode())
 
@@ -85,6 +87,8 @@ class Job:
                     [Path(path) for path in file["paths"].tolist()],
                     file["labels"],
                     file["hashes"].tolist(),
+                    file["probabilities"],
+                    file["judged"],
                 )
         config = TrainConfig(**facts["config"])
         return cls(facts["run"], facts["dataset"], config, **samples, data_dir=folder.parents[1])
@@ -138,14 +142,14 @@ class Training:
         return self.trainer.epochs(on_step)
 
     def save_checkpoint(self) -> None:
-        """Write the model after the last epoch, with thresholds chosen on val."""
+        """Write the model after the last epoch, with its thresholds."""
         save_checkpoint(
             self.job.checkpoint,
             self.trainer.model,
             run=self.job.run,
             dataset=self.job.dataset,
             epoch=self.trainer.epochs_done,
-            thresholds=choose_thresholds(self.job.val.labels, self.trainer.probabilities),
+            thresholds=choose_thresholds(prior(self.job.train)),
         )
 
     def save_state(self) -> None:

@@ -6,37 +6,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin
-from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from coconut_attr.evaluation.scores import mean_average_precision
 from coconut_attr.model.backbones.names import BackboneError
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.training.data import PLAIN, Samples, ViewBatchSampler, plain_views
 from coconut_attr.training.features import BATCH, FeatureCache, feature_loader
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 PROBE_IMAGES = 10_000  # of train and of val at most, so that the probe takes minutes
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """One classifier per attribute.
+    """A logistic regression for each attribute.
 
     Attributes:
         c: inverse strength of the regularisation of all of them.
-        classifiers: scikit-learn's, in the order of the attributes.
+        mean, scale: float [channels], of the features that it was fitted on.
+        weights: float [34, channels].
+        intercepts: float [34].
     """
 
     c: float
-    classifiers: list[ClassifierMixin]
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    intercepts: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Compute probabilities float [n, 34] for pooled features float [n, channels]."""
-        return np.stack([_present(c, features) for c in self.classifiers], axis=1)
+        logits = (features - self.mean) / self.scale @ self.weights.T + self.intercepts
+        return 1 / (1 + np.exp(-logits))
 
 
 def fit_probe(
@@ -44,35 +44,45 @@ def fit_probe(
     val: tuple[np.ndarray, np.ndarray],
     strengths: Sequence[float] = STRENGTHS,
 ) -> LinearProbe:
-    """Fit on train, and choose C by the mAP on val.
+    """Fit on train, and choose C by the loss on val.
 
     Args:
-        train, val: pooled features float [n, channels] and labels int8 [n, 34].
+        train, val: pooled features float [n, channels], and targets float [n, 2, 34]: the
+            probability that a cell is present, and its weight.
     """
-    probes = [
-        LinearProbe(c, [_classifier(train[0], labels, c) for labels in train[1].T])
-        for c in strengths
-    ]
-    return max(
-        probes,
-        key=lambda probe: np.nan_to_num(mean_average_precision(val[1], probe.predict(val[0]))),
-    )
+    probes = [_fit(*train, c) for c in strengths]
+    return min(probes, key=lambda probe: _loss(probe.predict(val[0]), val[1]))
 
 
-def _classifier(features: np.ndarray, labels: np.ndarray, c: float) -> ClassifierMixin:
-    known = labels >= 0
-    present = labels[known] == 1
-    if not len(present):
-        return DummyClassifier().fit(features[:1], [False])
-    if present.all() or not present.any():
-        return DummyClassifier().fit(features[known], present)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
-    return model.fit(features[known], present)
+def _fit(features: np.ndarray, targets: np.ndarray, c: float) -> LinearProbe:
+    from sklearn.linear_model import LogisticRegression
+
+    mean, scale = features.mean(0), features.std(0)
+    scale = np.where(scale > 0, scale, 1)
+    # An uncertain target is two rows: present with its probability as weight, absent with the rest.
+    both = np.tile((features - mean) / scale, (2, 1))
+    present = np.repeat([True, False], len(features))
+    weights, intercepts = [], []
+    for probabilities, weight in zip(targets[:, 0].T, targets[:, 1].T, strict=True):
+        row_weights = np.concatenate([weight * probabilities, weight * (1 - probabilities)])
+        used = row_weights > 0
+        if len(set(present[used])) == 2:
+            model = LogisticRegression(C=c, max_iter=2000)
+            model.fit(both[used], present[used], sample_weight=row_weights[used])
+            weights.append(model.coef_[0])
+            intercepts.append(model.intercept_[0])
+        else:  # one state only, or nothing known: say so of every image
+            weights.append(np.zeros(features.shape[1]))
+            intercepts.append(20.0 if present[used].any() else -20.0)
+    return LinearProbe(c, mean, scale, np.array(weights), np.array(intercepts))
 
 
-def _present(classifier: ClassifierMixin, features: np.ndarray) -> np.ndarray:
-    """Return the probability of True, float [n]; the classes are False, True or both."""
-    return classifier.predict_proba(features) @ classifier.classes_
+def _loss(predicted: np.ndarray, targets: np.ndarray) -> float:
+    """Return the binary cross-entropy by weight."""
+    probabilities, weights = targets[:, 0], targets[:, 1]
+    clipped = np.clip(predicted, 1e-6, 1 - 1e-6)
+    losses = -probabilities * np.log(clipped) - (1 - probabilities) * np.log(1 - clipped)
+    return float((losses * weights).sum() / max(weights.sum(), 1e-6))
 
 
 @torch.inference_mode()
@@ -121,8 +131,8 @@ def probe_probabilities(
     features = FeatureCache(features_folder, model)
     train, val = (part.subset(range(min(PROBE_IMAGES, len(part)))) for part in (train, val))
     probe = fit_probe(
-        (pooled_features(features, train, device), train.labels),
-        (pooled_features(features, val, device), val.labels),
+        (pooled_features(features, train, device), train.targets),
+        (pooled_features(features, val, device), val.targets),
     )
     on_note(f"linear probe: C = {probe.c}, chosen on val")
     return probe.predict(pooled_features(features, samples, device))

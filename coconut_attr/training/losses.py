@@ -1,4 +1,4 @@
-"""Training losses over known cells; unknown ones (-1) do not contribute."""
+"""Training losses over cells with a probability of present and a weight."""
 
 import torch
 from torch import Tensor, nn
@@ -8,50 +8,56 @@ from coconut_attr.model.network import Output
 TEMPERATURE = 0.07
 
 
-def known_bce(
-    logits: Tensor, labels: Tensor, smoothing: float = 0.0, cells: Tensor | None = None
+def weighted_bce(
+    logits: Tensor, targets: Tensor, smoothing: float = 0.0, total: Tensor | None = None
 ) -> Tensor:
-    """Compute the binary cross-entropy, averaged over the known cells; 0 if there is none.
+    """Compute the binary cross-entropy, averaged over the cells by weight; 0 without any weight.
 
     Args:
         logits: float [n, 34].
-        labels: [n, 34]; 1 present, 0 absent, -1 unknown.
-        smoothing: label smoothing (Szegedy et al. 2016): pull targets this far towards 0.5, because
-            weak labels err.
-        cells: number of known cells of the batch that this is a part of; the losses of the parts
-            then add up to the batch's.
+        targets: float [n, 2, 34]; the probability that a cell is present, and its weight.
+        smoothing: label smoothing (Szegedy et al. 2016): pull targets this far towards 0.5.
+        total: weight of the batch that this is a part of; the losses of the parts then add up to
+            the batch's.
     """
-    known = labels >= 0
-    targets = labels.clamp(min=0).to(logits.dtype) * (1 - smoothing) + smoothing / 2
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (losses * known).sum() / (count_cells(labels) if cells is None else cells)
+    probabilities, weights = targets.to(logits.dtype).unbind(1)
+    probabilities = probabilities * (1 - smoothing) + smoothing / 2
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, probabilities, reduction="none")
+    return (losses * weights).sum() / (total_weight(targets) if total is None else total)
 
 
-def count_cells(labels: Tensor) -> Tensor:
-    """Count the known cells, at least 1."""
-    return (labels >= 0).sum().clamp(min=1)
+def total_weight(targets: Tensor) -> Tensor:
+    """Sum the weights of targets float [n, 2, 34]; 1 if all are 0."""
+    total = targets[:, 1].sum()
+    return torch.where(total > 0, total, torch.ones_like(total))
 
 
-def count_anchors(labels: Tensor) -> Tensor:
-    """Count the images with a present attribute, at least 1."""
-    return (labels == 1).any(1).sum().clamp(min=1)
+def count_anchors(targets: Tensor) -> Tensor:
+    """Count the images with an attribute that is rather present than not, at least 1."""
+    return (_positives(targets) > 0).any(1).sum().clamp(min=1)
 
 
-def contrastive(output: Output, labels: Tensor, anchors: Tensor | None = None) -> Tensor:
+def contrastive(output: Output, targets: Tensor, anchors: Tensor | None = None) -> Tensor:
     """Compute the supervised contrastive loss (Khosla et al. 2020, L_out) of images and attributes.
 
-    The image is the anchor, its present attributes are the positives, its absent ones the
-    negatives.
+    The image is the anchor; the attributes that are rather present than not are its positives, each
+    with its weight. The attributes with a weight are compared with.
 
     Args:
         output: of the model for n images.
-        labels: [n, 34]; 1 present, 0 absent, -1 unknown.
-        anchors: number of images with a present attribute of the batch that this is a part of.
+        targets: float [n, 2, 34]; the probability that a cell is present, and its weight.
+        anchors: number of images with a positive of the batch that this is a part of.
     """
     similarity = output.image @ output.attribute.T / TEMPERATURE
-    known, present = labels >= 0, labels == 1
+    positives = _positives(targets).to(similarity.dtype)
     log_probability = similarity - torch.logsumexp(
-        similarity.masked_fill(~known, -1e4), dim=1, keepdim=True
+        similarity.masked_fill(targets[:, 1] == 0, -1e4), dim=1, keepdim=True
     )
-    per_image = -(log_probability * present).sum(1) / present.sum(1).clamp(min=1)
-    return per_image.sum() / (count_anchors(labels) if anchors is None else anchors)
+    per_image = -(log_probability * positives).sum(1) / positives.sum(1).clamp(min=1e-6)
+    return per_image.sum() / (count_anchors(targets) if anchors is None else anchors)
+
+
+def _positives(targets: Tensor) -> Tensor:
+    """Return the weights of the cells that are rather present than not, 0 for others."""
+    probabilities, weights = targets.unbind(1)
+    return weights * (probabilities > 0.5)

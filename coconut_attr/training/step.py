@@ -10,7 +10,7 @@ from coconut_attr.model.network import AttributeModel
 from coconut_attr.model.predict import autocast, to_device
 from coconut_attr.training import distributed
 from coconut_attr.training.config import TrainConfig, TrainingError
-from coconut_attr.training.losses import contrastive, count_anchors, count_cells, known_bce
+from coconut_attr.training.losses import contrastive, count_anchors, total_weight, weighted_bce
 
 
 class Step:
@@ -48,19 +48,19 @@ class Step:
             else model
         )
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Compute a batch's loss and add its gradients to the parameters'.
 
         Args:
             inputs: images float [n, 3, size, size], or (cached) features of the frozen stages; on
                 the CPU.
-            labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
+            targets: float32 [n, 2, 34]; the probability that a cell is present, and its weight.
 
         Returns:
             The loss, on the device: reading it here would wait for the device.
         """
-        targets = labels.to(self.device, non_blocking=True)
-        mix = Mix.sample(self.config.mixup, len(labels), self.device)
+        targets = targets.to(self.device, non_blocking=True)
+        mix = Mix.sample(self.config.mixup, len(targets), self.device)
         while True:
             try:
                 return self._accumulate(inputs, targets, mix)
@@ -70,9 +70,9 @@ class Step:
 
     def _accumulate(self, inputs: Tensor, targets: Tensor, mix: "Mix | None") -> Tensor:
         # Averaged over the processes, as DistributedDataParallel averages their gradients. With the
-        # batch's counts as divisors, the losses of micro-batches add up to the batch's loss.
-        cells, anchors = distributed.mean(
-            torch.stack([count_cells(targets), count_anchors(targets)]).float()
+        # batch's sums as divisors, the losses of micro-batches add up to the batch's loss.
+        weight, anchors = distributed.mean(
+            torch.stack([total_weight(targets), count_anchors(targets).float()])
         )
         size = self.micro_batch
         parts = [slice(start, start + size) for start in range(0, len(targets), size)]
@@ -83,10 +83,14 @@ class Step:
         for rows in parts:
             with autocast(self.device):
                 output = self.forward(features[rows], cached=True)
-                loss = known_bce(output.logits, targets[rows], self.config.label_smoothing, cells)
+                loss = weighted_bce(
+                    output.logits, targets[rows], self.config.label_smoothing, weight
+                )
                 if mix:
                     partner = targets[mix.partner[rows]]
-                    other = known_bce(output.logits, partner, self.config.label_smoothing, cells)
+                    other = weighted_bce(
+                        output.logits, partner, self.config.label_smoothing, weight
+                    )
                     loss = mix.own * loss + (1 - mix.own) * other
                 loss = loss + self.config.contrastive_weight * contrastive(
                     output, targets[rows], anchors

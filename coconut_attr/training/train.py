@@ -26,7 +26,7 @@ from coconut_attr.training.data import (
     plain_views,
 )
 from coconut_attr.training.features import FeatureCache, feature_loader
-from coconut_attr.training.losses import known_bce
+from coconut_attr.training.losses import weighted_bce
 from coconut_attr.training.state import load_state, save_state
 from coconut_attr.training.step import Step
 
@@ -41,14 +41,15 @@ class Epoch:
     Attributes:
         epoch: its number, from 1.
         loss: mean training loss per image.
-        val_loss: binary cross-entropy over the known cells of val, without label smoothing.
+        val_loss: binary cross-entropy over the cells of val by weight, without label smoothing.
         accuracy: share of correct decisions at probability 0.5 over the known cells of val.
         map: mAP on val; None if it is undefined or was not computed.
         decisions: number of known cells of val.
         learning_rate: at the start of the epoch.
         images_per_second: training images per second, without validation.
         seconds: duration of training and validation.
-        best: whether no earlier epoch scored as well on val.
+        best: whether no earlier epoch had as low a val loss. It counts every cell of val by what is
+            known of it; mAP on as few images as a small val split has would choose by chance.
     """
 
     epoch: int
@@ -81,9 +82,7 @@ class Trainer:
     Args:
         features: cache for the features of the frozen stages, which then see each view once in all
             and not once per epoch.
-        score: mAP from labels int8 [n, 34] and probabilities float [n, 34]; the best epoch is the
-            one with the highest, or without it (or where it is nan) the one with the lowest val
-            loss.
+        score: mAP from labels int8 [n, 34] and probabilities float [n, 34], for the curve.
         on_note: called with what a user should know, such as that memory is short.
 
     Attributes:
@@ -166,11 +165,10 @@ class Trainer:
             labels = self.val.labels
             known = labels >= 0
             self.probabilities = logits.sigmoid().numpy()
-            val_loss = known_bce(logits, torch.from_numpy(labels)).item()
+            val_loss = weighted_bce(logits, torch.from_numpy(self.val.targets)).item()
             val_map = self.score(labels, self.probabilities) if self.score else math.nan
-            score = -val_loss if math.isnan(val_map) else val_map
-            best = score > self.best_score
-            self.best_score = max(score, self.best_score)
+            best = -val_loss > self.best_score
+            self.best_score = max(-val_loss, self.best_score)
             self.epochs_done = number
             yield Epoch(
                 epoch=number,
@@ -221,13 +219,13 @@ def train_one_epoch(
     step.model.train()
     trainable = [p for p in step.model.parameters() if p.requires_grad]
     losses, sizes = [], []
-    for number, (inputs, labels) in enumerate(batches, start=1):
+    for number, (inputs, targets) in enumerate(batches, start=1):
         optimizer.zero_grad(set_to_none=True)
-        losses.append(step(inputs, labels))
+        losses.append(step(inputs, targets))
         torch.nn.utils.clip_grad_norm_(trainable, step.config.clip_norm)
         optimizer.step()
         scheduler.step()
-        sizes.append(len(labels))
+        sizes.append(len(targets))
         on_step(epoch, number, len(batches))
     values = distributed.mean(torch.stack(losses)).cpu().double()
     if not values.isfinite().all():

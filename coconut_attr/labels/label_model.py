@@ -1,0 +1,148 @@
+"""The label model: from an image's signals to a calibrated probability of each attribute.
+
+A logistic regression for each attribute on the signals of its own cell and of the whole image. The
+weights of the cell's signals are shared between attributes in part (partial pooling), because few
+images are judged; `coconut_attr.labels.fit` fits them. The file is JSON with a weight by name.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coconut_attr.attributes import ATTRIBUTES, State
+from coconut_attr.errors import UserError
+from coconut_attr.labels.signals import CELL_SIGNALS, IMAGE_SIGNALS, Signals
+from coconut_attr.settings import settings
+
+#: No estimate is surer: a probability of 0 or 1 is a judgement.
+SUREST = 0.01
+
+
+class LabelModelError(UserError):
+    """A label model cannot be loaded or fitted; the message says why."""
+
+
+@dataclass(frozen=True)
+class LabelModel:
+    """A fitted label model.
+
+    Attributes:
+        intercepts: float64 [34].
+        cell_weights: float64 [34, len(CELL_SIGNALS)].
+        image_weights: float64 [34, len(IMAGE_SIGNALS)].
+        present: an attribute with at least this probability is called present.
+        absent: an attribute with at most this probability is called absent; between: unknown.
+        facts: what it was fitted on and how right it is, for people.
+        version: first 8 hex digits of the file's SHA-256; empty if it has not been written.
+    """
+
+    intercepts: np.ndarray
+    cell_weights: np.ndarray
+    image_weights: np.ndarray
+    present: float
+    absent: float
+    facts: dict[str, Any]
+    version: str = ""
+
+    def probabilities(self, signals: Sequence[Signals]) -> np.ndarray:
+        """Estimate the probability of each attribute of images: float64 [n, 34]."""
+        cells = np.stack([image.cells for image in signals])
+        images = np.stack([image.image for image in signals])
+        logits = (
+            self.intercepts
+            + (cells * self.cell_weights).sum(-1)
+            + images @ self.image_weights.T
+        )
+        return np.clip(1 / (1 + np.exp(-logits)), SUREST, 1 - SUREST)
+
+    def state(self, probability: float) -> State:
+        """Return the state that a probability stands for."""
+        if probability >= self.present:
+            return "present"
+        return "absent" if probability <= self.absent else "unknown"
+
+    def to_json(self) -> str:
+        """Return the file's content: weights rounded to three decimals, without those of 0."""
+        attributes = {
+            name: {
+                "intercept": round(float(self.intercepts[k]), 3),
+                "cell": _named(CELL_SIGNALS, self.cell_weights[k]),
+                "image": _named(IMAGE_SIGNALS, self.image_weights[k]),
+            }
+            for k, name in enumerate(ATTRIBUTES)
+        }
+        content = {
+            "facts": self.facts,
+            "thresholds": {"present": self.present, "absent": self.absent},
+            "attributes": attributes,
+        }
+        return json.dumps(content, indent=1)
+
+
+def _named(names: Sequence[str], weights: np.ndarray) -> dict[str, float]:
+    rounded = {name: round(float(w), 3) for name, w in zip(names, weights, strict=True)}
+    return {name: weight for name, weight in rounded.items() if weight}
+
+
+def load_label_model(path: Path | None = None) -> LabelModel:
+    """Load a label model.
+
+    Args:
+        path: default: COCONUT_ATTR_LABEL_MODEL_FILE, or the package's label_model.json.
+
+    Raises:
+        LabelModelError: the file cannot be read, or is no label model of these attributes.
+    """
+    packaged = resources.files("coconut_attr.labels") / "label_model.json"
+    return _load(path or settings().label_model_file or Path(str(packaged)))
+
+
+@cache
+def _load(path: Path) -> LabelModel:
+    try:
+        content = path.read_bytes()
+        return parse_label_model(json.loads(content), hashlib.sha256(content).hexdigest()[:8])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"no weight or threshold {error}" if isinstance(error, KeyError) else str(error)
+        raise LabelModelError(
+            f"{path} is not a label model ({what}); make one: coconut-attr labels fit"
+        ) from error
+
+
+def parse_label_model(content: dict[str, Any], version: str = "") -> LabelModel:
+    """Return the label model of a file's content.
+
+    Raises:
+        KeyError, ValueError, TypeError, AttributeError: it is no label model of these attributes.
+    """
+    attributes = content["attributes"]
+    if set(attributes) != set(ATTRIBUTES):
+        differing = sorted(set(attributes) ^ set(ATTRIBUTES))
+        raise ValueError(f"other attributes: {', '.join(differing)}")
+    thresholds = content["thresholds"]
+    present, absent = float(thresholds["present"]), float(thresholds["absent"])
+    if not 0 <= absent < present <= 1:
+        raise ValueError(f"the threshold absent ({absent}) is not below present ({present})")
+    return LabelModel(
+        intercepts=np.array([float(attributes[name]["intercept"]) for name in ATTRIBUTES]),
+        cell_weights=_table([attributes[name]["cell"] for name in ATTRIBUTES], CELL_SIGNALS),
+        image_weights=_table([attributes[name]["image"] for name in ATTRIBUTES], IMAGE_SIGNALS),
+        present=present,
+        absent=absent,
+        facts=content["facts"],
+        version=version,
+    )
+
+
+def _table(rows: Sequence[dict[str, float]], names: Sequence[str]) -> np.ndarray:
+    for row in rows:
+        if unknown := row.keys() - set(names):
+            raise ValueError(f"unknown signals: {', '.join(sorted(unknown))}")
+    return np.array([[float(row.get(name, 0)) for name in names] for row in rows])
