@@ -14,6 +14,7 @@ from coconut_attr.errors import UserError
 from coconut_attr.files.object_store import fetch_missing
 from coconut_attr.labels.evidence import Evidence
 from coconut_attr.labels.extract import Extraction, combine
+from coconut_attr.labels.label_model import LabelModel
 from coconut_attr.settings import settings
 from db.annotations import set_rule_version
 from db.bulk import BATCH, Row, replace_rows, table_of, update_rows
@@ -34,12 +35,23 @@ from db.sql import Rows, persistent, sql
 States = dict[int, list[int]]
 
 
-def combined_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> States:
-    """Return the stored labels: COCO image id -> 34 states (1, 0, -1)."""
+def estimated_labels(
+    engine: Engine, dataset: str, coco_ids: list[int], model: LabelModel
+) -> States:
+    """Return the labels without judgements: COCO image id -> 34 states (1, 0, -1)."""
+    query = (
+        select(
+            *(Image.coco_id, ImageAttribute.attribute_id),
+            *(ImageAttribute.estimate, ImageAttribute.state),
+        )
+        .join(ImageAttribute)
+        .where(Image.dataset == dataset, Image.coco_id.in_(coco_ids))
+    )
     labels: States = {}
-    for row in labels_of(engine, dataset, coco_ids):
-        states = labels.setdefault(row["coco_id"], [-1] * len(ATTRIBUTES))
-        states[INDEX[row["attribute"]]] = CODES[row["state"]]
+    with engine.connect() as connection:
+        for coco_id, attribute_id, estimate, state in connection.execute(query):
+            states = labels.setdefault(coco_id, [-1] * len(ATTRIBUTES))
+            states[attribute_id] = CODES[state if estimate is None else model.state(estimate)]
     return labels
 
 
@@ -171,29 +183,47 @@ def local_images(engine: Engine, image_ids: Sequence[int]) -> list[AnnotatedImag
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image with its label vector: 1 present, 0 absent, -1 unknown, in the attributes' order."""
+    """An image with its labels, in the order of the attributes.
+
+    Attributes:
+        states: 1 present, 0 absent, -1 unknown.
+        probabilities: of present; None for labels of an older version.
+        estimates: as `probabilities`, but the label model's even where somebody judged.
+        judged: whether the label is what somebody saw.
+    """
 
     id: int
     path: str
     bytes: int | None
     sha256: str
     states: list[int]
+    probabilities: list[float | None]
+    estimates: list[float | None]
+    judged: list[bool]
 
 
 @persistent
 def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledImage]:
     """Read the labelled images of a split in the order of their COCO ids."""
     query = (
-        select(Image.id, Image.path, Image.bytes, Image.sha256, ImageAttribute.state)
+        select(
+            *(Image.id, Image.path, Image.bytes, Image.sha256, ImageAttribute.state),
+            *(ImageAttribute.probability, ImageAttribute.estimate, ImageAttribute.judged),
+        )
         .join(ImageAttribute, ImageAttribute.image_id == Image.id)
         .where(Image.dataset == dataset, Image.split == split, Image.path.is_not(None))
         .order_by(Image.coco_id, ImageAttribute.attribute_id)
     )
     images: dict[int, LabelledImage] = {}
     with engine.connect() as connection:
-        for image_id, path, size, sha256, state in connection.execute(query):
-            image = LabelledImage(image_id, path or "", size, sha256 or "", [])
-            images.setdefault(image_id, image).states.append(CODES[state])
+        for image_id, path, size, sha256, state, *label in connection.execute(query):
+            new = LabelledImage(image_id, path or "", size, sha256 or "", [], [], [], [])
+            image = images.setdefault(image_id, new)
+            probability, estimate, judged = label
+            image.states.append(CODES[state])
+            image.probabilities.append(probability)
+            image.estimates.append(estimate)
+            image.judged.append(judged)
     return list(images.values())
 
 
@@ -352,18 +382,55 @@ def _changed(
     return new | {image_id for image_id in before if before[image_id] != after[image_id]}
 
 
-def label_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
-    """Build the rows of the table `image_attribute` for an image."""
+def label_rows(image_id: int, extraction: Extraction, model: LabelModel) -> list[dict[str, Any]]:
+    """Build the rows of the table `image_attribute` for an image: the label model's estimates."""
+    estimates = model.probabilities([extraction.signals])[0].tolist()
     return [
         {
             "image_id": image_id,
             "attribute_id": INDEX[label.attribute],
-            "state": label.state,
-            "confidence": label.confidence,
+            "state": model.state(estimate),
+            "confidence": max(estimate, 1 - estimate),
             "conflict": label.conflict,
+            "probability": estimate,
+            "estimate": estimate,
+            "judged": False,
         }
-        for label in extraction.labels
+        for label, estimate in zip(extraction.labels, estimates, strict=True)
     ]
+
+
+@persistent
+def apply_truth(engine: Engine, truth: States, model: LabelModel) -> int:
+    """Make what was seen in photos the labels of their images, and return how many labels change.
+
+    Args:
+        truth: image id -> 34 codes; 1 present, 0 absent, -1 unsure or not judged: the estimate of
+            the label model is the label then.
+    """
+    table = table_of(ImageAttribute)
+    changed = []
+    with engine.begin() as connection:
+        image_ids = list(truth)
+        for start in range(0, len(image_ids), BATCH):
+            ids = image_ids[start : start + BATCH]
+            query = select(table).where(table.c.image_id.in_(ids), table.c.estimate.is_not(None))
+            for row in connection.execute(query).mappings():
+                seen = truth[row["image_id"]][row["attribute_id"]]
+                probability = row["estimate"] if seen < 0 else float(seen)
+                if (probability, seen >= 0) != (row["probability"], row["judged"]):
+                    changed.append(
+                        {
+                            "image_id": row["image_id"],
+                            "attribute_id": row["attribute_id"],
+                            "state": model.state(probability),
+                            "confidence": max(probability, 1 - probability),
+                            "probability": probability,
+                            "judged": seen >= 0,
+                        }
+                    )
+        update_rows(connection, table, changed)
+    return len(changed)
 
 
 def evidence_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:

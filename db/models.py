@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -265,7 +266,10 @@ class SegmentAttribute(Base):
 
 
 class ImageAttribute(Base):
-    """The label of one attribute of one image. `conflict`: some evidence is for the other state."""
+    """The label of one attribute of one image. `conflict`: some evidence is for the other state.
+
+    `probability` and `estimate` are NULL until `extract` labels an image of an older version again.
+    """
 
     __tablename__ = "image_attribute"
     __table_args__ = (
@@ -276,8 +280,17 @@ class ImageAttribute(Base):
     image_id: Mapped[int] = _image_key()
     attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
     state: Mapped[str]
-    confidence: Mapped[float]
+    confidence: Mapped[float] = mapped_column(comment="probability of the more probable state")
     conflict: Mapped[bool]
+    probability: Mapped[float | None] = mapped_column(
+        comment="of present: as judged (0 or 1), else the estimate"
+    )
+    estimate: Mapped[float | None] = mapped_column(
+        comment="the label model's probability of present, whatever is judged"
+    )
+    judged: Mapped[bool] = mapped_column(
+        default=False, server_default=false(), comment="the label is what somebody saw"
+    )
 
 
 class AttributeEvidence(Base):
@@ -360,14 +373,22 @@ class EpochMetric(Base):
 
 
 class RunMetric(Base):
-    """One overall score of a run on a split, with its 95 % interval and its n (known cells)."""
+    """One overall score of a run on a split, with its 95 % interval and its n (known cells).
+
+    It is against what was seen in the photos (`eyes`: judgements) or against the labels.
+    """
 
     __tablename__ = "run_metric"
+    __table_args__ = (CheckConstraint("against IN ('eyes', 'labels')", name="against"),)
 
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     dataset: Mapped[str] = mapped_column(primary_key=True)
     split: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
+    against: Mapped[str] = mapped_column(primary_key=True, server_default="labels")
+    judged_by: Mapped[str | None] = mapped_column(
+        comment="who saw what an `eyes` score is against: human, ai, or both"
+    )
     value: Mapped[float | None]
     low: Mapped[float | None]
     high: Mapped[float | None]
@@ -379,11 +400,13 @@ class AttributeMetric(Base):
     """Scores of one attribute in a run, beside trivial baselines. NULL: the score is undefined."""
 
     __tablename__ = "attribute_metric"
+    __table_args__ = (CheckConstraint("against IN ('eyes', 'labels')", name="against"),)
 
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     dataset: Mapped[str] = mapped_column(primary_key=True)
     split: Mapped[str] = mapped_column(primary_key=True)
     attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    against: Mapped[str] = mapped_column(primary_key=True, server_default="labels")
     n: Mapped[int]
     positives: Mapped[int]
     accuracy: Mapped[float | None]
@@ -401,6 +424,9 @@ class AttributeMetric(Base):
     recall: Mapped[float | None]
     recall_low: Mapped[float | None]
     recall_high: Mapped[float | None]
+    specificity: Mapped[float | None]
+    specificity_low: Mapped[float | None]
+    specificity_high: Mapped[float | None]
     f1: Mapped[float | None]
     f1_low: Mapped[float | None]
     f1_high: Mapped[float | None]
@@ -408,7 +434,7 @@ class AttributeMetric(Base):
     balanced_accuracy_low: Mapped[float | None]
     balanced_accuracy_high: Mapped[float | None]
     threshold: Mapped[float | None] = mapped_column(
-        comment="chosen on val, for precision, recall, F1, balanced accuracy"
+        comment="for precision, recall, specificity, F1, balanced accuracy"
     )
     ece: Mapped[float | None] = mapped_column(comment="expected calibration error")
     ece_low: Mapped[float | None]

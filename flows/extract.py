@@ -11,14 +11,17 @@ from coconut_attr.annotations.records import Caption
 from coconut_attr.datasets import get_dataset
 from coconut_attr.files.images import ImageError, decode
 from coconut_attr.files.near_duplicates import perceptual_hash
-from coconut_attr.labels.extract import Extraction, Extractor
+from coconut_attr.labels.extract import Extraction, Extractor, labels_version
+from coconut_attr.labels.label_model import load_label_model
 from coconut_attr.labels.rules import RulesError, load_rules
 from coconut_attr.settings import settings
 from db import annotations
 from db.counts import refresh_counts
+from db.judgements import truth_states
 from db.duplicates import images_to_hash, record_hashes, unify_splits
 from db.labels import (
     AnnotatedImage,
+    apply_truth,
     evidence_rows,
     extraction_finding_rows,
     images_to_label,
@@ -43,7 +46,8 @@ def extract(dataset: DatasetName = "val5k") -> int:
         The number of images that were labelled.
     """
     name = get_dataset(dataset).name
-    version = load_rules().version
+    model = load_label_model()
+    version = labels_version(load_rules(), model)
     image_ids = images_to_label(engine(), name, version)
     with Progress(f"{dataset} labels", len(image_ids)) as progress:
         labelled = over_shards(label_images, image_ids, progress, dataset=name, version=version)
@@ -53,6 +57,8 @@ def extract(dataset: DatasetName = "val5k") -> int:
             over_shards(hash_images, without_hash, progress)
     if moved := unify_splits(engine()):
         get_run_logger().warning("%s copies of photos moved to the split of the other", moved)
+    if changed := apply_truth(engine(), truth_states(engine(), name), model):
+        get_run_logger().info("%s labels are now what somebody saw in the photo", changed)
     refresh_counts(engine(), name)
     return labelled
 
@@ -80,11 +86,12 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
         coconut_attr.labels.rules.RulesError: this process has other rules than the flow.
         coconut_attr.files.object_store.ObjectStoreError, UnreachableError: see `local_images`.
     """
-    loaded = load_rules()
-    if loaded.version != version:
+    loaded, model = load_rules(), load_label_model()
+    if (own := labels_version(loaded, model)) != version:
         raise RulesError(
-            f"this worker has the rules {loaded.version}, the flow has {version}: "
-            "give it the flow's version of the program and its COCONUT_ATTR_RULES_FILE"
+            f"this worker has the rules and the label model {own}, the flow has {version}: "
+            "give it the flow's version of the program, its COCONUT_ATTR_RULES_FILE and its "
+            "COCONUT_ATTR_LABEL_MODEL_FILE"
         )
     extractor = Extractor(loaded.rules)
     labels: dict[int, list[dict[str, Any]]] = {}
@@ -101,7 +108,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
             get_run_logger().warning("image %s is not labelled: %s", item.image["coco_id"], error)
             findings.append({"image_id": image_id, "kind": "image not read", "detail": str(error)})
             continue
-        labels[image_id] = label_rows(image_id, extraction)
+        labels[image_id] = label_rows(image_id, extraction, model)
         evidence += evidence_rows(image_id, extraction)
         segments += segment_rows(image_id, extraction)
         segment_attributes += segment_attribute_rows(image_id, extraction)

@@ -1,6 +1,7 @@
 """Labelled images of the database, as training and evaluation take them."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from coconut_attr.attributes import ATTRIBUTES, SPLITS
 from coconut_attr.files.object_store import fetch_files, missing_locally
 from coconut_attr.settings import settings
 from coconut_attr.training.data import Samples
-from db.labels import labelled_images
+from db.labels import LabelledImage, labelled_images
 from flows.database import engine
 from flows.progress import Progress
 
@@ -29,7 +30,22 @@ def load_samples(dataset: str, split: str) -> Samples:
         paths=[settings().data_dir / image.path for image in images],
         labels=np.array([i.states for i in images], np.int8).reshape(-1, len(ATTRIBUTES)),
         hashes=[image.sha256 for image in images],
+        probabilities=_probabilities(images),
+        judged=np.array([i.judged for i in images], bool).reshape(-1, len(ATTRIBUTES)),
     )
+
+
+def _probabilities(images: Sequence[LabelledImage]) -> np.ndarray:
+    """Return the labels' probabilities, float32 [n, 34].
+
+    Labels of an older version have none: 1 and 0 stand for their states, 0.5 for unknown.
+    """
+    stated = {1: 1.0, 0: 0.0, -1: 0.5}
+    rows = [
+        [stated[s] if p is None else p for s, p in zip(i.states, i.probabilities, strict=True)]
+        for i in images
+    ]
+    return np.array(rows, np.float32).reshape(-1, len(ATTRIBUTES))
 
 
 def fingerprint(dataset: str) -> str:
@@ -37,5 +53,5 @@ def fingerprint(dataset: str) -> str:
     digest = hashlib.sha256()
     for split in SPLITS:
         for image in labelled_images(engine(), dataset, split):
-            digest.update(f"{split} {image.sha256} {image.states}\n".encode())
+            digest.update(f"{split} {image.sha256} {image.probabilities}\n".encode())
     return digest.hexdigest()
