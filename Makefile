@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# pip does not compile: Python compiles the modules that are used at their first import, which takes
-# less time. Where Python may not write bytecode, every process would compile them again, so compile all.
+# pip does not compile: Python compiles the modules that are used, at their first import, which takes
+# less time. It needs to write them for that: else every process would compile torch and us again.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
-COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib,@:)
 
 .PHONY: run up check test-fast test all-tests audit upgrade install clean
 
@@ -59,13 +59,11 @@ $(BIN)/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) .
-	$(COMPILE)
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[test]'
 	sh tests/install-programs.sh $(BIN)
-	$(COMPILE)
 	touch $(VENV)/installed $@
 
 clean:
