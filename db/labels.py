@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, select
 
@@ -13,7 +13,6 @@ from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX, SOURCES
 from coconut_attr.errors import UserError
 from coconut_attr.files.object_store import fetch_missing
 from coconut_attr.labels.evidence import Evidence
-from coconut_attr.labels.extract import Extraction, combine
 from coconut_attr.settings import settings
 from db.annotations import set_rule_version
 from db.bulk import BATCH, Row, replace_rows, table_of, update_rows
@@ -31,6 +30,9 @@ from db.models import (
 )
 from db.sql import Rows, persistent, sql
 
+if TYPE_CHECKING:
+    from coconut_attr.labels.extract import Extraction
+
 States = dict[int, list[int]]
 
 
@@ -45,6 +47,8 @@ def combined_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> States
 
 def source_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> dict[str, States]:
     """Return the labels that each source alone leads to, by the stored evidence."""
+    from coconut_attr.labels.extract import combine  # scikit-image comes with it
+
     pieces: dict[tuple[str, int], list[Evidence]] = {}
     for row in evidence_of(engine, dataset, coco_ids):
         piece = Evidence(
@@ -352,7 +356,7 @@ def _changed(
     return new | {image_id for image_id in before if before[image_id] != after[image_id]}
 
 
-def label_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def label_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the rows of the table `image_attribute` for an image."""
     return [
         {
@@ -366,7 +370,7 @@ def label_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
     ]
 
 
-def evidence_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def evidence_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the rows of the table `attribute_evidence` for an image."""
     return [
         {
@@ -383,7 +387,7 @@ def evidence_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]
     ]
 
 
-def segment_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def segment_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the measured columns of the table `segment` for an image's segments."""
     rows = []
     for segment in extraction.segments:
@@ -409,7 +413,7 @@ def segment_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
     return rows
 
 
-def segment_attribute_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def segment_attribute_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the rows of the table `segment_attribute` for an image."""
     return [
         {
@@ -423,7 +427,7 @@ def segment_attribute_rows(image_id: int, extraction: Extraction) -> list[dict[s
     ]
 
 
-def extraction_finding_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def extraction_finding_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the rows of the table `finding` for an image."""
     return [
         {"image_id": image_id, "kind": finding.kind, "detail": finding.detail}

@@ -9,17 +9,9 @@ from prefect.logging import get_run_logger
 from coconut_attr.attributes import Split
 from coconut_attr.datasets import get_dataset
 from coconut_attr.evaluation.results import Evaluation
-from coconut_attr.evaluation.retrieval import retrieval_scores
-from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
 from coconut_attr.files.run_files import sync
-from coconut_attr.model.backbones.catalogue import get_backbone
-from coconut_attr.model.checkpoint import epoch_of, load_checkpoint
-from coconut_attr.model.predict import choose_device, predict_batches
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainingError
-from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_views
-from coconut_attr.training.features import BATCH
-from coconut_attr.training.linear_probe import probe_probabilities
 from db import runs
 from db.duplicates import unify_splits
 from flows.database import engine
@@ -59,6 +51,16 @@ def score_run(
     run_id: int, trained_on: str, checkpoint: str, dataset: str, split: str
 ) -> list[dict[str, Any]]:
     """Predict a split, score the predictions, and store both; return the overall scores."""
+    # Here, as every process that registers or runs any flow imports this module: see test_imports.
+    from coconut_attr.evaluation.retrieval import retrieval_scores
+    from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
+    from coconut_attr.model.backbones.catalogue import get_backbone
+    from coconut_attr.model.checkpoint import epoch_of, load_checkpoint
+    from coconut_attr.model.predict import choose_device, predict_batches
+    from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_views
+    from coconut_attr.training.features import BATCH
+    from coconut_attr.training.linear_probe import probe_probabilities
+
     logger = get_run_logger()
     device = choose_device(settings().device)
     path = settings().data_dir / checkpoint

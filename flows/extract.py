@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.logging import get_run_logger
@@ -11,7 +11,6 @@ from coconut_attr.annotations.records import Caption
 from coconut_attr.datasets import get_dataset
 from coconut_attr.files.images import ImageError, decode
 from coconut_attr.files.near_duplicates import perceptual_hash
-from coconut_attr.labels.extract import Extraction, Extractor
 from coconut_attr.labels.rules import RulesError, load_rules
 from coconut_attr.settings import settings
 from db import annotations
@@ -33,6 +32,9 @@ from flows.parameters import DatasetName
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
+
+if TYPE_CHECKING:
+    from coconut_attr.labels.extract import Extraction, Extractor
 
 
 @flow
@@ -80,6 +82,8 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
         coconut_attr.labels.rules.RulesError: this process has other rules than the flow.
         coconut_attr.files.object_store.ObjectStoreError, UnreachableError: see `local_images`.
     """
+    from coconut_attr.labels.extract import Extractor
+
     loaded = load_rules()
     if loaded.version != version:
         raise RulesError(
@@ -120,7 +124,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
     return len(labels)
 
 
-def extract_image(extractor: Extractor, item: AnnotatedImage) -> Extraction:
+def extract_image(extractor: "Extractor", item: AnnotatedImage) -> "Extraction":
     """Extract the evidence and labels of an image whose files are in the data folder.
 
     Raises:

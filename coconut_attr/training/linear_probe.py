@@ -1,22 +1,23 @@
 """The linear probe: logistic regression on an encoder's pooled features, the baseline to beat."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin
-from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from coconut_attr.evaluation.scores import mean_average_precision
 from coconut_attr.model.backbones.registry import BackboneError
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.training.data import PLAIN, Samples, ViewBatchSampler, plain_views
 from coconut_attr.training.features import BATCH, FeatureCache, feature_loader
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PROBE_IMAGES = 10_000  # of train and of val at most, so that the probe takes minutes
@@ -60,6 +61,11 @@ def fit_probe(
 
 
 def _classifier(features: np.ndarray, labels: np.ndarray, c: float) -> ClassifierMixin:
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     known = labels >= 0
     present = labels[known] == 1
     if not len(present):
