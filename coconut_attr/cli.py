@@ -1,18 +1,19 @@
 """The command line; db and flows add their commands through the entry point group.
 
-The group is `coconut_attr.commands`: this layer must not import those above it.
+The group is `coconut_attr.commands`: this layer must not import those above it. Whatever takes long
+to import is imported by the functions that need it: help and mistakes are answered at once.
 """
 
 import json
 import sys
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import entry_points
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich import box
 from rich.console import Console
 from rich.progress import track
@@ -20,9 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
-from coconut_attr.errors import UserError, printable
+from coconut_attr.errors import UserError, print_error, printable
 from coconut_attr.files.proxies import prepare_proxies
-from coconut_attr.settings import settings
+from coconut_attr.model.backbones.names import BACKBONES, BackboneError, check_backbone
 
 app = typer.Typer(
     help="COCONut attributes: visual-attribute labels from real annotations, and a model that "
@@ -56,15 +57,18 @@ def model_info(
     as_json: AsJson = False,
 ) -> None:
     """Count the model's parameters with each image encoder, and how many of them are frozen."""
-    from coconut_attr.model.backbones.catalogue import BACKBONES
-    from coconut_attr.model.backbones.registry import BackboneError
+    if backbone:
+        check_backbone(backbone)
+    import torch
+
     from coconut_attr.model.network import AttributeModel, count_parameters
 
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
     for name in [backbone] if backbone else BACKBONES:
         try:
-            counts = count_parameters(AttributeModel(name, pretrained=False))
+            with torch.device("meta"):  # counting needs no values, which take long to initialise
+                counts = count_parameters(AttributeModel(name, pretrained=False))
         except BackboneError as error:
             if backbone:
                 raise
@@ -105,14 +109,15 @@ def predict(
     Thresholds were chosen on val. A photo that cannot be read is named on stderr, the others are
     predicted, and the exit code is 1.
     """
-    from coconut_attr.files.images import TRANSPARENT
     from coconut_attr.files.photos import find_photos, read_photo
 
     found = find_photos(images)
     for message in (*found.left_out, *found.failures):
         _warn(message)
+    from coconut_attr.files.images import TRANSPARENT
     from coconut_attr.model.checkpoint import load_checkpoint, newest_checkpoint
     from coconut_attr.model.predict import choose_device, predict_images
+    from coconut_attr.settings import settings
 
     device = choose_device(settings().device)
     loaded = load_checkpoint(checkpoint or newest_checkpoint(settings()), device)
@@ -179,24 +184,24 @@ def _probabilities(by_name: dict[str, float], thresholds: dict[str, float], titl
     return table
 
 
-def main() -> None:
-    """Run `coconut-attr`; an error that the user can fix is one line on stderr and exit code 1."""
+@cache
+def all_commands() -> typer.Typer:
+    """Return the command line with the commands of all layers."""
     for entry in sorted(entry_points(group="coconut_attr.commands"), key=lambda entry: entry.name):
         entry.load()(app)
+    return app
+
+
+def main() -> None:
+    """Run `coconut-attr`; an error that the user can fix is one line on stderr and exit code 1."""
     # A name that the terminal's encoding lacks must not end a batch.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         prepare_proxies()
-        app()
-    except UserError as error:
-        sys.exit(f"coconut-attr: {printable(str(error))}")
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(map(str, problem["loc"])).upper()
-            print(f"coconut-attr: COCONUT_ATTR_{name}: {problem['msg']}", file=sys.stderr)
+        all_commands()()
+    except (UserError, OSError) as error:  # OSError: a folder that cannot be written, a full disk
+        print_error(error)
         sys.exit(1)
-    except OSError as error:  # a folder that cannot be written, a full disk
-        sys.exit(f"coconut-attr: {printable(str(error))}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,8 +1,22 @@
 """Errors that a user can act on."""
 
+import sys
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """An error that is shown without a traceback: it says what is wrong, where, what to do."""
+
+
+class SettingsError(UserError):
+    """Settings have values of the wrong kind; `problems` has a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
 
 
 class SourceError(UserError):
@@ -26,3 +40,10 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def print_error(error: Exception) -> None:
+    """Print an error on stderr: one line, or one for each problem of the settings."""
+    problems = error.problems if isinstance(error, SettingsError) else [str(error)]
+    for problem in problems:
+        print(f"coconut-attr: {printable(problem)}", file=sys.stderr)

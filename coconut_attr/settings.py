@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coconut_attr.datasets import PANCAP_REPOS
-from coconut_attr.errors import UserError
+from coconut_attr.errors import SettingsError, UserError
 
 
 def _absolute(path: Path) -> Path:
@@ -133,10 +133,16 @@ def settings() -> Settings:
     """Return the settings of this process, read once.
 
     Raises:
-        pydantic.ValidationError: a variable has a value of the wrong kind.
+        SettingsError: variables have values of the wrong kind.
         UserError: the file .env is not UTF-8 text.
     """
     try:
         return Settings(_env_file=None) if SETTLED in os.environ else Settings()
     except UnicodeDecodeError as error:
         raise UserError(f"{Path('.env').absolute()} is not UTF-8 text: {error}") from error
+    except ValidationError as error:
+        problems = [
+            f"COCONUT_ATTR_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise SettingsError(problems) from error

@@ -7,9 +7,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from pydantic import ValidationError
 
-from coconut_attr.errors import UserError
 from coconut_attr.settings import settings
 from db import runs, sql
 from db.counts import table_counts
@@ -22,13 +20,6 @@ Query = Callable[..., sql.Rows]
 
 VERSION, LABEL_VERSION = "database version", "label version"  # keys of the session
 TIMES = ("started_at", "finished_at", "updated_at", "counted_at")
-
-
-def _url() -> str:
-    try:
-        return settings().sqlalchemy_url
-    except ValidationError as error:
-        raise UserError(f"a COCONUT_ATTR_* setting is wrong: {error}") from error
 
 
 def _file_identity(url: str) -> int:
@@ -52,7 +43,7 @@ def engine() -> Engine:
         coconut_attr.errors.UserError: the database is missing or empty; the message says what to
             run.
     """
-    url = _url()
+    url = settings().sqlalchemy_url
     return _open(url, _file_identity(url))
 
 
@@ -74,7 +65,7 @@ def is_stale() -> bool:
 
 
 def _counts() -> Row:
-    return {"file": _file_identity(_url()), **table_counts(engine())}
+    return {"file": _file_identity(settings().sqlalchemy_url), **table_counts(engine())}
 
 
 # The version is part of the cache's key: a page that is rerun because of a change reads the change.
@@ -94,7 +85,9 @@ def _read_counts(
 
 def read(query: Query, *arguments: Any) -> pd.DataFrame:
     """Return the rows of a query of `db`, cached until the database changes."""
-    return _read(_url(), st.session_state[VERSION], query.__name__, arguments, query)
+    return _read(
+        settings().sqlalchemy_url, st.session_state[VERSION], query.__name__, arguments, query
+    )
 
 
 def read_counts(query: Query, *arguments: Any) -> pd.DataFrame:
@@ -102,7 +95,9 @@ def read_counts(query: Query, *arguments: Any) -> pd.DataFrame:
 
     Runs change the database at every epoch without changing these counts.
     """
-    return _read_counts(_url(), st.session_state[LABEL_VERSION], query.__name__, arguments, query)
+    return _read_counts(
+        settings().sqlalchemy_url, st.session_state[LABEL_VERSION], query.__name__, arguments, query
+    )
 
 
 def progress() -> pd.DataFrame:

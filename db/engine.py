@@ -5,7 +5,6 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from psycopg import OperationalError
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
@@ -117,6 +116,8 @@ def _sqlite_engine(url: URL, read_only: bool) -> Engine:
 
 def _wait_while_away(engine: Engine, patient: bool) -> None:
     """Make an engine wait for a server that restarts: unless `patient`, one that has answered."""
+    from psycopg import OperationalError
+
     attempts = Retrying(
         retry=retry_if_exception_type(OperationalError),
         wait=wait_exponential_jitter(initial=0.2, max=5),

@@ -3,9 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from sqlalchemy import Engine, RowMapping, select
 
 from coconut_attr.attributes import ATTRIBUTES, INDEX
@@ -13,6 +12,9 @@ from coconut_attr.evaluation.results import AttributeScore, Score
 from db.bulk import Row, upsert
 from db.models import AttributeMetric, Prediction, Run, RunMetric
 from db.sql import Rows, persistent, sql
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @persistent
@@ -151,7 +153,7 @@ def attribute_rows(scores: Sequence[AttributeScore]) -> list[dict[str, Any]]:
     return rows
 
 
-def prediction_rows(image_ids: Sequence[int], probabilities: np.ndarray) -> list[dict[str, Any]]:
+def prediction_rows(image_ids: Sequence[int], probabilities: "np.ndarray") -> list[dict[str, Any]]:
     """Return the rows of `prediction` for probabilities float [n, 34] of n images."""
     return [
         {"image_id": image_id, "attribute_id": k, "probability": float(row[k])}

@@ -3,15 +3,12 @@
 import threading
 from pathlib import Path
 
-from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError, ProgrammingError
 
-from db.counts import refresh_all
 from db.engine import DatabaseUnavailable, connect, display_url
 from db.sql import persistent
 
@@ -65,11 +62,15 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Upgrade the schema to a revision; several processes may do so at once."""
     with _one_thread:
         if current_revision(engine) != head_revision() or revision != "head":
+            from alembic import command
+
             command.upgrade(alembic_config(engine), revision)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
     """Downgrade the schema to a revision (`base`: drop everything)."""
+    from alembic import command
+
     with _one_thread:
         command.downgrade(alembic_config(engine), revision)
 
@@ -94,6 +95,8 @@ def open_database(url: str, *, patient: bool = False) -> Engine:
     try:
         upgrade(engine)
     except ProgrammingError as error:
+        from psycopg.errors import InsufficientPrivilege
+
         if not isinstance(error.orig, InsufficientPrivilege):
             raise
         raise DatabaseUnavailable(
@@ -101,6 +104,8 @@ def open_database(url: str, *, patient: bool = False) -> Engine:
             "may not change it; run with the account that owns the tables: coconut-attr db upgrade"
         ) from error
     if current is not None and current != head_revision():
+        from db.counts import refresh_all
+
         refresh_all(engine)
     return engine
 

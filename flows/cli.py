@@ -1,6 +1,6 @@
 """The commands `run`, `download`, `train` and `up`, added to `coconut-attr`.
 
-Prefect and torch take seconds to import, so only the commands that need them do.
+Prefect, torch, SQLAlchemy and the settings take long to import, so the functions that need them do.
 """
 
 import os
@@ -8,16 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from coconut_attr.annotations.upstream import HUB, mirrored, reachable
 from coconut_attr.datasets import DATASETS, get_dataset
-from coconut_attr.settings import SETTLED, settings
-from db import runs
+from coconut_attr.training.config import profile as named_profile
 
 if TYPE_CHECKING:
     from flows.local import Stack
@@ -48,6 +46,7 @@ def run(
 ) -> None:
     """Run the main job once: annotations, images, labels, training, evaluation, summary."""
     console = Console()
+    named_profile("default", backbone=backbone)  # a mistake is reported before a server starts
     if dataset:
         name, reason = get_dataset(dataset).name, "as asked for"
     else:
@@ -130,17 +129,43 @@ def train(
 
     What is missing of the dataset is fetched and labelled first.
     """
-    get_dataset(dataset or "val5k")  # a mistake is reported before a server is started
+    # Mistakes are reported before a server starts.
+    get_dataset(dataset or "val5k")
+    own_settings: dict[str, Any] = {
+        "profile": profile,
+        "backbone": backbone,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    if resume is None:
+        named_profile(profile or "default", backbone=backbone)
+    else:
+        check_resumable(resume, dataset, own_settings)
     with local_prefect(Console()):
+        from db import runs
         from flows.database import engine
         from flows.summary import show
         from flows.train import train as train_flow
 
-        run_id = train_flow(
-            dataset, profile=profile, backbone=backbone, epochs=epochs, seed=seed, resume=resume
-        )
+        run_id = train_flow(dataset, **own_settings, resume=resume)
         run_row = runs.get_run(engine(), run_id)
         show(run_row["dataset"] if run_row else "", run_id)
+
+
+def check_resumable(run_id: int, dataset: str | None, settings_given: dict[str, Any]) -> None:
+    """Check what the database says of a run that is to be resumed.
+
+    Raises:
+        flows.resumable.NotResumable: the message says why.
+    """
+    from coconut_attr.settings import settings
+    from db.schema import open_database
+    from flows.resumable import refuse_other_settings, unfinished_run
+
+    engine = open_database(settings().sqlalchemy_url)
+    refuse_other_settings(engine, run_id, dataset, settings_given)
+    unfinished_run(engine, run_id)
+    engine.dispose()
 
 
 @contextmanager
@@ -148,6 +173,7 @@ def local_prefect(console: Console) -> Iterator[None]:
     """Start a Prefect server with the deployments for this command unless one runs."""
     from prefect.logging.handlers import APILogHandler
 
+    from coconut_attr.settings import settings
     from db.engine import connect
     from db.schema import current_revision
     from flows.local import quiet_console, stack
@@ -168,6 +194,9 @@ def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:
 
     Only this command falls back to `sample`: a deployment names its dataset.
     """
+    from coconut_attr.annotations.upstream import HUB, mirrored, reachable
+    from coconut_attr.settings import settings
+
     if settings().mirror:
         mirrored(HUB, settings())  # raises at once if the folder does not exist
         return "val5k", f"from COCONUT_ATTR_MIRROR={settings().mirror}", limit
@@ -186,6 +215,7 @@ def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:
 
 def start_local(processes: "Stack", console: Console) -> None:
     """Start a Prefect server unless one answers, and register work pools and deployments."""
+    from coconut_attr.settings import SETTLED, settings
     from flows.local import api_url, healthy, launch_server, wait_for
 
     # Child processes run in the project's folder and would miss the `.env` of this folder.
@@ -206,6 +236,7 @@ def start_local(processes: "Stack", console: Console) -> None:
 
 def up() -> None:
     """Run the Prefect server and UI, workers and the dashboard until Ctrl-C."""
+    from coconut_attr.settings import settings
     from flows.local import HOST, ROOT, api_url, healthy, prefect, require_free, stack, wait_for
 
     console = Console()

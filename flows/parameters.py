@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from coconut_attr.datasets import DATASETS
-from coconut_attr.model.backbones.catalogue import BACKBONES
+from coconut_attr.model.backbones.names import BACKBONES
 from coconut_attr.training.config import AUTO, PROFILES
 
 

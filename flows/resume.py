@@ -7,21 +7,15 @@ from prefect.logging import get_run_logger
 
 from coconut_attr.files.run_files import sync
 from coconut_attr.settings import settings
-from coconut_attr.training.config import TrainConfig, TrainingError
+from coconut_attr.training.config import TrainConfig
 from db import lease, runs
 from db.downloads import worker_name
 from db.lease import RunLease, RunStillAlive
 from flows.database import engine
 from flows.evaluate import evaluate
+from flows.resumable import NotResumable, unfinished_run
 from flows.samples import fingerprint
 from flows.training_run import train_model
-
-
-class NotResumable(TrainingError):
-    """A run cannot be resumed."""
-
-    def __init__(self, run_id: int, why: str) -> None:
-        super().__init__(f"run {run_id} cannot be resumed: {why}")
 
 
 def resume_own_run(run_id: int) -> int | None:
@@ -56,11 +50,7 @@ def resume_run(run_id: int) -> int:
         NotResumable: the message says why.
         RunStillAlive: another process trains it.
     """
-    run = runs.get_run(engine(), run_id)
-    if run is None:
-        raise NotResumable(run_id, "there is no such run")
-    if run["status"] == "finished":
-        raise NotResumable(run_id, "it is finished")
+    run = unfinished_run(engine(), run_id)
     if not fetch_state(run_id):
         raise NotResumable(run_id, "the state of no epoch of it was saved")
     if lease.is_alive(engine(), run_id):

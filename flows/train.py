@@ -14,7 +14,8 @@ from flows.download import download, summary
 from flows.evaluate import evaluate
 from flows.extract import extract
 from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, ProfileName, Seed
-from flows.resume import NotResumable, finished_run, resume_own_run, resume_run
+from flows.resumable import refuse_other_settings
+from flows.resume import finished_run, resume_own_run, resume_run
 from flows.samples import fingerprint
 from flows.training_run import train_model
 from flows.weights import resolve_backbone
@@ -56,7 +57,7 @@ def train(
     for abandoned in lease.fail_abandoned(engine()):
         logger.warning("run %s sent no heartbeat for long: its process has died", abandoned)
     if resume is not None:
-        refuse_other_settings(resume, dataset, {"profile": profile, **changes})
+        refuse_other_settings(engine(), resume, dataset, {"profile": profile, **changes})
         run_id = resume_own_run(resume) if (flow_run.run_count or 0) > 1 else None
         return resume_run(resume) if run_id is None else run_id
     config = replace(config, backbone=resolve_backbone(config.backbone))
@@ -77,22 +78,6 @@ def train(
         if run_id is not None:
             return run_id
     return evaluate(name, train_model(name, config, data))
-
-
-def refuse_other_settings(run_id: int, dataset: str | None, settings: dict[str, object]) -> None:
-    """Refuse to resume a run with another dataset or with settings beside its own.
-
-    Raises:
-        NotResumable: the message names what is in the way.
-    """
-    given = [name.replace("_", " ") for name, value in settings.items() if value is not None]
-    if given:
-        raise NotResumable(
-            run_id, f"it continues with its own settings; leave out: {', '.join(given)}"
-        )
-    run = runs.get_run(engine(), run_id)
-    if run and dataset not in (None, run["dataset"]):
-        raise NotResumable(run_id, f"it trains on {run['dataset']}, not on {dataset}")
 
 
 def is_complete(dataset: str) -> bool:

@@ -6,7 +6,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from coconut_attr.model.backbones.catalogue import get_backbone
-from coconut_attr.model.backbones.registry import BackboneError
+from coconut_attr.model.backbones.names import BackboneError
 from coconut_attr.training.config import AUTO
 from db.runs import run_of_flow
 from flows.database import engine

@@ -1,6 +1,7 @@
 """Fixtures: settings, mirrors, a Prefect server, and databases on SQLite and PostgreSQL."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from prefect.testing.utilities import prefect_test_harness
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from coconut_attr import settings as settings_module
 from db.schema import open_database
@@ -96,11 +97,15 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 @pytest.fixture
 def postgres_url(postgres_server: Cluster, request: pytest.FixtureRequest) -> str:
     """Return the URL of a new, empty database."""
-    name = f"t{abs(hash(request.node.nodeid)):x}"
-    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
+    return create_database(postgres_server, f"t{abs(hash(request.node.nodeid)):x}")
+
+
+def create_database(cluster: Cluster, name: str, template: str = "template1") -> str:
+    """Create a database as a copy of another, in place of one of that name; return its URL."""
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name} OWNER owner")
-    return postgres_server.url(name, "owner").replace("postgresql://", "postgresql+psycopg://")
+        connection.execute(f"CREATE DATABASE {name} OWNER owner TEMPLATE {template}")
+    return cluster.url(name, "owner").replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -111,9 +116,30 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("postgres_url")
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a SQLite database at this code's schema; copying it is faster than migrating."""
+    path = tmp_path_factory.mktemp("migrated") / "store.db"
+    open_database(f"sqlite:///{path}").dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres_server: Cluster) -> str:
+    """Create a PostgreSQL database at this code's schema; return its name."""
+    open_database(create_database(postgres_server, "migrated")).dispose()
+    return "migrated"
+
+
 @pytest.fixture
-def store(store_url: str) -> Iterator[Engine]:
+def store(store_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Open a database at this code's schema, of each kind."""
+    url = make_url(store_url)
+    if url.get_backend_name() == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), url.database)
+    else:
+        template = request.getfixturevalue("migrated_database")
+        create_database(request.getfixturevalue("postgres_server"), url.database, template)
     engine = open_database(store_url)
     yield engine
     engine.dispose()

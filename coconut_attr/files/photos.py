@@ -4,12 +4,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from coconut_attr.errors import UserError
-from coconut_attr.files.images import ImageError, decode
-from coconut_attr.files.public_http import fetch
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
 #: First bytes of AppleDouble files: macOS keeps a photo's resource fork as ._NAME beside it.
@@ -102,12 +102,18 @@ def _is_url(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
-def upright(source: bytes | Path) -> Image.Image:
-    """Return a photo as RGB, turned by its EXIF orientation; errors as `decode`."""
+def upright(source: bytes | Path) -> "Image.Image":
+    """Return a photo as RGB, turned by its EXIF orientation.
+
+    Raises:
+        coconut_attr.files.images.ImageError: it is not a complete JPEG or PNG.
+    """
+    from coconut_attr.files.images import decode
+
     return decode(source, upright=True)
 
 
-def read_photo(name: str) -> Image.Image:
+def read_photo(name: str) -> "Image.Image":
     """Return a photo of `find_photos` as RGB, turned by its EXIF orientation.
 
     Raises:
@@ -117,6 +123,9 @@ def read_photo(name: str) -> Image.Image:
     """
     if not _is_url(name):
         return upright(Path(name))
+    from coconut_attr.files.images import ImageError
+    from coconut_attr.files.public_http import fetch
+
     scheme, rest = name.split(":", 1)
     try:
         return upright(fetch(f"{scheme.lower()}:{rest}"))

@@ -14,7 +14,7 @@ from coconut_attr.errors import UserError
 from coconut_attr.files.atomic import write_atomically
 from coconut_attr.files.object_store import object_store
 from coconut_attr.files.run_files import RUNS, sync
-from coconut_attr.model.backbones.registry import BackboneError
+from coconut_attr.model.backbones.names import BackboneError
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.settings import Settings
 

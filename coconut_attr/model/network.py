@@ -34,7 +34,7 @@ class AttributeModel(nn.Module):
     """Predicts the attributes of images; labels are no input.
 
     Args:
-        backbone_name: a name in `coconut_attr.model.backbones.catalogue.BACKBONES`.
+        backbone_name: a name in `coconut_attr.model.backbones.names.BACKBONES`.
         pretrained: load the encoder's ImageNet weights.
         attributes: number of attributes.
         heads: number of attention heads.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from coconut_attr.errors import UserError
-from coconut_attr.model.backbones.catalogue import require_backbone
+from coconut_attr.model.backbones.names import check_backbone
 
 AUTO = "auto"
 
@@ -26,7 +26,7 @@ class TrainConfig:
 
     Raises:
         TrainingError: a value is out of range.
-        coconut_attr.model.backbones.registry.BackboneError: unknown backbone.
+        coconut_attr.model.backbones.names.BackboneError: unknown backbone.
     """
 
     backbone: str = AUTO
@@ -44,7 +44,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.backbone != AUTO:
-            require_backbone(self.backbone)
+            check_backbone(self.backbone)
         if self.mixup < 0:
             raise TrainingError(f"mixup ({self.mixup}) must not be negative")
         if self.epochs < 1 or self.batch_size < 1:

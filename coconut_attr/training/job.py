@@ -99,7 +99,7 @@ class Training:
 
     Raises:
         TrainingError: as `Trainer` and `Trainer.restore`.
-        coconut_attr.model.backbones.registry.BackboneError: the encoder has no weights here.
+        coconut_attr.model.backbones.names.BackboneError: the encoder has no weights here.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from coconut_attr.evaluation.scores import mean_average_precision
-from coconut_attr.model.backbones.registry import BackboneError
+from coconut_attr.model.backbones.names import BackboneError
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.training.data import PLAIN, Samples, ViewBatchSampler, plain_views
 from coconut_attr.training.features import BATCH, FeatureCache, feature_loader

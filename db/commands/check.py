@@ -1,24 +1,20 @@
 """The command `coconut-attr check`."""
 
 import json
-import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import Engine
 
 from coconut_attr.datasets import DATASETS, get_dataset
-from coconut_attr.errors import UserError, printable
-from coconut_attr.settings import settings
-from db import annotations
-from db.engine import connect
-from db.schema import open_for_reading
-from db.work.check import check_images, check_report, check_whole
+from coconut_attr.errors import UserError, print_error, printable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
 def check(
@@ -36,6 +32,10 @@ def check(
     """
     try:
         entry = get_dataset(dataset)
+        from coconut_attr.settings import settings
+        from db import annotations
+        from db.work.check import check_images, check_report, check_whole
+
         engine = _open_existing()
         image_ids = annotations.image_ids(engine, dataset)
         if not image_ids:
@@ -55,7 +55,7 @@ def check(
             check_images(engine, entry, shard)
         check_whole(engine, entry)
     except UserError as error:
-        print(f"coconut-attr: {error}", file=sys.stderr)
+        print_error(error)
         raise typer.Exit(2) from None
     report = check_report(engine, dataset)
     if as_json:
@@ -68,12 +68,16 @@ def check(
         raise typer.Exit(1)
 
 
-def _open_existing() -> Engine:
+def _open_existing() -> "Engine":
     """Return the database for writing; one that does not exist is not created.
 
     Raises:
         db.engine.DatabaseUnavailable: it does not exist, or has another schema.
     """
+    from coconut_attr.settings import settings
+    from db.engine import connect
+    from db.schema import open_for_reading
+
     open_for_reading(settings().sqlalchemy_url).dispose()
     return connect(settings().sqlalchemy_url)
 

@@ -1,23 +1,20 @@
 """The command `status`, and all commands of this layer, for `coconut-attr`."""
 
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import RowMapping
 
-from coconut_attr.settings import settings
 from db.commands.check import check
 from db.commands.database import db_commands
 from db.commands.labels import labels_commands
 from db.commands.mirror import mirror_commands
-from db.engine import connect, display_url
-from db.lease import fail_abandoned
-from db.schema import open_for_reading
-from db.sql import DatabaseError, sql
+
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +30,12 @@ def status(
     runs: Annotated[int, typer.Option(help="Runs to show, newest first.", min=1)] = 5,
 ) -> None:
     """Show the datasets and runs of the database. Runs whose process has died are set to failed."""
+    from coconut_attr.settings import settings
+    from db.engine import connect, display_url
+    from db.lease import fail_abandoned
+    from db.schema import open_for_reading
+    from db.sql import DatabaseError, sql
+
     engine = open_for_reading(settings().sqlalchemy_url)
     with suppress(DatabaseError):  # an account that may only read
         fail_abandoned(connect(settings().sqlalchemy_url))
@@ -69,7 +72,7 @@ def _table(*headers: str) -> Table:
     return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
-def _with_interval(row: RowMapping, name: str, baseline: str, of_baseline: str) -> str:
+def _with_interval(row: "RowMapping", name: str, baseline: str, of_baseline: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
     return f"{_number(row[name])}\n{interval}\n{baseline} {_number(row[of_baseline])}"

@@ -10,13 +10,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from coconut_attr.settings import settings, sqlalchemy_form
-from db.admin import backup as backups
-from db.admin.copy import copy_database, count_rows
-from db.admin.integrity import database_problems, row_counts
-from db.engine import connect, display_url
-from db.schema import head_revision, open_database, open_for_reading
-
 db_commands = typer.Typer(help="The attribute database.", no_args_is_help=True)
 Replace = Annotated[
     bool, typer.Option("--replace", help="Delete the images, labels and runs that it holds.")
@@ -26,6 +19,9 @@ Replace = Annotated[
 @db_commands.command()
 def upgrade() -> None:
     """Upgrade the database's schema to this version."""
+    from coconut_attr.settings import settings
+    from db.schema import open_database
+
     open_database(settings().sqlalchemy_url).dispose()
     typer.echo("the database has this version's schema")
 
@@ -33,6 +29,11 @@ def upgrade() -> None:
 @db_commands.command()
 def check() -> None:
     """Check the database's schema and integrity, and count its rows; exit code 1 on faults."""
+    from coconut_attr.settings import settings
+    from db.admin.integrity import database_problems, row_counts
+    from db.engine import connect, display_url
+    from db.schema import head_revision
+
     engine = connect(settings().sqlalchemy_url, read_only=True)
     console = Console()
     console.print(f"database: {display_url(engine)}", soft_wrap=True, highlight=False, markup=False)
@@ -57,9 +58,13 @@ def backup(
 
     Photos, masks and checkpoints are files of the data folder, and not in the backup.
     """
+    from coconut_attr.settings import settings
+    from db.admin.backup import back_up
+    from db.engine import connect, display_url
+
     engine = connect(settings().sqlalchemy_url, read_only=True)
     with _bar("backing up") as advance:
-        backups.back_up(engine, file, advance)
+        back_up(engine, file, advance)
     typer.echo(f"{display_url(engine)} is in {file}")
 
 
@@ -71,6 +76,11 @@ def restore(
     replace: Replace = False,
 ) -> None:
     """Restore a backup; if anything fails, the database is unchanged."""
+    from coconut_attr.settings import settings
+    from db.admin import backup as backups
+    from db.engine import connect, display_url
+    from db.schema import open_database
+
     engine = connect(settings().sqlalchemy_url)
     with _bar("restoring") as advance:
         backups.restore(engine, file, replace=replace, advance=advance)
@@ -91,6 +101,11 @@ def copy(
     replace: Replace = False,
 ) -> None:
     """Copy the database from SQLite to PostgreSQL or back, and compare every row."""
+    from coconut_attr.settings import settings, sqlalchemy_form
+    from db.admin.copy import copy_database, count_rows
+    from db.engine import display_url
+    from db.schema import open_database, open_for_reading
+
     source = open_for_reading(settings().sqlalchemy_url)
     target = open_database(sqlalchemy_form(to))
     done = 0

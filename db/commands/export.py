@@ -8,14 +8,7 @@ import typer
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.errors import UserError, printable
-from coconut_attr.export.coco import write_coco
-from coconut_attr.export.huggingface import write_hf
-from coconut_attr.export.parquet import write_parquet
 from coconut_attr.export.records import check_target
-from coconut_attr.settings import settings
-from db.counts import split_sizes
-from db.schema import open_for_reading
-from db.work.export import export_header, export_images
 
 KNOWN_STATES = ("present", "absent")
 
@@ -34,9 +27,6 @@ class Split(StrEnum):
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
-
-
-WRITERS = {Format.COCO: write_coco, Format.PARQUET: write_parquet, Format.HF: write_hf}
 
 
 def export(
@@ -65,6 +55,15 @@ def export(
             "(unknown cells are left empty)"
         )
     check_target(to, folder=file_format is Format.HF, force=force)
+    from coconut_attr.export.coco import write_coco
+    from coconut_attr.export.huggingface import write_hf
+    from coconut_attr.export.parquet import write_parquet
+    from coconut_attr.settings import settings
+    from db.counts import split_sizes
+    from db.schema import open_for_reading
+    from db.work.export import export_header, export_images
+
+    write = {Format.COCO: write_coco, Format.PARQUET: write_parquet, Format.HF: write_hf}
     engine = open_for_reading(settings().sqlalchemy_url)
     header = export_header(engine, dataset, split)
     images = export_images(
@@ -78,7 +77,7 @@ def export(
         captions=file_format is Format.HF,
     )
     try:
-        counts = WRITERS[file_format](header, images, to)
+        counts = write[file_format](header, images, to)
     except OSError as error:
         raise UserError(f"cannot write {to}: {error}; fix that, or choose another --to") from error
     total = counts.images.total()

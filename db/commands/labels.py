@@ -1,7 +1,7 @@
 """The commands `coconut-attr labels`."""
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,12 +10,12 @@ from rich.table import Table
 from coconut_attr.attributes import ATTRIBUTES, SOURCES
 from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
-from coconut_attr.evaluation.intervals import Interval
-from coconut_attr.labels.gold.agreement import Agreement, agree, intervals, load_gold, overall
-from coconut_attr.settings import settings
 from db.commands.export import export
-from db.labels import States, combined_labels, source_labels
-from db.schema import open_for_reading
+
+if TYPE_CHECKING:
+    from coconut_attr.evaluation.intervals import Interval
+    from coconut_attr.labels.gold.agreement import Agreement
+    from db.labels import States
 
 labels_commands = typer.Typer(
     help="Attribute labels: their accuracy, and exports.", no_args_is_help=True
@@ -43,9 +43,14 @@ def report(
         raise UserError(f"unknown source {source!r}; choose one of: combined, {', '.join(SOURCES)}")
     if part not in ("dev", "test"):
         raise UserError(f"unknown part {part!r} of the gold set; choose dev or test")
+    name = get_dataset(dataset).name
+    from coconut_attr.labels.gold.agreement import agree, load_gold
+    from coconut_attr.settings import settings
+    from db.labels import combined_labels, source_labels
+    from db.schema import open_for_reading
+
     engine = open_for_reading(settings().sqlalchemy_url)
     gold = load_gold(part)  # type: ignore[arg-type]
-    name = get_dataset(dataset).name
     labels = combined_labels(engine, name, list(gold))
     if not labels:
         raise UserError(
@@ -82,7 +87,9 @@ def report(
     console.print(table)
 
 
-def _summary(states: States, gold: States) -> list[str]:
+def _summary(states: "States", gold: "States") -> list[str]:
+    from coconut_attr.labels.gold.agreement import agree, intervals, overall
+
     row, interval = overall(agree(states, gold)), intervals(states, gold)
     return [
         f"{row.coverage:.1%}",
@@ -94,8 +101,10 @@ def _summary(states: States, gold: States) -> list[str]:
     ]
 
 
-def _baselines(gold: States) -> list[str]:
+def _baselines(gold: "States") -> list[str]:
     """Return the scores of calling every cell present, and of calling every cell absent."""
+    from coconut_attr.labels.gold.agreement import agree, overall
+
     present, absent = (
         overall(agree(dict.fromkeys(gold, [state] * len(ATTRIBUTES)), gold)) for state in (1, 0)
     )
@@ -109,7 +118,7 @@ def _baselines(gold: States) -> list[str]:
     ]
 
 
-def _cells(row: Agreement) -> list[str]:
+def _cells(row: "Agreement") -> list[str]:
     return [
         f"{row.present_right} of {row.present}",
         f"{row.absent_right} of {row.absent}",
@@ -117,7 +126,7 @@ def _cells(row: Agreement) -> list[str]:
     ]
 
 
-def _share(value: float, interval: Interval | None = None) -> str:
+def _share(value: float, interval: "Interval | None" = None) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:.1%}" + (

@@ -10,13 +10,6 @@ from rich.progress import track
 
 from coconut_attr.datasets import DATASETS, get_dataset
 from coconut_attr.errors import UserError
-from coconut_attr.export.mirror import export_mirror
-from coconut_attr.export.mirror_server import HOST, mirror_server
-from coconut_attr.labels.rules import load_rules
-from coconut_attr.settings import settings
-from db import annotations
-from db.schema import open_for_reading
-from db.work.mirror import mirror_images
 
 mirror_commands = typer.Typer(help="Offline mirrors of the upstream data.", no_args_is_help=True)
 
@@ -31,7 +24,14 @@ def export(
     Point COCONUT_ATTR_MIRROR to the folder there. Run it again to resume: equal files stay.
     Several datasets can share a folder.
     """
-    get_dataset(dataset)  # report a mistake before the database is opened
+    entry = get_dataset(dataset)  # report a mistake before the database is opened
+    from coconut_attr.export.mirror import export_mirror
+    from coconut_attr.labels.rules import load_rules
+    from coconut_attr.settings import settings
+    from db import annotations
+    from db.schema import open_for_reading
+    from db.work.mirror import mirror_images
+
     engine = open_for_reading(settings().sqlalchemy_url)
     image_ids = annotations.image_ids(engine, dataset)
     if not image_ids:
@@ -54,7 +54,7 @@ def export(
         disable=not console.is_terminal,
     )
     try:
-        done = export_mirror(get_dataset(dataset), images, origins, folder, settings(), things)
+        done = export_mirror(entry, images, origins, folder, settings(), things)
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error}; correct that and run it again: it resumes"
@@ -82,6 +82,8 @@ def serve(
     ] = 8000,
 ) -> None:
     """Serve a mirror by HTTP on this machine only, read-only, until Ctrl-C."""
+    from coconut_attr.export.mirror_server import HOST, mirror_server
+
     server = mirror_server(folder, port)
     typer.echo(f"COCONUT_ATTR_MIRROR=http://{HOST}:{server.server_port}  (Ctrl-C stops)")
     try:

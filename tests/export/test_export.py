@@ -31,6 +31,8 @@ from tests.support import tiny_mirror as tiny
 from tests.support.rows import image, outcome
 
 UNKNOWN = 34 * [None]
+#: Tests of what is written from the rows: the queries are those of other tests.
+ON_SQLITE = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 
 
 BOX = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")
@@ -206,6 +208,7 @@ def test_coco_json_loads_with_pycocotools(
     assert coco.imgs[7]["license"] == 4  # COCO's number of it
 
 
+@ON_SQLITE
 def test_torchvision_and_supervision_load_the_same_boxes_masks_and_labels(
     store: Engine, store_url: str, configure, tmp_path: Path
 ) -> None:
@@ -236,6 +239,7 @@ def test_torchvision_and_supervision_load_the_same_boxes_masks_and_labels(
         assert found.data["area"].tolist() == expected.sum((1, 2)).tolist()
 
 
+@ON_SQLITE
 def test_segments_whose_mask_is_gone_are_left_out_and_counted(
     store: Engine, store_url: str, configure, tmp_path: Path
 ) -> None:
@@ -252,6 +256,7 @@ def test_segments_whose_mask_is_gone_are_left_out_and_counted(
     assert all("segmentation" in a for a in coco.anns.values())
 
 
+@ON_SQLITE
 def test_photos_of_one_name_do_not_replace_each_other(store: Engine, tmp_path: Path) -> None:
     fill(store)
     photos = write_photos_and_masks(tmp_path)
@@ -387,6 +392,7 @@ def test_a_huggingface_folder_has_images_and_typed_metadata(
     assert [path.name for path in (to / "data").iterdir()] == ["train"]
 
 
+@ON_SQLITE
 def test_images_are_copied_where_they_cannot_be_linked(
     store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +410,7 @@ def test_images_are_copied_where_they_cannot_be_linked(
     assert copy.read_bytes() == b"jpeg" and not copy.samefile(tmp_path / "photos" / "7.jpg")
 
 
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+@ON_SQLITE
 def test_a_target_is_replaced_only_if_wanted(
     store: Engine, store_url: str, configure, tmp_path: Path
 ) -> None:
@@ -430,7 +436,7 @@ def test_a_target_is_replaced_only_if_wanted(
         call(store_url, configure, *coco, file / "below.json")
 
 
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+@ON_SQLITE
 def test_a_failed_file_leaves_nothing(store: Engine, tmp_path: Path) -> None:
     fill(store)
     header = work.export_header(store, "d", None)
@@ -448,7 +454,7 @@ def test_a_failed_file_leaves_nothing(store: Engine, tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -109,7 +109,7 @@ def test_a_round_trip_through_a_folder_and_a_server(
     assert "23 x http://creativecommons.org/licenses/by/2.0/" in readme
 
 
-@pytest.mark.parametrize("name", ["a b", "a?b", "a#b", "a%20b", "a[1]*", "~a", "a'b\"c", "é 照片"])
+@pytest.mark.parametrize("name", ["~a", "a?b#c%20d[1]*'e\"é 照片"])
 def test_folders_may_have_any_name(
     name: str, tiny_mirror: Path, tmp_path: Path, configure, served
 ) -> None:

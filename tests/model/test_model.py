@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from coconut_attr.model.backbones.catalogue import BACKBONES, get_backbone
-from coconut_attr.model.backbones.registry import BackboneError
+from coconut_attr.model.backbones.catalogue import get_backbone
+from coconut_attr.model.backbones.names import BACKBONES, BackboneError
 from coconut_attr.model.network import AttributeModel, count_parameters
 
 

@@ -12,7 +12,7 @@ from torchvision import models
 
 from coconut_attr.model.backbones import torchvision_weights
 from coconut_attr.model.backbones.catalogue import get_backbone
-from coconut_attr.model.backbones.registry import BackboneError
+from coconut_attr.model.backbones.names import BackboneError
 from coconut_attr.model.backbones.torchvision_weights import cached_file, fetch_weights
 from tests.support import web_server
 from tests.support.web_server import Site, serve

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from coconut_attr.model.backbones.encoder import Encoder, Stage
-from coconut_attr.model.backbones.registry import Backbone, BackboneError, register
+from coconut_attr.model.backbones.names import BackboneError
+from coconut_attr.model.backbones.registry import Backbone, register
 
 
 class MBConv(nn.Module):

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coconut_attr.errors import UserError
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -15,10 +13,6 @@ if TYPE_CHECKING:
 
 #: Called with the bytes done and to do of a download.
 OnBytes = Callable[[int, int], None]
-
-
-class BackboneError(UserError):
-    """An encoder is unknown, or its weights cannot be had; the message says what to do."""
 
 
 def nothing_to_fetch(on_bytes: OnBytes) -> None:

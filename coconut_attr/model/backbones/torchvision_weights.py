@@ -18,7 +18,8 @@ from filelock import FileLock
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from coconut_attr.model.backbones.registry import BackboneError, OnBytes
+from coconut_attr.model.backbones.names import BackboneError
+from coconut_attr.model.backbones.registry import OnBytes
 
 TIMEOUT = 20.0  # seconds in which a host answers, and sends something
 SLOWEST: Final = 4096  # bytes per second
