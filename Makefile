@@ -2,12 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# pip does not compile: Python compiles the modules that are used at their first import, which takes
-# less time. Where Python may not write bytecode, every process would compile them again, so compile all.
+# pip does not compile: Python compiles the modules that are used, at their first import, which takes
+# less time. It needs to write them for that: else every process would compile torch and us again.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
-# compileall prints nothing, but fails for files that packages ship and no Python can compile (their
-# tests of syntax errors): make would report that as an error.
-COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true,@:)
 
 .PHONY: run up check test-fast test all-tests audit upgrade install clean
 
@@ -61,13 +59,11 @@ $(BIN)/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) .
-	$(COMPILE)
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[test]'
 	sh tests/install-programs.sh $(BIN)
-	$(COMPILE)
 	touch $(VENV)/installed $@
 
 clean:

@@ -23,7 +23,7 @@ from rich.text import Text
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
 from coconut_attr.errors import UserError, print_error, printable
 from coconut_attr.files.proxies import prepare_proxies
-from coconut_attr.model.backbones.names import BACKBONE_NAMES, BackboneError, check_backbone
+from coconut_attr.model.backbones.names import BACKBONES, BackboneError, check_backbone
 
 app = typer.Typer(
     help="COCONut attributes: visual-attribute labels from real annotations, and a model that "
@@ -65,7 +65,7 @@ def model_info(
 
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
-    for name in [backbone] if backbone else BACKBONE_NAMES:
+    for name in [backbone] if backbone else BACKBONES:
         try:
             with torch.device("meta"):  # counting needs no values, which take long to initialise
                 counts = count_parameters(AttributeModel(name, pretrained=False))

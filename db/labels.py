@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, select
 
@@ -13,8 +13,6 @@ from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX, SOURCES
 from coconut_attr.errors import UserError
 from coconut_attr.files.object_store import fetch_missing
 from coconut_attr.labels.evidence import Evidence
-from coconut_attr.labels.extract import Extraction, combine
-from coconut_attr.labels.label_model import LabelModel
 from coconut_attr.settings import settings
 from db.annotations import set_rule_version
 from db.bulk import BATCH, Row, replace_rows, table_of, update_rows
@@ -32,11 +30,15 @@ from db.models import (
 )
 from db.sql import Rows, persistent, sql
 
+if TYPE_CHECKING:
+    from coconut_attr.labels.extract import Extraction
+    from coconut_attr.labels.label_model import LabelModel
+
 States = dict[int, list[int]]
 
 
 def estimated_labels(
-    engine: Engine, dataset: str, coco_ids: list[int], model: LabelModel
+    engine: Engine, dataset: str, coco_ids: list[int], model: "LabelModel"
 ) -> States:
     """Return the labels without judgements: COCO image id -> 34 states (1, 0, -1)."""
     query = (
@@ -57,6 +59,8 @@ def estimated_labels(
 
 def source_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> dict[str, States]:
     """Return the labels that each source alone leads to, by the stored evidence."""
+    from coconut_attr.labels.extract import combine  # scikit-image comes with it
+
     pieces: dict[tuple[str, int], list[Evidence]] = {}
     for row in evidence_of(engine, dataset, coco_ids):
         piece = Evidence(
@@ -382,7 +386,7 @@ def _changed(
     return new | {image_id for image_id in before if before[image_id] != after[image_id]}
 
 
-def label_rows(image_id: int, extraction: Extraction, model: LabelModel) -> list[dict[str, Any]]:
+def label_rows(image_id: int, extraction: "Extraction", model: "LabelModel") -> list[dict[str, Any]]:
     """Build the rows of the table `image_attribute` for an image: the label model's estimates."""
     estimates = model.probabilities([extraction.signals])[0].tolist()
     return [
@@ -401,7 +405,7 @@ def label_rows(image_id: int, extraction: Extraction, model: LabelModel) -> list
 
 
 @persistent
-def apply_truth(engine: Engine, truth: States, model: LabelModel) -> int:
+def apply_truth(engine: Engine, truth: States, model: "LabelModel") -> int:
     """Make what was seen in photos the labels of their images, and return how many labels change.
 
     Args:
@@ -433,7 +437,7 @@ def apply_truth(engine: Engine, truth: States, model: LabelModel) -> int:
     return len(changed)
 
 
-def evidence_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def evidence_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the rows of the table `attribute_evidence` for an image."""
     return [
         {
@@ -450,7 +454,7 @@ def evidence_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]
     ]
 
 
-def segment_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def segment_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the measured columns of the table `segment` for an image's segments."""
     rows = []
     for segment in extraction.segments:
@@ -476,7 +480,7 @@ def segment_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
     return rows
 
 
-def segment_attribute_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def segment_attribute_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the rows of the table `segment_attribute` for an image."""
     return [
         {
@@ -490,7 +494,7 @@ def segment_attribute_rows(image_id: int, extraction: Extraction) -> list[dict[s
     ]
 
 
-def extraction_finding_rows(image_id: int, extraction: Extraction) -> list[dict[str, Any]]:
+def extraction_finding_rows(image_id: int, extraction: "Extraction") -> list[dict[str, Any]]:
     """Build the rows of the table `finding` for an image."""
     return [
         {"image_id": image_id, "kind": finding.kind, "detail": finding.detail}

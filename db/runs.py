@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Engine, RowMapping, select
 
@@ -16,6 +16,8 @@ from db.sql import Rows, persistent, sql
 if TYPE_CHECKING:
     import numpy as np
 
+Against = Literal["eyes", "labels"]
+
 
 @persistent
 def record_evaluation(
@@ -23,21 +25,30 @@ def record_evaluation(
     run_id: int,
     dataset: str,
     split: str,
+    against: Against,
     overall: Sequence[Row],
     attributes: Sequence[Row],
-    predictions: Sequence[Row],
+    judged_by: str | None = None,
 ) -> None:
-    """Store the scores and predictions of a run on a split, in place of earlier ones.
+    """Store the scores of a run on a split, in place of earlier ones against the same.
 
     Args:
+        against: what the scores are against: what was seen in the photos, or the labels.
         overall: as `overall_rows` returns them.
         attributes: as `attribute_rows` returns them.
-        predictions: as `prediction_rows` returns them.
+        judged_by: who saw what `eyes` scores are against: human, ai, or both.
     """
-    key = {"run_id": run_id, "dataset": dataset, "split": split}
+    key = {"run_id": run_id, "dataset": dataset, "split": split, "against": against}
     with engine.begin() as connection:
-        upsert(connection, RunMetric, [{**key, **row} for row in overall])
+        of_run = [{**key, "judged_by": judged_by, **row} for row in overall]
+        upsert(connection, RunMetric, of_run)
         upsert(connection, AttributeMetric, [{**key, **row} for row in attributes])
+
+
+@persistent
+def record_predictions(engine: Engine, run_id: int, predictions: Sequence[Row]) -> None:
+    """Store the predictions of a run, as `prediction_rows` returns them."""
+    with engine.begin() as connection:
         upsert(connection, Prediction, [{"run_id": run_id, **row} for row in predictions])
 
 
@@ -106,12 +117,17 @@ def attribute_scores(engine: Engine, run_id: int, dataset: str, split: str) -> R
     )
 
 
-def run_scores(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
-    """Return `run_metric` of a run on a split."""
+def run_scores(
+    engine: Engine, run_id: int, dataset: str, split: str, against: Against | None = None
+) -> Rows:
+    """Return `run_metric` of a run on a split; by default by eyes where it has such scores."""
     return sql(
         engine,
-        "SELECT name, value, low, high, n, images FROM run_metric"
-        " WHERE run_id = :run AND dataset = :dataset AND split = :split",
+        "SELECT name, value, low, high, n, images, against, judged_by FROM run_metric m"
+        " WHERE run_id = :run AND dataset = :dataset AND split = :split"
+        " AND against = COALESCE(CAST(:against AS TEXT), (SELECT MIN(x.against) FROM run_metric x"
+        " WHERE x.run_id = m.run_id AND x.dataset = m.dataset AND x.split = m.split))",
+        against=against,
         run=run_id,
         dataset=dataset,
         split=split,

@@ -227,7 +227,7 @@ def start_local(processes: "Stack", console: Console) -> None:
     }
     os.environ["PREFECT_API_URL"] = url = api_url()
     started = launch_server(processes, settings().data_dir)
-    from flows import deployments  # imports torch for seconds, while the server starts
+    from flows import deployments  # imported while the server starts
 
     wait_for(processes, lambda: healthy(f"{url}/health"), 120, f"the Prefect server at {url}")
     console.print(f"[bold]Prefect[/] {'started' if started else 'found'} at {url}", highlight=False)

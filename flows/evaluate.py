@@ -1,31 +1,29 @@
 """The flow `evaluate`: scores of a trained run on any split of any dataset."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
-from coconut_attr.attributes import Split
+from coconut_attr.attributes import CODES, Split
 from coconut_attr.datasets import get_dataset
 from coconut_attr.evaluation.results import Evaluation
-from coconut_attr.evaluation.retrieval import retrieval_scores
-from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
 from coconut_attr.files.run_files import sync
-from coconut_attr.model.backbones.catalogue import get_backbone
-from coconut_attr.model.checkpoint import epoch_of, load_checkpoint
-from coconut_attr.model.predict import choose_device, predict_batches
+from coconut_attr.labels.label_model import load_label_model
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainingError
-from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_views
-from coconut_attr.training.features import BATCH
-from coconut_attr.training.linear_probe import probe_probabilities
 from db import runs
 from db.duplicates import unify_splits
+from db.judgements import States, truth_rows, truth_states
+from db.labels import labelled_images
 from flows.database import engine
 from flows.parameters import DatasetName
 from flows.retries import RETRY
 from flows.samples import load_samples
+from flows.summary import against_words
 
 
 @flow
@@ -38,7 +36,8 @@ def evaluate(
 
     Args:
         run_id: by default the newest finished run on the dataset.
-        split: report test. Val has chosen the epoch and the thresholds; train was trained on.
+        split: report test. Val has chosen the epoch, and the label model was fitted on what was
+            seen in train and val.
     """
     name = get_dataset(dataset).name
     run = runs.get_run(engine(), run_id) if run_id is not None else runs.newest_run(engine(), name)
@@ -56,9 +55,24 @@ def evaluate(
 
 @task(task_run_name="score run {run_id} on {dataset} {split}", **RETRY)
 def score_run(
-    run_id: int, trained_on: str, checkpoint: str, dataset: str, split: str
+    run_id: int, trained_on: str, checkpoint: str, dataset: str, split: Split
 ) -> list[dict[str, Any]]:
-    """Predict a split, score the predictions, and store both; return the overall scores."""
+    """Predict a split, score the predictions by eyes and against labels, and store all of it.
+
+    Returns:
+        The overall scores by eyes; without judgements in the split, those against labels.
+    """
+    # Here, as every process that registers or runs any flow imports this module: see test_imports.
+    from coconut_attr.evaluation.retrieval import retrieval_scores
+    from coconut_attr.evaluation.scores import choose_thresholds
+    from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
+    from coconut_attr.model.backbones.catalogue import get_backbone
+    from coconut_attr.model.checkpoint import epoch_of, load_checkpoint
+    from coconut_attr.model.predict import choose_device, predict_batches
+    from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_views, prior
+    from coconut_attr.training.features import BATCH
+    from coconut_attr.training.linear_probe import probe_probabilities
+
     logger = get_run_logger()
     device = choose_device(settings().device)
     path = settings().data_dir / checkpoint
@@ -77,29 +91,85 @@ def score_run(
     loader = image_loader(samples, get_backbone(backbone_name), batches, logger.warning)
     predicted = predict_batches(loaded.model, loader, device)
     probabilities = predicted.logits.sigmoid().numpy()
+    predictions = runs.prediction_rows(samples.image_ids, probabilities)
+    runs.record_predictions(engine(), run_id, predictions)
 
     features_folder = settings().data_dir / "features"
     probe = probe_probabilities(
         backbone_name, train, val, samples, device, features_folder, logger.info
     )
-    evaluation = evaluate_predictions(
-        samples.labels, probabilities, train.labels, thresholds=loaded.thresholds, probe=probe
-    )
-    retrieval = retrieval_scores(
-        samples.labels, probabilities, predicted.image.numpy(), predicted.attribute.numpy()
-    )
-    overall = runs.overall_rows(evaluation.overall | retrieval, evaluation.images)
-    runs.record_evaluation(
-        engine(),
-        run_id,
-        dataset,
-        split,
-        overall=overall,
-        attributes=runs.attribute_rows(evaluation.attributes),
-        predictions=runs.prediction_rows(samples.image_ids, probabilities),
-    )
-    logger.info("%s", _sentence(evaluation, split))
+    share = prior(train)
+    overall: list[dict[str, Any]] = []
+    by_eyes = seen_by_eyes(dataset, split)
+    for target in (labels_without_judgements(dataset, split), by_eyes):
+        rows = [k for k, image_id in enumerate(samples.image_ids) if image_id in target.states]
+        if not rows:
+            continue
+        states = np.array([target.states[samples.image_ids[k]] for k in rows], np.int8)
+        evaluation = evaluate_predictions(
+            states,
+            probabilities[rows],
+            share,
+            thresholds=loaded.thresholds,
+            probe=None if probe is None else probe[rows],
+            probe_thresholds=choose_thresholds(share),
+        )
+        retrieval = retrieval_scores(
+            states, probabilities[rows], predicted.image.numpy()[rows], predicted.attribute.numpy()
+        )
+        overall = runs.overall_rows(evaluation.overall | retrieval, evaluation.images)
+        runs.record_evaluation(
+            engine(),
+            run_id,
+            dataset,
+            split,
+            target.against,
+            overall=overall,
+            attributes=runs.attribute_rows(evaluation.attributes),
+            judged_by=target.judged_by,
+        )
+        words = against_words(target.against, target.judged_by)
+        logger.info("%s: %s", words, _sentence(evaluation, split))
+    if not by_eyes.states:
+        logger.warning(
+            "nobody has judged a photo of the %s split of %s: its scores are against labels alone, "
+            "which err; judge some: coconut-attr judgements import",
+            split,
+            dataset,
+        )
     return overall
+
+
+@dataclass(frozen=True)
+class Target:
+    """What predictions are scored against: image id -> 34 states (1, 0, -1)."""
+
+    against: runs.Against
+    states: States
+    judged_by: str | None = None
+
+
+def labels_without_judgements(dataset: str, split: str) -> Target:
+    """Return the labels of a split as the label model states them, also where somebody judged."""
+    model = load_label_model()
+    images = labelled_images(engine(), dataset, split)
+    return Target(
+        "labels",
+        {
+            image.id: [
+                state if estimate is None else CODES[model.state(estimate)]
+                for state, estimate in zip(image.states, image.estimates, strict=True)
+            ]
+            for image in images
+        },
+    )
+
+
+def seen_by_eyes(dataset: str, split: Split) -> Target:
+    """Return what was seen in the photos of a split, and by whom."""
+    kinds = {row["kind"] for row in truth_rows(engine(), dataset, (split,))}
+    judged_by = "both" if len(kinds) > 1 else next(iter(kinds), None)
+    return Target("eyes", truth_states(engine(), dataset, split), judged_by)
 
 
 def _sentence(evaluation: Evaluation, split: str) -> str:

@@ -2,17 +2,15 @@
 
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.logging import get_run_logger
 
-from coconut_attr.annotations.records import Caption
 from coconut_attr.datasets import get_dataset
 from coconut_attr.files.images import ImageError, decode
 from coconut_attr.files.near_duplicates import perceptual_hash
-from coconut_attr.labels.extract import Extraction, Extractor, labels_version
-from coconut_attr.labels.label_model import load_label_model
+from coconut_attr.labels.label_model import labels_version, load_label_model
 from coconut_attr.labels.rules import RulesError, load_rules
 from coconut_attr.settings import settings
 from db import annotations
@@ -20,7 +18,6 @@ from db.counts import refresh_counts
 from db.judgements import truth_states
 from db.duplicates import images_to_hash, record_hashes, unify_splits
 from db.labels import (
-    AnnotatedImage,
     apply_truth,
     evidence_rows,
     extraction_finding_rows,
@@ -31,11 +28,14 @@ from db.labels import (
     segment_attribute_rows,
     segment_rows,
 )
+from db.work.extract import extract_image
 from flows.database import engine
 from flows.parameters import DatasetName
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
+
+if TYPE_CHECKING:
 
 
 @flow
@@ -86,6 +86,8 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
         coconut_attr.labels.rules.RulesError: this process has other rules than the flow.
         coconut_attr.files.object_store.ObjectStoreError, UnreachableError: see `local_images`.
     """
+    from coconut_attr.labels.extract import Extractor
+
     loaded, model = load_rules(), load_label_model()
     if (own := labels_version(loaded, model)) != version:
         raise RulesError(
@@ -125,20 +127,3 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
         "%s images labelled, %s of them for the first time or with a change", len(labels), changed
     )
     return len(labels)
-
-
-def extract_image(extractor: Extractor, item: AnnotatedImage) -> Extraction:
-    """Extract the evidence and labels of an image whose files are in the data folder.
-
-    Raises:
-        ImageError, OSError: see `Extractor.extract`.
-    """
-    data_dir, mask = settings().data_dir, item.image["mask_path"]
-    captions = [Caption(c["caption_id"], item.image["coco_id"], c["text"]) for c in item.captions]
-    return extractor.extract(
-        data_dir / item.image["path"],
-        data_dir / mask if mask else None,
-        item.infos,
-        captions,
-        item.pancap,
-    )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from coconut_attr.datasets import DATASETS
-from coconut_attr.model.backbones.names import BACKBONE_NAMES
+from coconut_attr.model.backbones.names import BACKBONES
 from coconut_attr.training.config import AUTO, PROFILES
 
 
@@ -22,7 +22,7 @@ def one_of(*names: str) -> Any:
 
 DatasetName = Annotated[str, one_of(*DATASETS)]
 ProfileName = Annotated[str, one_of(*PROFILES)]
-BackboneName = Annotated[str, one_of(AUTO, *BACKBONE_NAMES)]
+BackboneName = Annotated[str, one_of(AUTO, *BACKBONES)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # the range of NumPy's seeds
 LearningRate = Annotated[float, Field(gt=0)]

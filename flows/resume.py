@@ -6,11 +6,8 @@ from dataclasses import asdict
 from prefect.logging import get_run_logger
 
 from coconut_attr.files.run_files import sync
-from coconut_attr.model.checkpoint import epoch_of
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainConfig
-from coconut_attr.training.job import state_path
-from coconut_attr.training.state import state_epoch
 from db import lease, runs
 from db.downloads import worker_name
 from db.lease import RunLease, RunStillAlive
@@ -70,6 +67,9 @@ def fetch_state(run_id: int) -> bool:
     Returns:
         Whether there is one: from the run's first epoch to its end.
     """
+    from coconut_attr.training.job import state_path
+    from coconut_attr.training.state import state_epoch
+
     return sync(settings(), state_path(settings().data_dir, run_id), state_epoch)
 
 
@@ -82,6 +82,8 @@ def finished_run(dataset: str, config: TrainConfig, data: str) -> int | None:
     Returns:
         The run's id; None if its settings differ, or its checkpoint is lost.
     """
+    from coconut_attr.model.checkpoint import epoch_of
+
     run = runs.newest_run(engine(), dataset, data_fingerprint=data)
     if run is None or run["config"] != asdict(config):
         return None

@@ -1,17 +1,22 @@
 """Labelled images of the database, as training and evaluation take them."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES, SPLITS
 from coconut_attr.files.object_store import fetch_files, missing_locally
 from coconut_attr.settings import settings
-from coconut_attr.training.data import Samples
 from db.labels import LabelledImage, labelled_images
 from flows.database import engine
 from flows.progress import Progress
+
+if TYPE_CHECKING:
+    from coconut_attr.training.data import Samples
 
 
 def load_samples(dataset: str, split: str) -> Samples:
@@ -19,6 +24,8 @@ def load_samples(dataset: str, split: str) -> Samples:
 
     Photos that are missing there are fetched from the object store, if there is one.
     """
+    from coconut_attr.training.data import Samples
+
     images = labelled_images(engine(), dataset, split)
     photos = [(image.path, image.bytes) for image in images]
     if missing := missing_locally(settings(), photos):

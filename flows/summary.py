@@ -12,6 +12,7 @@ from coconut_attr.download.failures import hint
 from coconut_attr.errors import printable
 from coconut_attr.settings import settings
 from db.downloads import download_failures
+from db.runs import Against, run_scores
 from db.sql import sql
 from flows.database import engine
 
@@ -19,40 +20,61 @@ Line = tuple[str, ...]
 
 
 def scores(run_id: int) -> list[Line]:
-    """Return name, value, 95 % interval, baselines and n of a run's overall test scores."""
-    rows = sql(
-        engine(), "SELECT * FROM run_summary WHERE run_id = :run AND split = 'test'", run=run_id
-    )
-    lines = []
-    for row in rows:
-        n = f"{row['decisions']:,} cells, {row['images']:,} images"
+    """Return name, value, 95 % interval, baselines and n of a run's overall test scores.
+
+    Scores by eyes come first, where the split has judgements; mAP against labels is a by-line.
+    """
+    lines: list[Line] = []
+    (run,) = sql(engine(), "SELECT dataset FROM run WHERE id = :run", run=run_id)
+    of_split = (engine(), run_id, run["dataset"], "test")
+    targets: tuple[Against, ...] = ("eyes", "labels")
+    for against in targets:
+        rows = {row["name"]: row for row in run_scores(*of_split, against)}
+        if not rows:
+            continue
+        suffix = f", {against_words(against, rows['map']['judged_by'])}"
+        n = f"{rows['map']['n']:,} cells, {rows['map']['images']:,} images"
+
+        def value(name: str, rows: dict[str, Any] = rows) -> str:
+            return _number(rows[name]["value"]) if name in rows else "–"
+
+        baselines = f"prior {value('prior_map')}, linear probe {value('probe_map')}"
+        if against == "labels" and lines:
+            lines.append((f"mAP{suffix}", *_interval(rows["map"]), baselines, n))
+            continue
         lines += [
-            ("mAP", *_interval(row, "map"), f"prior {_number(row['prior_map'])}", n),
-            *_over_probe(run_id, n),
-            ("accuracy", *_interval(row, "accuracy"), _accuracy_baselines(row), n),
+            (f"mAP{suffix}", *_interval(rows["map"]), baselines, n),
+            *_over_probe(rows, n),
+            (
+                "accuracy",
+                *_interval(rows["accuracy"]),
+                f"all absent {value('all_absent_accuracy')}, prior {value('prior_accuracy')}, "
+                f"linear probe {value('probe_accuracy')}",
+                n,
+            ),
         ]
+        if "balanced_accuracy" in rows:  # scores of an older version lack it
+            probe = f"a constant 0.500, linear probe {value('probe_balanced_accuracy')}"
+            balanced = _interval(rows["balanced_accuracy"])
+            lines.append(("balanced accuracy", *balanced, probe, n))
     return lines
 
 
-def _accuracy_baselines(row: Any) -> str:
-    all_absent, prior = _number(row["all_absent_accuracy"]), _number(row["prior_accuracy"])
-    return f"all absent {all_absent}, prior {prior}"
+def against_words(against: str, judged_by: str | None) -> str:
+    """Return what scores are against, in words."""
+    if against == "labels":
+        return "against our labels"
+    who = {"human": "people", "ai": "an AI model", "both": "people and an AI model"}
+    return f"by eyes ({who[judged_by or 'ai']})"
 
 
-def _over_probe(run_id: int, n: str) -> list[Line]:
+def _over_probe(rows: dict[str, Any], n: str) -> list[Line]:
     """Return the gain over the linear probe; empty if no attribute has both states."""
-    query = (
-        "SELECT name, value, low, high FROM run_metric"
-        " WHERE run_id = :run AND split = 'test' AND name IN :names"
-    )
-    rows = sql(engine(), query, run=run_id, names=["map_over_probe", "probe_map"])
-    scores = {row["name"]: row for row in rows}
-    gain = scores.get("map_over_probe")
+    gain = rows.get("map_over_probe")
     if gain is None or gain["value"] is None:
         return []
     interval = f"{gain['low']:+.3f} to {gain['high']:+.3f}"
-    probe = f"linear probe {_number(scores['probe_map']['value'])}"
-    return [("mAP gain", f"{gain['value']:+.3f}", interval, probe, n)]
+    return [("mAP gain", f"{gain['value']:+.3f}", interval, "over the linear probe", n)]
 
 
 def epochs(run_id: int) -> list[Line]:
@@ -189,8 +211,8 @@ def _source(origin: str) -> str:
     )
 
 
-def _interval(row: Any, name: str) -> Line:
-    return _number(row[name]), f"{_number(row[name + '_low'])} to {_number(row[name + '_high'])}"
+def _interval(row: Any) -> Line:
+    return _number(row["value"]), f"{_number(row['low'])} to {_number(row['high'])}"
 
 
 def _number(value: float | None) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import Abort, TerminationSignal
@@ -14,20 +14,20 @@ from prefect.runtime import deployment, flow_run
 from coconut_attr.errors import UserError
 from coconut_attr.files.run_files import delete, upload
 from coconut_attr.labels.rules import load_rules
-from coconut_attr.model.network import AttributeModel, count_parameters
-from coconut_attr.model.predict import choose_device
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainConfig
-from coconut_attr.training.data import Samples
-from coconut_attr.training.environment import environment
-from coconut_attr.training.job import Job
-from coconut_attr.training.launch import open_training
-from coconut_attr.training.train import Epoch
 from db.downloads import worker_name
 from db.lease import RunLease, RunTakenOver
 from flows.database import engine
 from flows.progress import Progress
 from flows.samples import load_samples
+
+if TYPE_CHECKING:  # torch is imported when a run is trained
+    import torch
+
+    from coconut_attr.training.data import Samples
+    from coconut_attr.training.job import Job
+    from coconut_attr.training.train import Epoch
 
 
 @task(task_run_name="train {config.backbone} on {dataset}", cache_policy=NO_CACHE)
@@ -42,6 +42,9 @@ def train_model(
         RunStillAlive: another process has the run to be resumed.
         RunTakenOver: another process has taken the run meanwhile.
     """
+    from coconut_attr.model.predict import choose_device
+    from coconut_attr.training.job import Job
+
     device = choose_device(settings().device)
     train, val = load_samples(dataset, "train"), load_samples(dataset, "val")
     if resume is None:
@@ -65,8 +68,12 @@ def train_model(
     return job.run
 
 
-def train_epochs(job: Job, device: torch.device, lease: RunLease) -> None:
+def train_epochs(job: "Job", device: "torch.device", lease: RunLease) -> None:
     """Train a job, and store each epoch in the database and its files in the data folder."""
+    import torch
+
+    from coconut_attr.training.launch import open_training
+
     logger = get_run_logger()
     gpus = torch.cuda.device_count() if device.type == "cuda" else 1
     processes = settings().processes or gpus
@@ -119,7 +126,7 @@ def train_epochs(job: Job, device: torch.device, lease: RunLease) -> None:
 class TrainingProgress:
     """Progress of a training run: first of the features, then of the steps."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: "Job") -> None:
         self.job = job
         self.note = ""
         self._bars: dict[str, Progress] = {}
@@ -149,13 +156,13 @@ class TrainingProgress:
         return self._bars[what]
 
 
-def describe(epoch: Epoch) -> str:
+def describe(epoch: "Epoch") -> str:
     """Return an epoch's main figures as text."""
     val_map = "undefined" if epoch.map is None else f"{epoch.map:.3f}"
     return f"loss {epoch.loss:.3f}, val mAP {val_map}, {epoch.images_per_second:.0f} images/s"
 
 
-def checkpoint_name(job: Job) -> str:
+def checkpoint_name(job: "Job") -> str:
     """Return the checkpoint's path as the database stores it: relative to the data folder."""
     return str(job.checkpoint.relative_to(job.data_dir))
 
@@ -177,7 +184,7 @@ def recorded_end(lease: RunLease) -> Iterator[None]:
         raise
 
 
-def delete_state(job: Job) -> None:
+def delete_state(job: "Job") -> None:
     """Delete the training state of a finished run, here and in the object store."""
     try:
         delete(settings(), job.state)
@@ -194,11 +201,14 @@ def start_run(
     dataset: str,
     config: TrainConfig,
     fingerprint: str,
-    device: torch.device,
-    train: Samples,
-    val: Samples,
+    device: "torch.device",
+    train: "Samples",
+    val: "Samples",
 ) -> RunLease:
     """Store a new run with all that it is made from, and return its lease."""
+    from coconut_attr.model.network import AttributeModel, count_parameters
+    from coconut_attr.training.environment import environment
+
     counts = count_parameters(AttributeModel(config.backbone, pretrained=False))
     return RunLease.start(
         engine(),

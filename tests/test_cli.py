@@ -17,7 +17,7 @@ from prefect.settings import get_current_settings
 from typer.testing import CliRunner
 
 from coconut_attr.cli import app
-from coconut_attr.model.backbones.names import BACKBONE_NAMES
+from coconut_attr.model.backbones.names import BACKBONES
 from coconut_attr.settings import SETTLED
 from db.engine import DatabaseUnavailable
 from db.schema import open_for_reading
@@ -69,7 +69,7 @@ def test_model_info_prints_the_reported_counts(env) -> None:
     )
     every = CliRunner().invoke(app, ["model-info"], env={"COLUMNS": "200"}).stdout
     assert "14,582,848" in every
-    assert all(name in every for name in BACKBONE_NAMES)
+    assert all(name in every for name in BACKBONES)
 
 
 @pytest.mark.parametrize(

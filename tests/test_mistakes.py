@@ -1,8 +1,5 @@
-"""Help and mistakes are answered at once: nothing heavy is imported, and no server starts."""
+"""Mistakes are answered at once: no server starts, and no import is waited for."""
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -102,74 +99,3 @@ def test_a_run_that_cannot_be_resumed_is_told_before_a_server_starts(mistake, co
     engine.dispose()
     (line,) = mistake(*resume)
     assert line.endswith(f"run {lease.run_id} cannot be resumed: it is finished")
-
-
-#: Runs commands in one interpreter, and prints which modules they have imported.
-PROGRAM = """
-import contextlib, io, json, os, sys
-from coconut_attr.cli import all_commands, main
-import typer
-
-def call(code, *arguments):
-    sys.argv = ["coconut-attr", *arguments]
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        try:
-            main()
-            left = 0
-        except SystemExit as error:
-            left = error.code or 0
-    assert left == code, (arguments, left, output.getvalue())
-    return output.getvalue()
-
-def help_of(command, *path):
-    call(0, *path, "--help")
-    for name, below in getattr(command, "commands", {}).items():
-        help_of(below, *path, name)
-
-help_of(typer.main.get_command(all_commands()))
-call(0, "attributes")
-os.environ |= {
-    "_COCONUT_ATTR_COMPLETE": "complete_bash", "COMP_WORDS": "coconut-attr att", "COMP_CWORD": "1"
-}
-assert "attributes" in call(0)
-del os.environ["_COCONUT_ATTR_COMPLETE"]
-call(2, "train", "--unknown")
-call(2, "unknown")
-for arguments in (
-    ("predict", "none.jpg"), ("model-info", "--backbone", "x"), ("run", "--dataset", "x"),
-    ("run", "--backbone", "x"), ("train", "x"), ("train", "--backbone", "x"),
-    ("download", "x"), ("labels", "report", "--source", "x"), ("labels", "report", "--part", "x"),
-    ("labels", "report", "x"), ("mirror", "export", "folder", "--dataset", "x"),
-):
-    assert "coconut-attr: " in call(1, *arguments)
-call(2, "check", "x")
-light = list(sys.modules)
-call(0, "db", "upgrade")
-call(0, "status")
-call(0, "db", "check")
-print(json.dumps([light, list(sys.modules)]))
-"""
-HEAVY = {
-    *("torch", "torchvision", "prefect", "streamlit", "pandas", "pyarrow", "sklearn", "scipy"),
-    *("skimage", "PIL", "numpy", "simplemma", "huggingface_hub", "fsspec", "requests", "httpx"),
-    *("psycopg", "sqlalchemy", "alembic", "pydantic_settings"),
-}
-
-
-def test_help_mistakes_and_status_import_little(tmp_path: Path) -> None:
-    """Such imports took seconds, and 150 MB, in a command that prints a constant."""
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "COCONUT_ATTR_DATA_DIR": str(tmp_path), "COLUMNS": "200"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    light, after_status = (set(modules) for modules in json.loads(result.stdout))
-    assert not HEAVY & light
-    needed = {"sqlalchemy", "alembic", "pydantic_settings"}
-    assert HEAVY & after_status == needed
-    assert not [name for name in after_status if name.startswith(("db.labels", "db.work."))]

@@ -6,8 +6,6 @@ from typing import Final
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 BYTES: Final = 16  # of a hash, before those of the mean colour
 #: Bits in which copies may differ. Of the mirror's 355 photos no two differ in fewer than 34.
@@ -51,6 +49,9 @@ def group_copies(sha256: Sequence[str], hashes: Sequence[str]) -> np.ndarray:
     Returns:
         The number of each photo's group, int32 [n]; a photo without a copy has a group of its own.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     n = len(sha256)
     known = np.array([k for k, value in enumerate(sha256) if value], dtype=np.intp)
     _, first, inverse = np.unique(

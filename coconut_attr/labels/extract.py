@@ -13,7 +13,6 @@ from coconut_attr.files.near_duplicates import perceptual_hash
 from coconut_attr.findings import Finding
 from coconut_attr.labels.captions import CaptionReader
 from coconut_attr.labels.evidence import Evidence
-from coconut_attr.labels.label_model import LabelModel
 from coconut_attr.labels.pancap import PanCapReader
 from coconut_attr.labels.panoptic import (
     MaskMeasures,
@@ -24,16 +23,11 @@ from coconut_attr.labels.panoptic import (
     read_mask,
 )
 from coconut_attr.labels.pixels import SegmentColor, measure_pixels, pixel_evidence
-from coconut_attr.labels.rules import LoadedRules, Rules
+from coconut_attr.labels.rules import Rules
 from coconut_attr.labels.signals import Signals, measure_signals
 
 #: Opposing evidence whose confidences differ by less than this leaves a label unknown.
 TIE = 0.1
-
-
-def labels_version(rules: LoadedRules, model: LabelModel) -> str:
-    """Return the version of labels by these rules and this label model, as the database has it."""
-    return f"{rules.version}+{model.version}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES, State
 from coconut_attr.errors import UserError
+from coconut_attr.labels.rules import LoadedRules
 from coconut_attr.labels.signals import CELL_SIGNALS, IMAGE_SIGNALS, Signals
 from coconut_attr.settings import settings
 
@@ -84,6 +85,11 @@ class LabelModel:
             "attributes": attributes,
         }
         return json.dumps(content, indent=1)
+
+
+def labels_version(rules: LoadedRules, model: LabelModel) -> str:
+    """Return the version of labels by these rules and this label model, as the database has it."""
+    return f"{rules.version}+{model.version}"
 
 
 def _named(names: Sequence[str], weights: np.ndarray) -> dict[str, float]:

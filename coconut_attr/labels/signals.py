@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES, INDEX, State
 from coconut_attr.labels.evidence import Evidence
-from coconut_attr.labels.pixels import PixelMeasures
+
+if TYPE_CHECKING:
+    from coconut_attr.labels.pixels import PixelMeasures  # scikit-image takes a second to import
 
 #: Of each attribute: the most confident piece of evidence by source and state (0 without one), its
 #: measure in pixels, whether the image has a mask, and the state that the evidence combines to.
@@ -56,7 +58,7 @@ class Signals:
 def measure_signals(
     evidence: Iterable[Evidence],
     combined: Sequence[State],
-    measures: PixelMeasures,
+    measures: "PixelMeasures",
     *,
     has_mask: bool,
 ) -> Signals:
@@ -82,7 +84,7 @@ def measure_signals(
     return Signals(cells, np.array(image, float))
 
 
-def _pixel_signals(measures: PixelMeasures) -> dict[str, float]:
+def _pixel_signals(measures: "PixelMeasures") -> dict[str, float]:
     """Scale what was measured in the pixels to about -3 to 3, with 0 where labels are in doubt."""
     signals = {
         color: np.log(measures.shares[color] + 0.005) - np.log(0.03 + 0.005) for color in _COLORS

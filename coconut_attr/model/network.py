@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.model.backbones.catalogue import get_backbone
-from coconut_attr.model.backbones.registry import Stage
+from coconut_attr.model.backbones.encoder import Stage
 
 WIDTH = 512
 FROZEN_SHARE = 0.8
@@ -34,7 +34,7 @@ class AttributeModel(nn.Module):
     """Predicts the attributes of images; labels are no input.
 
     Args:
-        backbone_name: a name in `coconut_attr.model.backbones.names.BACKBONE_NAMES`.
+        backbone_name: a name in `coconut_attr.model.backbones.names.BACKBONES`.
         pretrained: load the encoder's ImageNet weights.
         attributes: number of attributes.
         heads: number of attention heads.

@@ -1,11 +1,13 @@
 """Preprocessing of images for an encoder."""
 
-from typing import Final
+from __future__ import annotations
 
-import torch
-from torchvision.transforms import v2
+from typing import TYPE_CHECKING, Final
 
 from coconut_attr.model.backbones.registry import Backbone
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 #: How images are decoded. Part of the names of cached features, which another way would change.
 DECODING: Final = "sRGB, reduced"
@@ -17,6 +19,9 @@ def transform(backbone: Backbone, *, augment: bool) -> v2.Transform:
     With augmentation, for training, the image is cropped and flipped at random. Without, it is
     resized to a square and not cropped, because an attribute may show at its edges.
     """
+    import torch
+    from torchvision.transforms import v2  # imports all of torchvision: a second
+
     size = (backbone.size, backbone.size)
     shape = (
         [v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip()]

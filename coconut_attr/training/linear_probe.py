@@ -1,8 +1,11 @@
 """The linear probe: logistic regression on an encoder's pooled features, the baseline to beat."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch

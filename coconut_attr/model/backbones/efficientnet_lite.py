@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from coconut_attr.model.backbones.encoder import Encoder, Stage
 from coconut_attr.model.backbones.names import BackboneError
-from coconut_attr.model.backbones.registry import Backbone, Encoder, Stage, register
+from coconut_attr.model.backbones.registry import Backbone, register
 
 
 class MBConv(nn.Module):

@@ -5,7 +5,8 @@ from functools import partial
 from torch import Tensor
 from torchvision import models
 
-from coconut_attr.model.backbones.registry import IMAGENET, Backbone, Encoder, Stage, register
+from coconut_attr.model.backbones.encoder import Encoder, Stage
+from coconut_attr.model.backbones.registry import IMAGENET, Backbone, register
 from coconut_attr.model.backbones.torchvision_weights import fetch_weights, load_without_head
 
 WEIGHTS = models.ResNet50_Weights.IMAGENET1K_V2

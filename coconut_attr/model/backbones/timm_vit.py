@@ -4,8 +4,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from coconut_attr.model.backbones.encoder import Encoder, Stage
 from coconut_attr.model.backbones.names import BackboneError
-from coconut_attr.model.backbones.registry import IMAGENET, Backbone, Encoder, Stage, register
+from coconut_attr.model.backbones.registry import IMAGENET, Backbone, register
 
 SIZE = 224
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
