@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, RowMapping, Select, select
 
 from coconut_attr.annotations.records import SegmentInfo
-from coconut_attr.attributes import ATTRIBUTES, CODES, INDEX, SOURCES
+from coconut_attr.attributes import CODES, INDEX, SOURCES
 from coconut_attr.errors import UserError
 from coconut_attr.files.object_store import fetch_missing
 from coconut_attr.labels.evidence import Evidence
@@ -37,24 +37,34 @@ if TYPE_CHECKING:
 States = dict[int, list[int]]
 
 
-def estimated_labels(
-    engine: Engine, dataset: str, coco_ids: list[int], model: "LabelModel"
-) -> States:
-    """Return the labels without judgements: COCO image id -> 34 states (1, 0, -1)."""
+def label_estimates(
+    engine: Engine, dataset: str, coco_ids: Sequence[int]
+) -> dict[int, list[float | None]]:
+    """Return the label model's probabilities: COCO image id -> 34, also where somebody judged.
+
+    Labels of an older version have none.
+    """
     query = (
-        select(
-            *(Image.coco_id, ImageAttribute.attribute_id),
-            *(ImageAttribute.estimate, ImageAttribute.state),
-        )
+        select(Image.coco_id, ImageAttribute.estimate)
         .join(ImageAttribute)
         .where(Image.dataset == dataset, Image.coco_id.in_(coco_ids))
+        .order_by(Image.coco_id, ImageAttribute.attribute_id)
     )
-    labels: States = {}
+    estimates: dict[int, list[float | None]] = defaultdict(list)
     with engine.connect() as connection:
-        for coco_id, attribute_id, estimate, state in connection.execute(query):
-            states = labels.setdefault(coco_id, [-1] * len(ATTRIBUTES))
-            states[attribute_id] = CODES[state if estimate is None else model.state(estimate)]
-    return labels
+        for coco_id, estimate in connection.execute(query):
+            estimates[coco_id].append(estimate)
+    return dict(estimates)
+
+
+def estimated_labels(
+    engine: Engine, dataset: str, coco_ids: Sequence[int], model: "LabelModel"
+) -> States:
+    """Return the labels without judgements: COCO image id -> 34 states (1, 0, -1)."""
+    return {
+        coco_id: [-1 if p is None else CODES[model.state(p)] for p in row]
+        for coco_id, row in label_estimates(engine, dataset, coco_ids).items()
+    }
 
 
 def source_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> dict[str, States]:
@@ -386,7 +396,9 @@ def _changed(
     return new | {image_id for image_id in before if before[image_id] != after[image_id]}
 
 
-def label_rows(image_id: int, extraction: "Extraction", model: "LabelModel") -> list[dict[str, Any]]:
+def label_rows(
+    image_id: int, extraction: "Extraction", model: "LabelModel"
+) -> list[dict[str, Any]]:
     """Build the rows of the table `image_attribute` for an image: the label model's estimates."""
     estimates = model.probabilities([extraction.signals])[0].tolist()
     return [

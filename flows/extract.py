@@ -15,8 +15,8 @@ from coconut_attr.labels.rules import RulesError, load_rules
 from coconut_attr.settings import settings
 from db import annotations
 from db.counts import refresh_counts
-from db.judgements import truth_states
 from db.duplicates import images_to_hash, record_hashes, unify_splits
+from db.judgements import add_gold, truth_states
 from db.labels import (
     apply_truth,
     evidence_rows,
@@ -48,6 +48,8 @@ def extract(dataset: DatasetName = "val5k") -> int:
     name = get_dataset(dataset).name
     model = load_label_model()
     version = labels_version(load_rules(), model)
+    if added := add_gold(engine(), name):
+        get_run_logger().info("%s judgements of the gold set added", f"{added:,}")
     image_ids = images_to_label(engine(), name, version)
     with Progress(f"{dataset} labels", len(image_ids)) as progress:
         labelled = over_shards(label_images, image_ids, progress, dataset=name, version=version)

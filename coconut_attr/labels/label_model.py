@@ -57,9 +57,7 @@ class LabelModel:
         cells = np.stack([image.cells for image in signals])
         images = np.stack([image.image for image in signals])
         logits = (
-            self.intercepts
-            + (cells * self.cell_weights).sum(-1)
-            + images @ self.image_weights.T
+            self.intercepts + (cells * self.cell_weights).sum(-1) + images @ self.image_weights.T
         )
         return np.clip(1 / (1 + np.exp(-logits)), SUREST, 1 - SUREST)
 

@@ -34,20 +34,27 @@ def fit(
 
     present = load_label_model()
     engine = open_for_reading(settings().sqlalchemy_url)
-    truth = {k: v for split in ("train", "val") for k, v in truth_states(engine, name, split).items()}
+    truth = {
+        k: v for split in ("train", "val") for k, v in truth_states(engine, name, split).items()
+    }
     signals = signals_of(engine, sorted(truth))
     image_ids = list(signals)
     states = np.array([truth[image_id] for image_id in image_ids], np.int8)
     judged = judged_cells(engine, name)
     cells = np.array([judged[image_id] for image_id in image_ids], bool)
-    facts = {"truth": f"judged images of {name}, splits train and val", "rules": load_rules().version}
+    facts = {
+        "truth": f"judged images of {name}, splits train and val",
+        "rules": load_rules().version,
+    }
     result = fit_label_model([signals[k] for k in image_ids], states, cells, facts)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(to, (result.model.to_json() + "\n").encode())
     except OSError as error:
         raise UserError(f"cannot write {to}: {error}; choose another --to") from error
-    table = Table("by eyes", "this fit, cross-validated", "95 %", "the model in use, as its file says")
+    table = Table(
+        "by eyes", "this fit, cross-validated", "95 %", "the model in use, as its file says"
+    )
     known = present.facts.get("cross_validated", {})
     for score_name in ("map", "accuracy", "balanced_accuracy", "ece"):
         score = result.scores[score_name]
