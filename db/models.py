@@ -266,7 +266,10 @@ class SegmentAttribute(Base):
 
 
 class ImageAttribute(Base):
-    """The label of one attribute of one image. `conflict`: some evidence is for the other state.
+    """The label of one attribute of one image.
+
+    `confidence` is the probability of its more probable state; `conflict`: there is evidence for
+    both states.
 
     `probability` and `estimate` are NULL until `extract` labels an image of an older version again.
     """
@@ -280,7 +283,7 @@ class ImageAttribute(Base):
     image_id: Mapped[int] = _image_key()
     attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
     state: Mapped[str]
-    confidence: Mapped[float] = mapped_column(comment="probability of the more probable state")
+    confidence: Mapped[float]
     conflict: Mapped[bool]
     probability: Mapped[float | None] = mapped_column(
         comment="of present: as judged (0 or 1), else the estimate"
@@ -458,7 +461,7 @@ class AttributeMetric(Base):
     balanced_accuracy_low: Mapped[float | None]
     balanced_accuracy_high: Mapped[float | None]
     threshold: Mapped[float | None] = mapped_column(
-        comment="for precision, recall, specificity, F1, balanced accuracy"
+        comment="chosen on val, for precision, recall, F1, balanced accuracy"
     )
     ece: Mapped[float | None] = mapped_column(comment="expected calibration error")
     ece_low: Mapped[float | None]

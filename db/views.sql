@@ -4,7 +4,7 @@
 -- One row for each image and attribute: the label.
 CREATE VIEW label AS
 SELECT i.dataset, i.coco_id, i.file_name, i.split, a.name AS attribute, a.group_name, l.state,
-       l.confidence, l.conflict, i.rule_version, i.id AS image_id
+       l.probability, l.judged, l.confidence, l.conflict, i.rule_version, i.id AS image_id
 FROM image_attribute l
 JOIN image i ON i.id = l.image_id
 JOIN attribute a ON a.id = l.attribute_id;
@@ -111,7 +111,8 @@ LEFT JOIN image i ON i.dataset = d.name
 LEFT JOIN download w ON w.image_id = i.id
 GROUP BY d.name, d.title, d.is_coconut, d.expected_images, d.expected_segments;
 
--- The overall scores of each run on each split that it was evaluated on, beside trivial baselines.
+-- The overall scores of each run on each split that it was evaluated on, beside trivial baselines:
+-- those by eyes where the split has judgements, else those against the labels.
 CREATE VIEW run_summary AS
 SELECT r.id AS run_id, r.kind, r.status, r.backbone, r.dataset AS trained_on,
        m.dataset AS evaluated_on, m.split, r.started_at, r.finished_at, r.train_images,
@@ -125,11 +126,17 @@ SELECT r.id AS run_id, r.kind, r.status, r.backbone, r.dataset AS trained_on,
        MAX(CASE WHEN m.name = 'map' THEN m.value END) AS map,
        MAX(CASE WHEN m.name = 'map' THEN m.low END) AS map_low,
        MAX(CASE WHEN m.name = 'map' THEN m.high END) AS map_high,
-       MAX(CASE WHEN m.name = 'prior_map' THEN m.value END) AS prior_map
+       MAX(CASE WHEN m.name = 'prior_map' THEN m.value END) AS prior_map,
+       MAX(CASE WHEN m.name = 'balanced_accuracy' THEN m.value END) AS balanced_accuracy,
+       MAX(CASE WHEN m.name = 'balanced_accuracy' THEN m.low END) AS balanced_accuracy_low,
+       MAX(CASE WHEN m.name = 'balanced_accuracy' THEN m.high END) AS balanced_accuracy_high,
+       m.against, m.judged_by
 FROM run r
 LEFT JOIN run_metric m ON m.run_id = r.id
+AND m.against = (SELECT MIN(x.against) FROM run_metric x
+                 WHERE x.run_id = m.run_id AND x.dataset = m.dataset AND x.split = m.split)
 GROUP BY r.id, r.kind, r.status, r.backbone, r.dataset, m.dataset, m.split, r.started_at,
-         r.finished_at, r.train_images, r.val_images;
+         r.finished_at, r.train_images, r.val_images, m.against, m.judged_by;
 
 -- Each epoch of each run, the reported one included.
 CREATE VIEW epoch_curve AS
@@ -138,14 +145,20 @@ SELECT e.run_id, r.kind, r.status, r.dataset, r.backbone, e.epoch, e.loss, e.val
 FROM epoch_metric e
 JOIN run r ON r.id = e.run_id;
 
--- Each attribute's scores in each run, beside trivial baselines.
+-- Each attribute's scores in each run, beside trivial baselines; by eyes or against the labels, as in
+-- run_summary. `degenerate`: the model says the same of nearly every image.
 CREATE VIEW attribute_accuracy AS
 SELECT m.run_id, r.kind, r.backbone, m.dataset, m.split, a.name AS attribute, a.group_name, m.n,
        m.positives, m.accuracy, m.accuracy_low, m.accuracy_high, m.all_absent_accuracy,
        m.prior_accuracy, m.ap, m.ap_low, m.ap_high, m.prior_ap, m.precision, m.recall, m.f1,
        m.balanced_accuracy, m.threshold, m.ece, m.probe_ap, m.precision_low, m.precision_high,
        m.recall_low, m.recall_high, m.f1_low, m.f1_high, m.balanced_accuracy_low,
-       m.balanced_accuracy_high, m.ece_low, m.ece_high
+       m.balanced_accuracy_high, m.ece_low, m.ece_high, m.specificity, m.specificity_low,
+       m.specificity_high,
+       CASE WHEN m.recall < 0.2 OR m.specificity < 0.2 THEN 1 ELSE 0 END AS degenerate,
+       m.against
 FROM attribute_metric m
 JOIN run r ON r.id = m.run_id
+AND m.against = (SELECT MIN(x.against) FROM attribute_metric x
+                 WHERE x.run_id = m.run_id AND x.dataset = m.dataset AND x.split = m.split)
 JOIN attribute a ON a.id = m.attribute_id;

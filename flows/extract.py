@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.logging import get_run_logger
@@ -34,8 +34,6 @@ from flows.parameters import DatasetName
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
-
-if TYPE_CHECKING:
 
 
 @flow

@@ -1,4 +1,4 @@
-"""Fitting the label model on judged images, and measuring it on images that it was not fitted on."""
+"""Fitting the label model on judged images, and measuring it on images that it has not seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -148,7 +148,7 @@ class FeatureCache:
 
 
 class FeatureDataset(Dataset):
-    """Batches of cached features, float16 [n, ...], with targets, float32 [n, 2, 34], by their views."""
+    """Batches of cached features, float16 [n, ...], and targets, float32 [n, 2, 34], by views."""
 
     def __init__(self, samples: Samples, features: Features) -> None:
         self.samples = samples

@@ -71,11 +71,13 @@ KEYS = {
 def upgrade() -> None:
     _drop_views()
     with op.batch_alter_table("image_attribute") as batch:
-        batch.add_column(sa.Column("probability", sa.Double()))
-        batch.add_column(sa.Column("estimate", sa.Double()))
-        batch.add_column(
-            sa.Column("judged", sa.Boolean(), nullable=False, server_default=sa.false())
-        )
+        comment = "of present: as judged (0 or 1), else the estimate"
+        batch.add_column(sa.Column("probability", sa.Double(), comment=comment))
+        comment = "the label model's probability of present, whatever is judged"
+        batch.add_column(sa.Column("estimate", sa.Double(), comment=comment))
+        comment = "the label is what somebody saw"
+        default = {"nullable": False, "server_default": sa.false()}
+        batch.add_column(sa.Column("judged", sa.Boolean(), comment=comment, **default))
     for table, key in KEYS.items():
         column = sa.Column("against", sa.String(), nullable=False, server_default="labels")
         with op.batch_alter_table(table) as batch:
@@ -84,7 +86,8 @@ def upgrade() -> None:
             batch.create_primary_key(f"pk_{table}", [*key, "against"])
             batch.create_check_constraint("against", "against IN ('eyes', 'labels')")
     with op.batch_alter_table("run_metric") as batch:
-        batch.add_column(sa.Column("judged_by", sa.String()))
+        comment = "who saw what an `eyes` score is against: human, ai, or both"
+        batch.add_column(sa.Column("judged_by", sa.String(), comment=comment))
     with op.batch_alter_table("attribute_metric") as batch:
         for name in ("specificity", "specificity_low", "specificity_high"):
             batch.add_column(sa.Column(name, sa.Double()))
@@ -106,7 +109,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     _drop_views()
     for table, key in KEYS.items():
-        op.execute(f"DELETE FROM {table} WHERE against = 'eyes'")
+        column = sa.column("against")
+        op.execute(sa.delete(sa.table(table, column)).where(column == "eyes"))
         with op.batch_alter_table(table) as batch:
             batch.drop_constraint("against", type_="check")
             batch.drop_constraint(f"pk_{table}", type_="primary")
