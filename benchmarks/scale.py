@@ -22,6 +22,7 @@ from sqlalchemy import Engine, text
 
 from coconut_attr.annotations.splits import split_of
 from coconut_attr.labels.extract import Extractor
+from coconut_attr.labels.label_model import labels_version, load_label_model
 from coconut_attr.labels.rules import load_rules
 from coconut_attr.settings import settings
 from db import annotations, downloads
@@ -37,8 +38,8 @@ from db.labels import (
 from db.schema import open_database, open_for_reading
 from db.sql import Rows as SqlRows
 from db.sql import sql
+from db.work.extract import extract_image
 from flows.database import write_reference
-from flows.extract import extract_image
 
 DATASET = "coconut-s"
 SHARD = 500
@@ -169,7 +170,9 @@ def main() -> None:
 
     rules = load_rules()
     extractor = Extractor(rules.rules)
-    image_ids = images_to_label(engines[0], DATASET, rules.version)
+    model = load_label_model()
+    version = labels_version(rules, model)
+    image_ids = images_to_label(engines[0], DATASET, version)
     table = Table(
         "images", "extraction ms/image", *(f"{name} rows/s" for name in names), "peak memory"
     )
@@ -184,14 +187,14 @@ def main() -> None:
             segments: Rows = []
             for item in annotated_images(engines[0], part[begin : begin + SHARD]):
                 found, key = extract_image(extractor, item), item.image["id"]
-                labels[key] = label_rows(key, found)
+                labels[key] = label_rows(key, found, model)
                 evidence += evidence_rows(key, found)
                 segments += segment_rows(key, found)
             reading += time.perf_counter() - began
             rows += sum(map(len, labels.values())) + len(evidence) + len(segments)
             for name, engine in zip(names, engines, strict=True):
                 began = time.perf_counter()
-                record_labels(engine, rules.version, labels, evidence, segments)
+                record_labels(engine, version, labels, evidence, segments)
                 writing[name] += time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         speeds = (f"{rows / writing[name]:,.0f}" for name in names)

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from coconut_attr.errors import UserError
 from coconut_attr.files.atomic import clear_leftovers
-from db import annotations, bulk, downloads, progress, runs
+from coconut_attr.judgements.records import Judgement, Origin
+from db import annotations, bulk, downloads, judgements, progress, runs
 from db.admin.backup import back_up, restore
 from db.admin.copy import copy_database
 from db.admin.integrity import database_problems
@@ -55,13 +56,15 @@ def fill_all(store: Engine) -> None:
         {"image_id": 1, "attribute_id": k, "probability": p}
         for k, p in enumerate((0.1 + 0.2, 1e-300))
     ]
-    runs.record_evaluation(store, run, "d", "train", [], [], rows)
+    runs.record_predictions(store, run, rows)
     annotations.record_findings(
         store, "d", "check", [1], [{"image_id": 1, "kind": "k", "detail": "tab\tand \\ slash"}]
     )
     progress.record_progress(
         store, what="w", state="running", done=1, total=2, note="", started_at=now()
     )
+    origin = Origin("ä, b", "human", "2", "random", now())
+    judgements.add_judgements(store, "d", [Judgement(7, "person", "unsure", origin)])
     refresh_counts(store, "d")
 
 

@@ -240,13 +240,15 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
             run_id,
             "d",
             "test",
+            "labels",
             overall=[
                 {"name": "map", "value": 0.5, **score},
                 {"name": "accuracy", "value": 0.6, **score},
             ],
             attributes=[attribute],
-            predictions=[{"image_id": 1, "attribute_id": 0, "probability": 0.3}],
         )
+        prediction = {"image_id": 1, "attribute_id": 0, "probability": 0.3}
+        runs.record_predictions(store, run_id, [prediction])
     (summary,) = sql(store, "SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
     assert (summary["map"], summary["accuracy"], summary["decisions"]) == (0.5, 0.6, 4)
     (accuracy,) = rows(store, "attribute_accuracy")
@@ -255,6 +257,18 @@ def test_a_run_is_stored_epoch_by_epoch_and_scored(store: Engine) -> None:
         0.5,
         None,
     )
+    assert (summary["against"], accuracy["against"]) == ("labels", "labels")
+    by_eyes = [{"name": "map", "value": 0.4, **score}, {"name": "accuracy", "value": 0.7, **score}]
+    seen = {**attribute, "accuracy": 0.25, "recall": 1.0, "specificity": 0.1}
+    runs.record_evaluation(store, run_id, "d", "test", "eyes", by_eyes, [seen], judged_by="human")
+    (summary,) = sql(store, "SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
+    assert (summary["map"], summary["accuracy"]) == (0.4, 0.7), "scores by eyes lead"
+    assert (summary["against"], summary["judged_by"]) == ("eyes", "human")
+    (accuracy,) = rows(store, "attribute_accuracy")
+    assert (accuracy["accuracy"], accuracy["degenerate"]) == (0.25, 1)
+    against_labels = runs.run_scores(store, run_id, "d", "test", "labels")
+    assert {row["name"]: row["value"] for row in against_labels} == {"map": 0.5, "accuracy": 0.6}
+    assert {row["value"] for row in runs.run_scores(store, run_id, "d", "test")} == {0.4, 0.7}
     curve = sql(store, "SELECT loss FROM epoch_curve WHERE run_id = :run", run=run_id)
     assert [row["loss"] for row in curve] == [0.4]
 
@@ -455,13 +469,9 @@ def test_stored_counts_are_those_of_the_views_and_images_are_found_by_label_and_
 
     run = start_run(store, dataset="d").run_id
     chances = {ids[0]: (0.9, 0.2), ids[1]: (0.4, 0.8), ids[2]: (0.7, 0.7)}
-    runs.record_evaluation(
+    runs.record_predictions(
         store,
         run,
-        "d",
-        "train",
-        [],
-        [],
         [
             {"image_id": key, "attribute_id": k, "probability": pair[k]}
             for key, pair in chances.items()

@@ -4,10 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import average_precision_score, f1_score, recall_score
 
 from coconut_attr.evaluation.retrieval import retrieval_scores
-from coconut_attr.evaluation.scores import choose_thresholds, evaluate, mean_average_precision
+from coconut_attr.evaluation.scores import (
+    Bootstrap,
+    choose_thresholds,
+    evaluate,
+    mean_average_precision,
+)
+
+EVEN = np.full(34, 0.5)
 
 
 def random_case(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +24,7 @@ def random_case(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:
     labels, scores = random_case()
-    result = evaluate(labels, scores, labels, probe=scores, resamples=20)
+    result = evaluate(labels, scores, EVEN, probe=scores, resamples=20)
     known = labels >= 0
     overall = result.overall
     assert overall["accuracy"].n == known.sum()
@@ -28,34 +35,55 @@ def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:
     for score in overall.values():
         assert score.low <= score.value <= score.high
     changed = np.where(known, scores, 1 - scores)  # what is said of unknown cells must not matter
-    assert evaluate(labels, changed, labels, probe=changed, resamples=20) == result
+    assert evaluate(labels, changed, EVEN, probe=changed, resamples=20) == result
     gain = overall["map_over_probe"]
     assert (gain.value, gain.low, gain.high) == (0, 0, 0), "compared on the same resamples"
 
 
-def test_thresholds_are_those_of_the_best_f1() -> None:
+def test_average_precision_is_scikit_learns_in_every_resample() -> None:
     labels, scores = random_case()
-    labels[:, 3] = 1  # never absent
-    thresholds = choose_thresholds(labels, scores)
-    assert thresholds[3] == 0.5
-    known = labels[:, 0] >= 0
-    best = f1_score(labels[known, 0], scores[known, 0] >= thresholds[0])
-    assert best == max(f1_score(labels[known, 0], scores[known, 0] >= t) for t in scores[known, 0])
-    result = evaluate(labels, scores, labels, thresholds=thresholds, resamples=5)
-    first = result.attributes[0]
-    assert first.f1.value == pytest.approx(best)
-    balanced = balanced_accuracy_score(labels[known, 0], scores[known, 0] >= thresholds[0])
+    scores = scores.round(1)  # with ties
+    bootstrap = Bootstrap(len(labels), 10, seed=3)
+    table = bootstrap.average_precisions(labels, scores)
+    for counts, row in zip(bootstrap.counts.astype(int), table, strict=True):
+        images = np.repeat(np.arange(len(labels)), counts)
+        for k in range(34):
+            known = images[labels[images, k] >= 0]
+            expected = average_precision_score(labels[known, k], scores[known, k])
+            assert row[k] == pytest.approx(expected, abs=1e-12)
+
+
+def test_thresholds_lie_between_a_half_and_the_prior() -> None:
+    prior = np.array([0.5, 0.8, 0.1, 0.0, 1.0])
+    thresholds = choose_thresholds(prior)
+    assert thresholds[0] == 0.5
+    assert 0.5 < thresholds[1] < 0.8 and 0.1 < thresholds[2] < 0.5
+    assert 0 < thresholds[3] < 0.2 and 0.8 < thresholds[4] < 1
+
+
+def test_decisions_are_scored_at_their_thresholds() -> None:
+    labels, scores = random_case()
+    result = evaluate(labels, scores, EVEN, thresholds=np.full(34, 0.3), resamples=50)
+    first, known = result.attributes[0], labels[:, 0] >= 0
+    states, decided = labels[known, 0], scores[known, 0] >= 0.3
+    assert first.f1.value == pytest.approx(f1_score(states, decided))
+    assert first.recall.value == pytest.approx(recall_score(states, decided))
+    specificity = recall_score(states, decided, pos_label=0)
+    assert first.specificity.value == pytest.approx(specificity)
+    balanced = (first.recall.value + specificity) / 2
     assert first.balanced_accuracy.value == pytest.approx(balanced)
     for score in (first.precision, first.recall, first.f1, first.balanced_accuracy, first.ece):
         assert score.low <= score.value <= score.high
     assert first.f1.low < first.f1.high
+    right = (scores >= 0.3) == labels
+    assert result.overall["threshold_accuracy"].value == pytest.approx(right[labels >= 0].mean())
 
 
 def test_a_perfect_model_scores_one_and_an_undefined_score_is_nan() -> None:
     labels, _ = random_case()
     labels[:, 3] = -1  # never known
     labels[:, 4] = np.where(labels[:, 4] == 0, 1, labels[:, 4])  # never absent
-    result = evaluate(labels, (labels == 1).astype(float), labels, resamples=20)
+    result = evaluate(labels, (labels == 1).astype(float), EVEN, resamples=20)
     assert result.overall["map"].value == 1
     assert result.overall["accuracy"].value == 1
     unknown, present = result.attributes[3], result.attributes[4]
@@ -65,9 +93,9 @@ def test_a_perfect_model_scores_one_and_an_undefined_score_is_nan() -> None:
     assert present.accuracy.value == 1
 
 
-def test_the_prior_is_counted_on_the_training_labels() -> None:
+def test_the_prior_says_the_more_frequent_state() -> None:
     labels = np.zeros((10, 34), dtype=np.int8)
-    result = evaluate(labels, np.zeros((10, 34)), np.ones((5, 34), dtype=np.int8))
+    result = evaluate(labels, np.zeros((10, 34)), np.full(34, 0.9))
     assert result.overall["prior_accuracy"].value == 0
     assert result.overall["all_absent_accuracy"].value == 1
 

@@ -491,10 +491,12 @@ def test_the_summary_leaves_out_an_undefined_gain() -> None:
     run_id = start_run(engine(), dataset="sample").run_id
     score = {"low": None, "high": None, "n": 4, "images": 1, "value": None}
     names = ("map", "accuracy", "prior_map", "probe_map", "map_over_probe")
-    runs.record_evaluation(
-        engine(), run_id, "sample", "test", [{"name": name, **score} for name in names], [], []
-    )
-    assert [line[:2] for line in scores(run_id)] == [("mAP", "–"), ("accuracy", "–")]
+    rows = [{"name": name, **score} for name in names]
+    runs.record_evaluation(engine(), run_id, "sample", "test", "labels", rows, [])
+    assert [line[:2] for line in scores(run_id)] == [
+        ("mAP, against our labels", "–"),
+        ("accuracy", "–"),
+    ]
 
 
 def test_upkeep_retries_failed_images_checks_all_and_ends_dead_runs(

@@ -234,6 +234,7 @@ def score(engine: Engine, run: int, dataset: str) -> None:
         run,
         dataset,
         "test",
+        "labels",
         [
             {
                 "name": name,
@@ -246,6 +247,10 @@ def score(engine: Engine, run: int, dataset: str) -> None:
             for name, value in overall.items()
         ],
         [_attribute_score(k) for k in range(len(ATTRIBUTES))],
+    )
+    runs.record_predictions(
+        engine,
+        run,
         [
             {"image_id": key, "attribute_id": k, "probability": float(probability)}
             for key, row in zip(images, probabilities, strict=True)
