@@ -30,7 +30,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Pending, State
 from sqlalchemy import Engine
 
-from coconut_attr.model.checkpoint import epoch_of
+from coconut_attr.model.checkpoint_metadata import epoch_of
 from coconut_attr.settings import Settings, settings, sqlalchemy_form
 from db.engine import DatabaseUnavailable
 from db.lease import fail_abandoned
