@@ -13,6 +13,7 @@ from coconut_attr.datasets import get_dataset
 from coconut_attr.evaluation.results import Evaluation
 from coconut_attr.files.run_files import sync
 from coconut_attr.labels.label_model import load_label_model
+from coconut_attr.model.checkpoint_metadata import epoch_of
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainingError
 from db import runs
@@ -67,7 +68,7 @@ def score_run(
     from coconut_attr.evaluation.scores import choose_thresholds
     from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
     from coconut_attr.model.backbones.catalogue import get_backbone
-    from coconut_attr.model.checkpoint import epoch_of, load_checkpoint
+    from coconut_attr.model.checkpoint import load_checkpoint
     from coconut_attr.model.predict import choose_device, predict_batches
     from coconut_attr.training.data import ViewBatchSampler, image_loader, plain_views, prior
     from coconut_attr.training.features import BATCH

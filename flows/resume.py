@@ -6,6 +6,7 @@ from dataclasses import asdict
 from prefect.logging import get_run_logger
 
 from coconut_attr.files.run_files import sync
+from coconut_attr.model.checkpoint_metadata import epoch_of
 from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainConfig
 from db import lease, runs
@@ -82,8 +83,6 @@ def finished_run(dataset: str, config: TrainConfig, data: str) -> int | None:
     Returns:
         The run's id; None if its settings differ, or its checkpoint is lost.
     """
-    from coconut_attr.model.checkpoint import epoch_of
-
     run = runs.newest_run(engine(), dataset, data_fingerprint=data)
     if run is None or run["config"] != asdict(config):
         return None

@@ -42,7 +42,7 @@ _KIND: Final = {"panoptic": "panoptic", "caption": "text", "pancap": "text", "pi
 _COLUMN: Final = {name: column for column, name in enumerate(CELL_SIGNALS)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signals:
     """The signals of an image.
 

@@ -15,6 +15,7 @@ from coconut_attr.files.atomic import write_atomically
 from coconut_attr.files.object_store import object_store
 from coconut_attr.files.run_files import RUNS, sync
 from coconut_attr.model.backbones.names import BackboneError
+from coconut_attr.model.checkpoint_metadata import checkpoint_metadata, epoch_of
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.settings import Settings
 
@@ -88,7 +89,7 @@ def read_checkpoint(content: bytes, path: Path, device: torch.device | None = No
     """
     try:
         tensors = load(content)
-        metadata = _metadata(content)
+        metadata = checkpoint_metadata(content)
         if metadata.get("format") != FORMAT:
             raise CheckpointError(
                 f"{path} is not a checkpoint of this program (format {metadata.get('format')!r})"
@@ -112,20 +113,6 @@ def read_checkpoint(content: bytes, path: Path, device: torch.device | None = No
         raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error
     model.to(device or torch.device("cpu")).eval()
     return Checkpoint(model, run, dataset, epoch, thresholds)
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """Return a safetensors file's metadata: https://huggingface.co/docs/safetensors, "Format"."""
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
-
-
-def epoch_of(content: bytes) -> int:
-    """Return the epoch of a checkpoint; 0 if the content is none."""
-    try:
-        return int(_metadata(content)["epoch"])
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-        return 0
 
 
 def newest_checkpoint(settings: Settings) -> Path:

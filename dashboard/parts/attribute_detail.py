@@ -6,15 +6,13 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import precision_recall_curve
 
 from coconut_attr.attributes import INDEX
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.data import Row, read
 from dashboard.i18n import N_, _
-from dashboard.parts import photos
+from dashboard.parts import layout, photos
 from db import browse, labels
 
 BINS = 10  # as for the expected calibration error
@@ -70,8 +68,18 @@ def attribute_detail(run: Row, scores: Row) -> None:
     _images(run, attribute, query, threshold)
 
 
+@st.cache_resource(show_spinner=False)
+def _curves() -> tuple[Any, Any]:
+    """Return scikit-learn's curve functions; importing them takes seconds, once for the server."""
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import precision_recall_curve
+
+    layout.freeze_imports()
+    return precision_recall_curve, calibration_curve
+
+
 def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> None:
-    precision, recall, thresholds = precision_recall_curve(states, probabilities)
+    precision, recall, thresholds = _curves()[0](states, probabilities)
     curve = pd.DataFrame(
         {"precision": precision, "recall": recall, "threshold": [*thresholds, np.nan]}
     )
@@ -124,7 +132,7 @@ def _level(value: float, label: str) -> alt.LayerChart:
 
 
 def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> None:
-    share, mean = calibration_curve(states, probabilities, n_bins=BINS)
+    share, mean = _curves()[1](states, probabilities, n_bins=BINS)
     edges = np.linspace(0, 1, BINS + 1)
     counts = np.bincount(np.searchsorted(edges[1:-1], probabilities), minlength=BINS)
     bins = pd.DataFrame({"predicted": mean, "observed": share, "n": counts[counts > 0]})

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from PIL import Image
-from skimage.segmentation import mark_boundaries
 
 from coconut_attr.errors import UserError
 from coconut_attr.files.images import ImageError, decode
@@ -63,6 +62,15 @@ def show_photo(path: object, description: str, size: int = THUMBNAIL) -> None:
     st.image(image, width="stretch", alt=description)
 
 
+@st.cache_resource(show_spinner=False)
+def _mark_boundaries() -> Any:
+    """Return scikit-image's function; importing it takes a second, once for the server."""
+    from skimage.segmentation import mark_boundaries
+
+    layout.freeze_imports()
+    return mark_boundaries
+
+
 def draw_segments(
     path: str, mask_path: str, highlighted: Sequence[int] = (), size: int = 800
 ) -> Image.Image:
@@ -83,7 +91,7 @@ def draw_segments(
     pixels = np.asarray(image) / 255
     if len(highlighted):
         pixels = np.where(np.isin(segments, highlighted)[..., None], pixels, SHADE * pixels)
-    pixels = mark_boundaries(pixels, segments.astype(np.int64), color=BOUNDARY)
+    pixels = _mark_boundaries()(pixels, segments.astype(np.int64), color=BOUNDARY)
     return Image.fromarray((255 * pixels).astype(np.uint8))
 
 

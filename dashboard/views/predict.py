@@ -103,7 +103,8 @@ def _ask_for_photo() -> bytes | None:
 @st.cache_resource(max_entries=1, show_spinner=False)
 def _load(checkpoint: str, version: str) -> Any:
     # These import torch, which takes seconds.
-    from coconut_attr.model.checkpoint import CheckpointError, epoch_of, read_checkpoint
+    from coconut_attr.model.checkpoint import CheckpointError, read_checkpoint
+    from coconut_attr.model.checkpoint_metadata import epoch_of
     from coconut_attr.model.predict import choose_device
 
     device = choose_device(settings().device)

@@ -30,7 +30,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Pending, State
 from sqlalchemy import Engine
 
-from coconut_attr.model.checkpoint import epoch_of
+from coconut_attr.model.checkpoint_metadata import epoch_of
 from coconut_attr.settings import Settings, settings, sqlalchemy_form
 from db.engine import DatabaseUnavailable
 from db.lease import fail_abandoned
@@ -116,7 +116,9 @@ def test_a_run_survives_the_death_of_every_process(
     worker with another data folder and another copy of the program, as on another machine, resumes
     the run; then the dashboard, PostgreSQL and Prefect's server, which are started again.
     """
-    epochs = 40
+    epochs = 14
+    # Without the profile's views, whose features both machines would compute first: half a minute.
+    training = {"profile": "report", "backbone": "efficientnet_lite0"}
     done = "SELECT COUNT(*) AS n FROM epoch_metric WHERE run_id = 2"
     with (
         serve(mirror) as site,
@@ -132,7 +134,7 @@ def test_a_run_survives_the_death_of_every_process(
     ):
         site.delay = 0.3
         t.start_worker("one", "gpu")
-        run = t.run("train/val5k", backbone="efficientnet_lite0", epochs=epochs)
+        run = t.run("train/val5k", **training, epochs=epochs)
         engine = wait_until(lambda: readable(t.url), "the database")
         wait_until(lambda: number(engine, "SELECT COUNT(*) AS n FROM download") > 20, "downloads")
         t.kill_flow_run("one")
@@ -145,7 +147,7 @@ def test_a_run_survives_the_death_of_every_process(
         shutil.move(tmp_path / "data", tmp_path / "the dead machine's")
         t.start_worker("another", "gpu", COCONUT_ATTR_DATA_DIR="data")  # beside its program
         # The pool runs one at a time, so this run waits for the other.
-        queued = t.run("train/val5k", backbone="efficientnet_lite0", epochs=1)
+        queued = t.run("train/val5k", **training, epochs=1)
         port = str(free_port())
         address = ("--server.address", HOST, "--server.port", port, "--server.headless", "true")
         for attempt in range(2):

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -54,11 +55,17 @@ class Cluster:
         self._run("pg_ctl", "-D", "data", "-w", "-t", "60", "-l", "log", "-o", words, "start")
 
     def crash(self) -> None:
-        """Kill all of its processes."""
+        """Kill all of its processes and wait for their end: before it, none can be started."""
         postmaster = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGSTOP)  # it starts no others meanwhile, which would survive
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        for process in (postmaster, *map(int, children)):
+        processes = (postmaster, *map(int, children))
+        for process in processes:
             os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while any(Path(f"/proc/{process}").exists() for process in processes):
+            assert time.monotonic() < deadline, "PostgreSQL's processes do not end"
+            time.sleep(0.05)
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "stop", check=False)

@@ -184,7 +184,7 @@ class Team:
 def team(folder: Path, variables: Mapping[str, str], **settings: object) -> Iterator[Team]:
     """Start a team's server and register the deployments; stop everything at the end.
 
-    Dead runs are noticed after 45 s and started again after 20 s. On a busy machine a living run
+    Dead runs are noticed after 30 s and started again after 20 s. On a busy machine a living run
     may then seem dead for a while: more attempts than usual keep it from being given up.
     """
     members = Team(folder, variables, **settings)
@@ -193,7 +193,7 @@ def team(folder: Path, variables: Mapping[str, str], **settings: object) -> Iter
         registered = members.python(
             "from datetime import timedelta",
             "from flows import automations, deployments",
-            "automations.SILENCE = timedelta(seconds=45)",
+            "automations.SILENCE = timedelta(seconds=30)",
             "automations.RESTART_DELAY = timedelta(seconds=20)",
             "automations.ATTEMPTS = 10",
             "deployments.register()",
