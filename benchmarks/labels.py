@@ -1,4 +1,4 @@
-"""Compare policies that combine evidence, on the dev part of the gold set.
+"""Compare policies that combine evidence, on the judged images of train and val.
 
     python benchmarks/labels.py [DATASET]
 
@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from coconut_attr.attributes import ATTRIBUTES, CODES, GROUP_OF, INDEX
+from coconut_attr.judgements.label_agreement import agree, overall
 from coconut_attr.labels.evidence import Evidence
 from coconut_attr.labels.extract import combine
-from coconut_attr.labels.gold.agreement import agree, load_gold, overall
 from coconut_attr.settings import settings
+from db.judgements import truth_of_part
 from db.labels import evidence_of
 from db.schema import open_for_reading
 
@@ -38,17 +39,19 @@ def vote(pieces: Pieces) -> list[int]:
     return [-1 if balance[name] == 0 else int(balance[name] > 0) for name in ATTRIBUTES]
 
 
-def learned(others: dict[int, Pieces], gold: dict[int, list[int]]) -> Callable[[Pieces], list[int]]:
+def learned(
+    others: dict[int, Pieces], truth: dict[int, list[int]]
+) -> Callable[[Pieces], list[int]]:
     """Build a policy from accuracies counted on other images, with add-one smoothing."""
     right: Counter = Counter()
     seen: Counter = Counter()
     for image, pieces in others.items():
         for piece in pieces:
-            truth = gold[image][INDEX[piece.attribute]]
-            if truth >= 0:
+            true = truth[image][INDEX[piece.attribute]]
+            if true >= 0:
                 key = (piece.source, piece.state, GROUP_OF[piece.attribute])
                 seen[key] += 1
-                right[key] += truth == CODES[piece.state]
+                right[key] += true == CODES[piece.state]
 
     def policy(pieces: Pieces) -> list[int]:
         odds: dict[str, float] = defaultdict(float)
@@ -69,9 +72,10 @@ def _logit(share: float) -> float:
 
 def main() -> None:
     dataset = sys.argv[1] if len(sys.argv) > 1 else "val5k"
-    gold = load_gold("dev")
-    evidence: dict[int, list[Evidence]] = {image: [] for image in gold}
-    for row in evidence_of(open_for_reading(settings().sqlalchemy_url), dataset, list(gold)):
+    engine = open_for_reading(settings().sqlalchemy_url)
+    truth = truth_of_part(engine, dataset, "dev")
+    evidence: dict[int, list[Evidence]] = {image: [] for image in truth}
+    for row in evidence_of(engine, dataset, list(truth)):
         piece = Evidence(
             row["attribute"], row["state"], row["source"], row["confidence"], row["detail"]
         )
@@ -80,15 +84,15 @@ def main() -> None:
         "surest": {image: surest(pieces) for image, pieces in evidence.items()},
         "vote": {image: vote(pieces) for image, pieces in evidence.items()},
         "learned": {
-            image: learned({k: v for k, v in evidence.items() if k != image}, gold)(pieces)
+            image: learned({k: v for k, v in evidence.items() if k != image}, truth)(pieces)
             for image, pieces in evidence.items()
         },
     }
-    base = overall(agree(results["surest"], gold))
+    base = overall(agree(results["surest"], truth))
     columns = ("known cells", "of surest", "present: right", "n", "macro", "absent: right", "n")
     table = Table("policy", *columns, "macro")
     for name, labels in results.items():
-        row = overall(agree(labels, gold))
+        row = overall(agree(labels, truth))
         present = (f"{row.present_micro:.1%}", str(row.present), f"{row.present_macro:.1%}")
         absent = (f"{row.absent_micro:.1%}", str(row.absent), f"{row.absent_macro:.1%}")
         coverage = (f"{row.coverage:.1%}", f"{row.coverage / base.coverage:.3f}")

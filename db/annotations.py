@@ -148,7 +148,7 @@ def annotation_progress(engine: Engine, dataset: str) -> Rows:
     )
 
 
-def _image_ids(connection: Connection, dataset: str, coco_ids: Sequence[int]) -> dict[int, int]:
+def image_ids_of(connection: Connection, dataset: str, coco_ids: Sequence[int]) -> dict[int, int]:
     """Return our id of each COCO id."""
     ids: dict[int, int] = {}
     for start in range(0, len(coco_ids), BATCH):
@@ -210,7 +210,7 @@ def add_panoptic(
             return False
         rows = [{**row, "annotation_file": file, "rule_version": None} for row in images]
         upsert(connection, Image, rows, ["dataset", "coco_id"])
-        keys = _image_ids(connection, dataset, [row["coco_id"] for row in images])
+        keys = image_ids_of(connection, dataset, [row["coco_id"] for row in images])
         _delete_findings(connection, "annotations", list(keys.values()))
         _insert_findings(connection, dataset, "annotations", findings)
         rows = [
@@ -270,14 +270,14 @@ def add_captions(
         How many captions were new.
     """
     with engine.begin() as connection:
-        known = _image_ids(connection, dataset, [row["coco_id"] for row in images])
+        known = image_ids_of(connection, dataset, [row["coco_id"] for row in images])
         upsert(
             connection,
             Image,
             [row for row in images if row["coco_id"] not in known],
             ["dataset", "coco_id"],
         )
-        keys = _image_ids(connection, dataset, sorted({row["coco_id"] for row in captions}))
+        keys = image_ids_of(connection, dataset, sorted({row["coco_id"] for row in captions}))
         stored = set(
             connection.execute(
                 select(Caption.image_id, Caption.caption_id)
@@ -311,7 +311,7 @@ def add_pancap_texts(engine: Engine, dataset: str, texts: Sequence[Row]) -> int:
         The number of texts that were new or changed.
     """
     with engine.begin() as connection:
-        image_ids = _image_ids(connection, dataset, [row["coco_id"] for row in texts])
+        image_ids = image_ids_of(connection, dataset, [row["coco_id"] for row in texts])
         stored: dict[int, str] = {}
         known = list(image_ids.values())
         for start in range(0, len(known), BATCH):
@@ -377,7 +377,7 @@ def _insert_findings(
     connection: Connection, dataset: str, stage: str, findings: Sequence[Row]
 ) -> None:
     """Insert findings; one with a `coco_id` for its `image_id` is skipped where it is unknown."""
-    keys = _image_ids(
+    keys = image_ids_of(
         connection, dataset, sorted({row["coco_id"] for row in findings if "coco_id" in row})
     )
     rows = [

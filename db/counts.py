@@ -5,7 +5,6 @@ The views `dataset_summary`, `dataset_coverage`, `dataset_coverage_by_source` an
 the last stage.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -140,6 +139,7 @@ def table_counts(engine: Engine) -> RowMapping:
     query = """
         SELECT (SELECT MAX(counted_at) FROM dataset_count) AS counted,
                (SELECT MAX(id) FROM image) AS images,
+               (SELECT COUNT(*) FROM judgement) AS judgements,
                (SELECT COUNT(*) FROM epoch_metric) AS epochs,
                (SELECT COUNT(*) FROM run_metric) AS scores,
                (SELECT COUNT(*) FROM run) AS runs,
@@ -214,15 +214,3 @@ def label_counts(engine: Engine, dataset: str) -> Rows:
         FROM label_count c JOIN attribute a ON a.id = c.attribute_id
         WHERE c.dataset = :dataset AND c.source = 'combined'"""
     return sql(engine, query, dataset=dataset)
-
-
-def datasets_holding(engine: Engine, coco_ids: Sequence[int]) -> Rows:
-    """Return how many of some images each dataset has, and how many of these are labelled."""
-    query = """
-        SELECT i.dataset, d.title, d.is_coconut, COUNT(*) AS images,
-               COUNT(i.rule_version) AS labelled
-        FROM image i JOIN dataset d ON d.name = i.dataset
-        WHERE i.coco_id IN :coco_ids
-        GROUP BY i.dataset, d.title, d.is_coconut
-        ORDER BY d.is_coconut DESC, labelled DESC, i.dataset"""
-    return sql(engine, query, coco_ids=list(coco_ids))

@@ -299,6 +299,30 @@ class AttributeEvidence(Base):
     caption_id: Mapped[int | None]
 
 
+class Judgement(Base):
+    """What an annotator who looked at a photo says of one attribute of it.
+
+    Rows are only added. The newest of an annotator counts.
+    """
+
+    __tablename__ = "judgement"
+    __table_args__ = (
+        CheckConstraint("state IN ('present', 'absent', 'unsure')", name="state"),
+        CheckConstraint("kind IN ('human', 'ai')", name="kind"),
+    )
+
+    image_id: Mapped[int] = _image_key()
+    attribute_id: Mapped[int] = mapped_column(ForeignKey("attribute.id"), primary_key=True)
+    annotator: Mapped[str] = mapped_column(primary_key=True)
+    judged_at: Mapped[datetime] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    kind: Mapped[str] = mapped_column(comment="human, or ai: an AI model")
+    guideline: Mapped[str] = mapped_column(comment="version of GUIDELINE.md; empty: another")
+    chosen: Mapped[str] = mapped_column(
+        comment="how the image was chosen: random, or a queue's name; empty: not stated"
+    )
+
+
 class Run(Base):
     """A training run: `trained` here, or `reported` by somebody else and stored for comparison.
 

@@ -127,3 +127,13 @@ def open_for_reading(url: str) -> Engine:
             "run: coconut-attr db upgrade"
         )
     return engine
+
+
+def open_existing(url: str) -> Engine:
+    """Create an engine for writing to a database that has this code's schema.
+
+    Raises:
+        DatabaseUnavailable: as for `open_for_reading`; a missing database is not created.
+    """
+    open_for_reading(url).dispose()
+    return connect(url)

@@ -27,6 +27,31 @@ JOIN attribute a ON a.id = x.attribute_id
 JOIN segment s ON s.image_id = x.image_id AND s.segment_id = x.segment_id
 LEFT JOIN category c ON c.id = s.category_id;
 
+-- The newest judgement of each annotator, image and attribute.
+CREATE VIEW judgement_latest AS
+SELECT i.dataset, i.coco_id, i.file_name, i.split, a.name AS attribute, a.group_name, j.state,
+       j.annotator, j.kind, j.guideline, j.chosen, j.judged_at, j.attribute_id, j.image_id
+FROM judgement j
+JOIN image i ON i.id = j.image_id
+JOIN attribute a ON a.id = j.attribute_id
+WHERE NOT EXISTS (
+  SELECT 1 FROM judgement n
+  WHERE n.image_id = j.image_id AND n.attribute_id = j.attribute_id
+    AND n.annotator = j.annotator AND n.judged_at > j.judged_at);
+
+-- What counts as true: people's judgements, or without any those of AI models. Annotators who
+-- differ, or of whom one is unsure, leave the state unsure.
+CREATE VIEW truth AS
+SELECT l.dataset, l.coco_id, l.file_name, l.split, l.attribute, l.group_name,
+       CASE WHEN MIN(l.state) = MAX(l.state) THEN MIN(l.state) ELSE 'unsure' END AS state,
+       l.kind, COUNT(*) AS annotators, l.attribute_id, l.image_id
+FROM judgement_latest l
+WHERE l.kind = 'human' OR NOT EXISTS (
+  SELECT 1 FROM judgement h
+  WHERE h.image_id = l.image_id AND h.attribute_id = l.attribute_id AND h.kind = 'human')
+GROUP BY l.dataset, l.coco_id, l.file_name, l.split, l.attribute, l.group_name, l.kind,
+         l.attribute_id, l.image_id;
+
 -- Labels of each attribute by state; coverage is the share of images with a known label.
 CREATE VIEW dataset_coverage AS
 SELECT i.dataset, a.name AS attribute, a.group_name, COUNT(*) AS images,

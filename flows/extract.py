@@ -16,6 +16,7 @@ from coconut_attr.settings import settings
 from db import annotations
 from db.counts import refresh_counts
 from db.duplicates import images_to_hash, record_hashes, unify_splits
+from db.judgements import add_gold
 from db.labels import (
     AnnotatedImage,
     evidence_rows,
@@ -46,6 +47,8 @@ def extract(dataset: DatasetName = "val5k") -> int:
     """
     name = get_dataset(dataset).name
     version = load_rules().version
+    if added := add_gold(engine(), name):
+        get_run_logger().info("%s judgements of the gold set added", f"{added:,}")
     image_ids = images_to_label(engine(), name, version)
     with Progress(f"{dataset} labels", len(image_ids)) as progress:
         labelled = over_shards(label_images, image_ids, progress, dataset=name, version=version)

@@ -1,4 +1,4 @@
-"""How the stored labels agree with the gold set: by attribute, overall, and cell by cell."""
+"""How the stored labels agree with judgements: by attribute, overall, and cell by cell."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, SOURCES
 from coconut_attr.evaluation.intervals import Interval, wilson
-from coconut_attr.labels.gold.agreement import Agreement, Overall, agree, intervals, overall
+from coconut_attr.judgements.label_agreement import Agreement, Overall, agree, intervals, overall
 from dashboard import data
 from db.counts import COMBINED
 from db.labels import combined_labels, source_labels
@@ -32,8 +32,8 @@ class Summary:
     """Agreement over all attributes, the counts behind it, and trivial baselines.
 
     Attributes:
-        overall: of `coconut_attr.labels.gold.agreement.overall`.
-        intervals: of `coconut_attr.labels.gold.agreement.intervals`.
+        overall: of `coconut_attr.judgements.label_agreement.overall`.
+        intervals: of `coconut_attr.judgements.label_agreement.intervals`.
         defined: number of attributes over which a macro score is the mean.
         baselines: what calling every cell present, or absent, would reach. Those of macro scores
             are means over the same attributes.
@@ -42,37 +42,37 @@ class Summary:
     overall: Overall
     intervals: dict[str, Interval]
     images: int
-    gold_cells: int
-    gold_present: int
+    judged_cells: int
+    truly_present: int
     recall_micro: float
     defined: dict[str, int]
     baselines: dict[str, float]
 
 
-def compare(labels: States, gold: States) -> tuple[pd.DataFrame, Summary]:
-    """Compare labels with gold.
+def compare(labels: States, truth: States) -> tuple[pd.DataFrame, Summary]:
+    """Compare labels with the truth.
 
     Returns:
         one row an attribute with precisions, their Wilson intervals and baselines; and the summary.
     """
-    rows = agree(labels, gold)
-    truth = np.array(list(gold.values()))
-    table = pd.DataFrame([_row(row, int((truth[:, k] >= 0).sum())) for k, row in enumerate(rows)])
-    return table, _summarise(rows, table, labels, gold)
+    rows = agree(labels, truth)
+    true = np.array(list(truth.values()))
+    table = pd.DataFrame([_row(row, int((true[:, k] >= 0).sum())) for k, row in enumerate(rows)])
+    return table, _summarise(rows, table, labels, truth)
 
 
 def _summarise(
-    rows: Sequence[Agreement], table: pd.DataFrame, labels: States, gold: States
+    rows: Sequence[Agreement], table: pd.DataFrame, labels: States, truth: States
 ) -> Summary:
-    present, cells = int(table["gold_present"].sum()), int(table["gold_cells"].sum())
+    present, cells = int(table["truly_present"].sum()), int(table["judged_cells"].sum())
     micro = present / cells if cells else math.nan
     scores = ("present_precision", "absent_precision", "recall")
     return Summary(
         overall=overall(rows),
-        intervals=intervals(labels, gold),
-        images=len(gold),
-        gold_cells=cells,
-        gold_present=present,
+        intervals=intervals(labels, truth),
+        images=len(truth),
+        judged_cells=cells,
+        truly_present=present,
         recall_micro=table["present_right"].sum() / present if present else math.nan,
         defined={name: int(table[name].notna().sum()) for name in scores},
         baselines={
@@ -84,16 +84,16 @@ def _summarise(
     )
 
 
-def _row(row: Agreement, gold_cells: int) -> data.Row:
+def _row(row: Agreement, judged_cells: int) -> data.Row:
     cells = {
         "attribute": row.attribute,
         "group_name": GROUP_OF[row.attribute],
         "known": row.known,
         "recall": row.recall,
-        "gold_present": row.gold_present,
-        "gold_cells": gold_cells,
-        "all_present": row.gold_present / gold_cells if gold_cells else math.nan,
-        "all_absent": 1 - row.gold_present / gold_cells if gold_cells else math.nan,
+        "truly_present": row.truly_present,
+        "judged_cells": judged_cells,
+        "all_present": row.truly_present / judged_cells if judged_cells else math.nan,
+        "all_absent": 1 - row.truly_present / judged_cells if judged_cells else math.nan,
     }
     for state, n, right in (
         ("present", row.present, row.present_right),
@@ -112,19 +112,19 @@ def _row(row: Agreement, gold_cells: int) -> data.Row:
 
 @dataclass(frozen=True)
 class WrongCell:
-    """A cell in which label and gold say the opposite."""
+    """A cell in which label and judgement say the opposite."""
 
     attribute: str
     coco_id: int
-    gold: str
+    truth: str
     label: str
 
 
-def wrong_cells(labels: States, gold: States) -> list[WrongCell]:
-    """Return all cells in which label and gold say the opposite, in label order."""
+def wrong_cells(labels: States, truth: States) -> list[WrongCell]:
+    """Return all cells in which label and judgement say the opposite, in label order."""
     return [
         WrongCell(attribute, coco_id, STATE_OF[states[k]], STATE_OF[labels[coco_id][k]])
         for k, attribute in enumerate(ATTRIBUTES)
-        for coco_id, states in gold.items()
+        for coco_id, states in truth.items()
         if coco_id in labels and {states[k], labels[coco_id][k]} == {0, 1}
     ]

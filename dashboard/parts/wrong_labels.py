@@ -1,4 +1,4 @@
-"""The labels that contradict the gold set, each with its photo, captions and evidence."""
+"""The labels that contradict judgements, each with its photo, captions and evidence."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ ALL = "all"
 
 
 def wrong_labels(dataset: str, part: str, wrong: Sequence[WrongCell]) -> None:
-    """Show the wrong labels of a part of the gold set; those of `test` only on request."""
+    """Show the wrong labels of a part; those of `test` only on request."""
     st.subheader(_("Wrong labels"), anchor=False)
     if not wrong:
-        st.write(_("None: gold and labels agree wherever both are known."))
+        st.write(_("None: judgements and labels agree wherever both are decided."))
         return
     request = _("Show the {n} wrong labels of the test part", n=len(wrong))
     if part == "test" and not st.toggle(request):
@@ -67,9 +67,9 @@ def _wrong_label(cell: WrongCell, captions: pd.DataFrame, evidence: pd.DataFrame
     with st.container(border=True):
         st.markdown(
             _(
-                "**{attribute}**: gold says **{gold}**, the label says **{label}**",
+                "**{attribute}**: judged **{truth}**, the label says **{label}**",
                 attribute=_(cell.attribute),
-                gold=_(cell.gold),
+                truth=_(cell.truth),
                 label=_(cell.label),
             )
         )

@@ -1,4 +1,4 @@
-"""Labels: how right the weak labels are, measured against the gold set."""
+"""Labels: how right the weak labels are, measured against judgements."""
 
 from functools import partial
 from typing import Any
@@ -7,25 +7,32 @@ import pandas as pd
 import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.labels.gold.agreement import Part, load_gold
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.scores import ALL_ABSENT, ALL_PRESENT, FEW, Score, score_chart
-from dashboard.data import Row, read, rows_by
+from dashboard.data import Row, engine, read, rows_by
 from dashboard.figures import agreement
 from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices
 from dashboard.parts.pickers import choose, choose_groups
 from dashboard.parts.wrong_labels import wrong_labels
-from db.counts import datasets_holding
+from db.judgements import Part, judged_datasets, kinds_of_truth, truth_of_part
 
 REFRESH = 30  # seconds
 PARTS: dict[Part, str] = {
     "dev": N_(
-        "**The figures of dev are optimistic: the label rules were tuned on it.** The final "
-        "figures are those of test."
+        "**The figures of dev (train and val) are optimistic: the label rules were tuned on it.** "
+        "The final figures are those of test."
     ),
     "test": N_("**Test is reserved for the final figures:** no label rule was tuned on it."),
+}
+
+
+#: Who judged, by the kinds of the annotators.
+JUDGES: dict[frozenset[str], str] = {
+    frozenset({"ai"}): N_("Judged by an AI model: independent people may judge otherwise."),
+    frozenset({"human"}): N_("Judged by people."),
+    frozenset({"ai", "human"}): N_("Judged by people, and where none did by an AI model."),
 }
 
 
@@ -52,19 +59,17 @@ ABSENT = Score(
 
 
 def page() -> None:
-    """Show how the labels of a dataset agree with a part of the gold set."""
+    """Show how the labels of a dataset agree with the judgements of a part of it."""
     dataset_picker, part_picker, source_picker = layout.header(
         _("How right the labels are"), 3, 2, 2
     )
-    gold_ids = tuple(sorted(coco_id for name in PARTS for coco_id in load_gold(name)))
-    datasets = rows_by(read(datasets_holding, gold_ids), "dataset")
+    datasets = rows_by(read(judged_datasets), "dataset")
     if not datasets:
         notices.empty(
-            _("No gold images yet"),
+            _("No judged images yet"),
             _(
-                "The database has none of the {n} images of the gold set, which are images of "
-                "val5k. To download and label some:",
-                n=len(gold_ids),
+                "The database has no judgement of any image. Labelling val5k adds those of the "
+                "gold set:"
             ),
         )
         layout.watch(REFRESH / 6)
@@ -72,36 +77,40 @@ def page() -> None:
     with dataset_picker:
         names = layout.dataset_namer(datasets)
         dataset = choose(_("Dataset"), list(datasets), "dataset", names)
+    truths = {part: truth_of_part(engine(), dataset, part) for part in PARTS}
+
+    def name_part(name: str) -> str:
+        return _("{part} · {n} images", part=name, n=len(truths[_part(name)]))
+
     with part_picker:
-        part = _part(choose(_("Part of gold"), list(PARTS), "part", _part_name))
+        part = _part(choose(_("Part"), list(PARTS), "part", name_part))
     with source_picker:
         source = choose(_("Labels of"), agreement.CHOICES, "source", _source_name)
     if not datasets[dataset]["is_coconut"]:
         notices.not_coconut(dataset, datasets[dataset]["title"])
-    gold = load_gold(part)
-    combined = agreement.label_states(dataset, list(gold), agreement.COMBINED)
-    labelled = {coco_id: states for coco_id, states in gold.items() if coco_id in combined}
+    truth = truths[part]
+    combined = agreement.label_states(dataset, list(truth), agreement.COMBINED)
+    labelled = {coco_id: states for coco_id, states in truth.items() if coco_id in combined}
     if not labelled:
         notices.empty(
             _("No labelled image of this part"),
             _(
-                "None of the {n} images of the gold set's {part} part is labelled in {dataset}. "
+                "None of the {n} judged images of the {part} part is labelled in {dataset}. "
                 "To label them:",
                 dataset=dataset,
-                n=len(gold),
+                n=len(truth),
                 part=part,
             ),
             f"prefect deployment run extract/{dataset}",
         )
         layout.watch(REFRESH / 6)
         return
-    note = _(PARTS[part])
-    if missing := len(gold) - len(labelled):
+    note = paragraph(_(PARTS[part]), _(JUDGES[frozenset(kinds_of_truth(engine(), dataset, part))]))
+    if missing := len(truth) - len(labelled):
         left_out = _(
-            "{missing} of its {n} images are not in the database or not labelled, and are left "
-            "out.",
+            "{missing} of its {n} judged images are not labelled, and are left out.",
             missing=missing,
-            n=len(gold),
+            n=len(truth),
         )
         note = paragraph(note, left_out)
     st.info(note, icon=":material/info:")
@@ -119,10 +128,6 @@ def page() -> None:
 
 def _part(name: str) -> Part:
     return "test" if name == "test" else "dev"
-
-
-def _part_name(name: str) -> str:
-    return _("{part} · {n} images", part=name, n=len(load_gold(_part(name))))
 
 
 def _source_name(source: str) -> str:
@@ -159,8 +164,8 @@ def _cards(summary: agreement.Summary) -> None:
             _("Labels known"),
             formats.percent(total.coverage),
             n(summary.images * len(ATTRIBUTES)),
-            _("{n} of them known in gold", n=formats.count(summary.gold_cells)),
-            _("{n} of those present in gold", n=formats.count(summary.gold_present)),
+            _("{n} of them decided by judgement", n=formats.count(summary.judged_cells)),
+            _("{n} of those judged present", n=formats.count(summary.truly_present)),
         ),
         (
             _("Present labels right"),
@@ -182,7 +187,7 @@ def _cards(summary: agreement.Summary) -> None:
             _("Present cells found"),
             formats.percent(total.recall_macro),
             interval("recall_macro"),
-            n(summary.gold_present),
+            n(summary.truly_present),
             macro("recall", 1.0),  # calling every cell present finds them all
             _("micro {value}", value=formats.percent(summary.recall_micro)),
         ),
@@ -190,10 +195,10 @@ def _cards(summary: agreement.Summary) -> None:
     st.caption(
         _(
             "**Macro**: mean over the attributes for which a figure is defined; **micro**: over "
-            "all cells. **Right** (precision): of the labels of a state, those that gold agrees "
-            "with; cells that are unknown in gold are left out. **Baseline**: what calling every "
-            "cell present, or every cell absent, would reach. **Found** (recall): of gold's "
-            "present cells, those labelled present; an unknown label counts as not found."
+            "all cells. **Right** (precision): of the labels of a state, those that the judgement "
+            "agrees with; cells of which it is unsure are left out. **Baseline**: what calling "
+            "every cell present, or every cell absent, would reach. **Found** (recall): of the "
+            "cells judged present, those labelled present; an unknown label counts as not found."
         )
     )
 
@@ -233,7 +238,7 @@ def _by_attribute(table: pd.DataFrame) -> None:
         )
     st.caption(
         _(
-            "n: labels of that state in cells that are known in gold. Wilson 95 % intervals. "
+            "n: labels of that state in cells that a judgement decides. Wilson 95 % intervals. "
             "Pale, †: fewer than {few} labels.",
             few=FEW,
         )
@@ -249,7 +254,7 @@ def _table(table: pd.DataFrame) -> None:
         pairs = zip(table[f"{state}_right"], table[state], strict=True)
         shown[f"{state}_right"] = [_("{right} of {n}", right=right, n=n) for right, n in pairs]
         shown[state] = 100 * table[f"{state}_precision"]
-    shown["gold_present"] = table["gold_present"]
+    shown["truly_present"] = table["truly_present"]
     shown["recall"] = 100 * table["recall"]
     share: dict[str, Any] = {"format": "%.1f %%", "width": 88}
     number, words = st.column_config.NumberColumn, st.column_config.TextColumn
@@ -267,7 +272,7 @@ def _table(table: pd.DataFrame) -> None:
             "present": number(_("precision"), **share, help=_("of present labels")),
             "absent_right": words(_("absent right"), width=100, alignment="right"),
             "absent": number(_("precision"), **share, help=_("of absent labels")),
-            "gold_present": number(_("present in gold"), width=110),
+            "truly_present": number(_("judged present"), width=110),
             "recall": number(_("of them found"), **share, help=_("recall")),
         },
     )

@@ -5,16 +5,16 @@ import pandas as pd
 import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.labels.gold.agreement import load_gold
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.scores import FEW
-from dashboard.data import Row, read, read_counts, rows_by
+from dashboard.data import Row, engine, read, read_counts, rows_by
 from dashboard.figures import agreement
 from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices
 from dashboard.parts.progress import show_progress
 from db import counts
+from db.judgements import kinds_of_truth, truth_of_part
 from db.runs import attribute_scores, run_scores, run_summaries
 
 REFRESH = 10  # seconds
@@ -103,13 +103,18 @@ def _cards(summary: Row, run: Row | None) -> None:
 
 
 def _labels_card(dataset: str) -> tuple[str, ...]:
-    """Return how right the labels are on the part of the gold set that no rule was tuned on."""
-    gold = load_gold("test")
-    states = agreement.label_states(dataset, list(gold), agreement.COMBINED)
-    labelled = {coco_id: truth for coco_id, truth in gold.items() if coco_id in states}
-    title = _("Labels right, by gold")
+    """Return how right the labels are on the judged images that no rule was tuned on."""
+    truth = truth_of_part(engine(), dataset, "test")
+    states = agreement.label_states(dataset, list(truth), agreement.COMBINED)
+    labelled = {coco_id: cells for coco_id, cells in truth.items() if coco_id in states}
     if not labelled:
-        return title, formats.DASH, _("no image of the gold set's test part is labelled")
+        return (
+            _("Labels right, by judgement"),
+            formats.DASH,
+            _("no judged image of the test part is labelled"),
+        )
+    kinds = kinds_of_truth(engine(), dataset, "test")
+    title = _("Labels right, by people") if "human" in kinds else _("Labels right, by an AI model")
     _table, summary = agreement.compare(states, labelled)
     total, baselines = summary.overall, summary.baselines
     interval = formats.interval(*summary.intervals["right"], formats.percent)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,9 +12,6 @@ from rich.text import Text
 
 from coconut_attr.datasets import DATASETS, get_dataset
 from coconut_attr.errors import UserError, print_error, printable
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
 
 
 def check(
@@ -34,9 +31,10 @@ def check(
         entry = get_dataset(dataset)
         from coconut_attr.settings import settings
         from db import annotations
+        from db.schema import open_existing
         from db.work.check import check_images, check_report, check_whole
 
-        engine = _open_existing()
+        engine = open_existing(settings().sqlalchemy_url)
         image_ids = annotations.image_ids(engine, dataset)
         if not image_ids:
             raise UserError(
@@ -66,20 +64,6 @@ def check(
         _show(dataset, len(image_ids), report)
     if report and not exit_zero:
         raise typer.Exit(1)
-
-
-def _open_existing() -> "Engine":
-    """Return the database for writing; one that does not exist is not created.
-
-    Raises:
-        db.engine.DatabaseUnavailable: it does not exist, or has another schema.
-    """
-    from coconut_attr.settings import settings
-    from db.engine import connect
-    from db.schema import open_for_reading
-
-    open_for_reading(settings().sqlalchemy_url).dispose()
-    return connect(settings().sqlalchemy_url)
 
 
 def _show(dataset: str, images: int, report: Sequence[dict[str, Any]]) -> None:

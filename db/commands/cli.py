@@ -10,6 +10,7 @@ from rich.table import Table
 
 from db.commands.check import check
 from db.commands.database import db_commands
+from db.commands.judgements import judgements_commands
 from db.commands.labels import labels_commands
 from db.commands.mirror import mirror_commands
 
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command()(check)
     app.add_typer(db_commands, name="db")
+    app.add_typer(judgements_commands, name="judgements")
     app.add_typer(labels_commands, name="labels")
     app.add_typer(mirror_commands, name="mirror")
 

@@ -14,8 +14,11 @@ from db.commands.export import export
 
 if TYPE_CHECKING:
     from coconut_attr.evaluation.intervals import Interval
-    from coconut_attr.labels.gold.agreement import Agreement
+    from coconut_attr.judgements.label_agreement import Agreement
     from db.labels import States
+
+#: Who judged, by kind.
+JUDGES = {"ai": "an AI model", "human": "people"}
 
 labels_commands = typer.Typer(
     help="Attribute labels: their accuracy, and exports.", no_args_is_help=True
@@ -27,40 +30,48 @@ labels_commands.command()(export)
 
 @labels_commands.command()
 def report(
-    dataset: Annotated[str, typer.Argument(help="Dataset with images of the gold set.")] = "val5k",
+    dataset: Annotated[str, typer.Argument(help="Dataset with judged images.")] = "val5k",
     part: Annotated[
         str,
         typer.Option(
-            help="Part of the gold set: dev (40 images, used to write the rules) or test (20)."
+            help="Judged images of train and val (dev, on which rules are tuned), or of test."
         ),
     ] = "dev",
     source: Annotated[
         str, typer.Option(help="Labels to show by attribute: combined, or those of one source.")
     ] = "combined",
 ) -> None:
-    """Measure the stored labels against the gold set: by source with evidence, by attribute."""
+    """Measure the stored labels against judgements: by source with evidence, by attribute."""
     if source not in (*SOURCES, "combined"):
         raise UserError(f"unknown source {source!r}; choose one of: combined, {', '.join(SOURCES)}")
     if part not in ("dev", "test"):
-        raise UserError(f"unknown part {part!r} of the gold set; choose dev or test")
+        raise UserError(f"unknown part {part!r}; choose dev or test")
     name = get_dataset(dataset).name
-    from coconut_attr.labels.gold.agreement import agree, load_gold
+    from coconut_attr.judgements.label_agreement import agree
     from coconut_attr.settings import settings
+    from db.judgements import kinds_of_truth, truth_of_part
     from db.labels import combined_labels, source_labels
     from db.schema import open_for_reading
 
     engine = open_for_reading(settings().sqlalchemy_url)
-    gold = load_gold(part)  # type: ignore[arg-type]
-    labels = combined_labels(engine, name, list(gold))
+    truth = truth_of_part(engine, name, part)  # type: ignore[arg-type]
+    if not truth:
+        raise UserError(
+            f"no image of the {part} part of {name} is judged; to add judgements:"
+            " coconut-attr judgements import"
+        )
+    labels = combined_labels(engine, name, list(truth))
     if not labels:
         raise UserError(
-            f"no labelled image of {name} is in the gold set; to label it: coconut-attr run"
+            f"no judged image of the {part} part of {name} is labelled; to label it:"
+            " coconut-attr run"
         )
-    gold = {coco_id: states for coco_id, states in gold.items() if coco_id in labels}
+    truth = {coco_id: states for coco_id, states in truth.items() if coco_id in labels}
+    judges = " and ".join(JUDGES[kind] for kind in sorted(kinds_of_truth(engine, name, part)))  # type: ignore[arg-type]
     console = Console()
     console.print(
-        f"{name}: {len(gold)} images of the gold set's {part} part, "
-        f"{len(gold) * len(ATTRIBUTES):,} cells"
+        f"{name}: {len(truth)} images of the {part} part, judged by {judges}, "
+        f"{len(truth) * len(ATTRIBUTES):,} cells"
     )
     table = Table(
         "source",
@@ -72,25 +83,25 @@ def report(
         "recall of present",
         caption="95 % intervals: bootstrap over images, or Wilson's if that is wider",
     )
-    by_source = {**source_labels(engine, name, list(gold)), "combined": labels}
+    by_source = {**source_labels(engine, name, list(truth)), "combined": labels}
     for origin, states in by_source.items():
         if states:
-            table.add_row(origin, *_summary(states, gold))
+            table.add_row(origin, *_summary(states, truth))
     table.add_section()
-    table.add_row("one state for all", *_baselines(gold))
+    table.add_row("one state for all", *_baselines(truth))
     console.print(table)
     table = Table(
         "attribute", "known", "present: right", "absent: right", "recall of present", title=source
     )
-    for row in agree(by_source[source], gold):
+    for row in agree(by_source[source], truth):
         table.add_row(row.attribute, f"{row.known:.0%}", *_cells(row))
     console.print(table)
 
 
-def _summary(states: "States", gold: "States") -> list[str]:
-    from coconut_attr.labels.gold.agreement import agree, intervals, overall
+def _summary(states: "States", truth: "States") -> list[str]:
+    from coconut_attr.judgements.label_agreement import agree, intervals, overall
 
-    row, interval = overall(agree(states, gold)), intervals(states, gold)
+    row, interval = overall(agree(states, truth)), intervals(states, truth)
     return [
         f"{row.coverage:.1%}",
         f"{_share(row.present_micro, interval['present_micro'])} of {row.present}",
@@ -101,12 +112,12 @@ def _summary(states: "States", gold: "States") -> list[str]:
     ]
 
 
-def _baselines(gold: "States") -> list[str]:
+def _baselines(truth: "States") -> list[str]:
     """Return the scores of calling every cell present, and of calling every cell absent."""
-    from coconut_attr.labels.gold.agreement import agree, overall
+    from coconut_attr.judgements.label_agreement import agree, overall
 
     present, absent = (
-        overall(agree(dict.fromkeys(gold, [state] * len(ATTRIBUTES)), gold)) for state in (1, 0)
+        overall(agree(dict.fromkeys(truth, [state] * len(ATTRIBUTES)), truth)) for state in (1, 0)
     )
     return [
         _share(present.coverage),

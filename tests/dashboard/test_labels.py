@@ -1,4 +1,4 @@
-"""The page Labels: agreement with the gold set."""
+"""The page Labels: agreement with judgements."""
 
 import re
 
@@ -15,8 +15,9 @@ def test_each_source_of_labels_has_its_own_figures(page: Page, address: str):
     visit(page, f"{address}/labels?source=combined", PAGES["labels"])
     expect_texts(
         page,
-        "The figures of dev are optimistic",
-        "38 of its 40 images",
+        "The figures of dev (train and val) are optimistic",
+        "Judged by an AI model",
+        "1 of its 3 judged images",
         "n = 68 cells, 2 images",
     )
     person = page.get_by_test_id("stDataFrame").first.locator("tr", has_text="person")
@@ -33,13 +34,15 @@ def test_each_source_of_labels_has_its_own_figures(page: Page, address: str):
     undefined = page.locator("svg text", has_text="undefined: no present label")
     expect(undefined.first).to_be_attached()
     expect(page).to_have_url(re.compile(re.escape("source=panoptic")))
-    expect(page.get_by_text("gold and labels agree wherever both are known")).to_be_visible()
+    expect(
+        page.get_by_text("judgements and labels agree wherever both are decided")
+    ).to_be_visible()
     assert_no_error(page)
 
 
 def test_a_wrong_label_shows_its_evidence_and_that_its_photo_is_missing(page: Page, address: str):
     visit(page, f"{address}/labels?attribute=person", PAGES["labels"])
-    expect(page.get_by_text("person: gold says absent, the label says present")).to_be_visible()
+    expect(page.get_by_text("person: judged absent, the label says present")).to_be_visible()
     evidence = page.get_by_test_id("stDataFrame").nth(1)
     for text in ("unit-test words", "unit-test segments"):
         expect(evidence.locator("td", has_text=text)).to_have_count(1)
@@ -56,9 +59,9 @@ def test_a_part_without_labelled_images_says_so(page: Page, address: str):
 
 def test_agreement_has_baselines_intervals_and_wrong_cells():
     rest = [-1] * (len(ATTRIBUTES) - 1)
-    gold = {1: [1, *rest], 2: [0, *rest], 3: [0, *rest], 4: [-1, *rest]}
+    truth = {1: [1, *rest], 2: [0, *rest], 3: [0, *rest], 4: [-1, *rest]}
     labels = {1: [1, *rest], 2: [1, *rest], 4: [1, *rest]}
-    table, summary = compare(labels, gold)
+    table, summary = compare(labels, truth)
     person = table.iloc[0]
     assert (person["present_right"], person["present"], person["known"]) == (1, 2, 0.75)
     assert person["present_precision_low"] == pytest.approx(0.0945, abs=1e-4)
@@ -66,4 +69,4 @@ def test_agreement_has_baselines_intervals_and_wrong_cells():
     assert summary.defined == {"present_precision": 1, "absent_precision": 0, "recall": 1}
     assert summary.baselines["present_macro"] == pytest.approx(1 / 3)
     assert summary.baselines["present_micro"] == pytest.approx(1 / 3)
-    assert wrong_cells(labels, gold) == [WrongCell("person", 2, "absent", "present")]
+    assert wrong_cells(labels, truth) == [WrongCell("person", 2, "absent", "present")]

@@ -131,7 +131,7 @@ def test_without_a_database_pages_say_what_to_run_until_there_is_one(page: Page,
         fill_reference(fresh)
         expect(page.get_by_text("No images yet")).to_be_visible()
         visit(page, f"{address}/labels", PAGES["labels"])
-        expect(page.get_by_text("No gold images yet")).to_be_visible()
+        expect(page.get_by_text("No judged images yet")).to_be_visible()
         visit(page, f"{address}/attributes", PAGES["attributes"])
         expect(page.get_by_text("No scores yet")).to_be_visible()
         visit(page, f"{address}/runs", PAGES["runs"])

@@ -86,7 +86,9 @@ def view_definitions(engine: Engine, schema: str) -> dict[str, str]:
         " pg_get_viewdef((CAST(:schema AS text) || '.' || viewname)::regclass) AS sql"
         " FROM pg_views WHERE schemaname = :schema"
     )
-    return {row["name"]: " ".join(row["sql"].split()) for row in sql(engine, query, schema=schema)}
+    rows = sql(engine, query, schema=schema)
+    # PostgreSQL names the schema of a view that another view reads.
+    return {r["name"]: " ".join(r["sql"].replace(f" {schema}.", " ").split()) for r in rows}
 
 
 def test_the_views_of_views_sql_are_those_of_the_migrations(store: Engine) -> None:

@@ -6,18 +6,20 @@ import numpy as np
 from sqlalchemy import Engine
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, OURS
-from coconut_attr.labels.gold.agreement import load_gold
+from coconut_attr.judgements.gold import load_gold
 from coconut_attr.model.checkpoint import FILE_NAME, save_checkpoint
 from coconut_attr.model.network import AttributeModel
 from db import annotations, bulk, downloads, reference, runs, sql
 from db.counts import refresh_counts
+from db.judgements import add_judgements, truth_of_part
 from db.labels import record_labels
 from db.models import Segment
 from tests.support import tiny_mirror as tiny
 from tests.support.runs import change_run, lease_of, start_run
 
 LICENCE = "unit-test input"
-GOLD = (724, 776)  # in the gold set's dev part; gold says "absent" of person in both
+GOLD = (724, 776)  # in the gold set; both of its readings say "absent" of person in both
+UNLABELLED = 872  # in the gold set, too
 DATASETS = (
     ("val5k", "unit-test rows", True, 5_000),
     ("sample", "unit-test stand-in", False, None),
@@ -82,13 +84,15 @@ def fill_images(engine: Engine, dataset: str, count: int = 20) -> None:
 
 
 def fill_gold(engine: Engine) -> None:
-    """Store two gold images, labelled as gold says but for a person that a caption adds to one."""
-    gold = load_gold("dev")
-    ids = _add_images(engine, "gold", dict.fromkeys(GOLD, "train"), masks=False)
+    """Store three gold images, and two of them labelled as judged, but for a person in one."""
+    images = dict.fromkeys((*GOLD, UNLABELLED), "train")
+    *ids, _unlabelled = _add_images(engine, "gold", images, masks=False)
+    add_judgements(engine, "gold", load_gold())
+    truth = truth_of_part(engine, "gold", "dev")
     downloads.record_downloads(engine, [_downloaded(key, f"missing/{key}.jpg") for key in ids])
     names = {1: "present", 0: "absent", -1: "unknown"}
     labels = {
-        key: [_label(key, k, names[code]) for k, code in enumerate(gold[coco_id])]
+        key: [_label(key, k, names[code]) for k, code in enumerate(truth[coco_id])]
         for key, coco_id in zip(ids, GOLD, strict=True)
     }
     labels[ids[0]][0]["state"] = "present"

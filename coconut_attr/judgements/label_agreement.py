@@ -1,44 +1,28 @@
-"""The gold set: the true state of all 34 attributes of 60 COCO photographs.
+"""Agreement of labels with the truth: what judgements say of the same photos."""
 
-One annotator judged them by GUIDELINE.md: an AI model that saw only the photographs. 40 images
-(`dev`) may be looked at while writing rules; 20 (`test`) are for the final figure only.
-"""
-
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from typing import Literal
 
 import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.evaluation.intervals import UNDEFINED, Interval, percentile, wilson
 
-Part = Literal["dev", "test"]
 RESAMPLES = 1000
-_CODES = {"p": 1, "a": 0, "u": -1}
-
-
-def load_gold(part: Part) -> dict[int, list[int]]:
-    """Load the true states of a part: COCO image id -> 34 times 1 present, 0 absent, -1 unknown."""
-    with (resources.files("coconut_attr.labels.gold") / "gold.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["part"] == part]
-    return {int(row["image_id"]): [_CODES[row[name]] for name in ATTRIBUTES] for row in rows}
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The agreement of labels with gold on one attribute.
+    """The agreement of labels with the truth on one attribute.
 
-    Counts are of images whose gold state is known; ratios are nan if their denominator is 0.
+    Counts are of images whose true state is known; ratios are nan if their denominator is 0.
 
     Attributes:
-        known: share of all gold images whose label is known.
+        known: share of all judged images whose label is known.
         present: labels `present`, of which `present_right` are right.
         absent: labels `absent`, of which `absent_right` are right.
-        gold_present: images that gold calls present: the denominator of `recall`.
+        truly_present: images in which the attribute is present: the denominator of `recall`.
     """
 
     attribute: str
@@ -47,7 +31,7 @@ class Agreement:
     present_right: int
     absent: int
     absent_right: int
-    gold_present: int
+    truly_present: int
 
     @property
     def present_precision(self) -> float:
@@ -59,43 +43,43 @@ class Agreement:
 
     @property
     def recall(self) -> float:
-        return self.present_right / self.gold_present if self.gold_present else math.nan
+        return self.present_right / self.truly_present if self.truly_present else math.nan
 
 
 def agree(
-    labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[int]]
+    labels: Mapping[int, Sequence[int]], truth: Mapping[int, Sequence[int]]
 ) -> list[Agreement]:
-    """Compare label vectors with gold, attribute by attribute.
+    """Compare label vectors with the truth, attribute by attribute.
 
     Args:
         labels: COCO image id -> 34 states (1, 0, -1); a missing image counts as all unknown.
-        gold: from `load_gold`.
+        truth: COCO image id -> 34 states (1, 0, -1 not decided).
     """
-    truth, states = _arrays(labels, gold)
+    true, states = _arrays(labels, truth)
     result = []
     for k, attribute in enumerate(ATTRIBUTES):
-        decided = truth[:, k] >= 0
+        decided = true[:, k] >= 0
         present, absent = decided & (states[:, k] == 1), decided & (states[:, k] == 0)
         result.append(
             Agreement(
                 attribute=attribute,
                 known=float((states[:, k] >= 0).mean()),
                 present=int(present.sum()),
-                present_right=int((truth[present, k] == 1).sum()),
+                present_right=int((true[present, k] == 1).sum()),
                 absent=int(absent.sum()),
-                absent_right=int((truth[absent, k] == 0).sum()),
-                gold_present=int((truth[:, k] == 1).sum()),
+                absent_right=int((true[absent, k] == 0).sum()),
+                truly_present=int((true[:, k] == 1).sum()),
             )
         )
     return result
 
 
 def _arrays(
-    labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[int]]
+    labels: Mapping[int, Sequence[int]], truth: Mapping[int, Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the states of gold and of the labels, int [n, 34] each."""
+    """Return the true states and those of the labels, int [n, 34] each."""
     unknown = [-1] * len(ATTRIBUTES)
-    return np.array(list(gold.values())), np.array([labels.get(image, unknown) for image in gold])
+    return np.array(list(truth.values())), np.array([labels.get(image, unknown) for image in truth])
 
 
 @dataclass(frozen=True)
@@ -131,7 +115,7 @@ def overall(rows: Sequence[Agreement]) -> Overall:
 
 
 def intervals(
-    labels: Mapping[int, Sequence[int]], gold: Mapping[int, Sequence[int]]
+    labels: Mapping[int, Sequence[int]], truth: Mapping[int, Sequence[int]]
 ) -> dict[str, Interval]:
     """Estimate 95 % intervals of the ratios of `Overall`, by name.
 
@@ -139,13 +123,13 @@ def intervals(
     Micro ratios take the wider of it and Wilson's interval: without an error all resamples agree.
 
     Args:
-        labels, gold: as in `agree`.
+        labels, truth: as in `agree`.
 
     Returns:
         nan if a ratio is not defined, or a macro ratio is the same in all resamples.
     """
-    truth, states = _arrays(labels, gold)
-    images = len(truth)
+    true, states = _arrays(labels, truth)
+    images = len(true)
     draws = np.random.default_rng(0).multinomial(
         images, np.full(images, 1 / images), size=RESAMPLES
     )
@@ -153,15 +137,15 @@ def intervals(
     def count(cells: np.ndarray) -> np.ndarray:
         return (draws @ cells).astype(float)  # [resamples, 34]
 
-    decided = ((states == 1) & (truth >= 0), (states == 0) & (truth >= 0))
-    rights = ((states == 1) & (truth == 1), (states == 0) & (truth == 0))
+    decided = ((states == 1) & (true >= 0), (states == 0) & (true >= 0))
+    rights = ((states == 1) & (true == 1), (states == 0) & (true == 0))
     (present, absent), (present_right, absent_right) = map(count, decided), map(count, rights)
     with np.errstate(invalid="ignore"):
         shares = {
             "coverage": count(states >= 0).mean(axis=1) / images,
             "present_macro": _row_means(present_right / present),
             "absent_macro": _row_means(absent_right / absent),
-            "recall_macro": _row_means(present_right / count(truth == 1)),
+            "recall_macro": _row_means(present_right / count(true == 1)),
             "present_micro": present_right.sum(axis=1) / present.sum(axis=1),
             "absent_micro": absent_right.sum(axis=1) / absent.sum(axis=1),
             "right": (present_right + absent_right).sum(axis=1) / (present + absent).sum(axis=1),

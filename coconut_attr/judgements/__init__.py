@@ -1,0 +1,1 @@
+"""Judgements: what people, or AI models, who looked at a photo say of its attributes."""
