@@ -75,6 +75,8 @@ for arguments in (
     ("run", "--backbone", "x"), ("train", "x"), ("train", "--backbone", "x"),
     ("download", "x"), ("labels", "report", "--source", "x"), ("labels", "report", "--part", "x"),
     ("labels", "report", "x"), ("mirror", "export", "folder", "--dataset", "x"),
+    ("judgements", "import", "x"), ("judgements", "import", "x", "--dataset", "x"),
+    ("judgements", "export", "x", "--dataset", "x"), ("judgements", "agreement", "--dataset", "x"),
 ):
     assert "coconut-attr: " in call(1, *arguments)
 call(2, "check", "x")

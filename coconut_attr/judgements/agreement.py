@@ -12,26 +12,21 @@ from coconut_attr.attributes import ATTRIBUTES
 
 @dataclass(frozen=True)
 class PairAgreement:
-    """How two annotators agree on one attribute.
+    """How two annotators agree on one attribute, in three states: present, absent, unsure.
 
     Attributes:
-        judged: number of images that both judged.
-        n: number of those that both decided (neither is unsure).
-        alike: number of those that both decided alike.
-        kappa: Cohen's kappa over the decided images; nan if no image is decided, or all are in
-            one state.
+        n: number of images that both judged.
+        alike: number of those that both judged alike.
+        opposite: number of those that one calls present, the other absent.
+        kappa: Cohen's kappa; nan if both use one and the same state alone.
     """
 
     annotators: tuple[str, str]
     attribute: str
-    judged: int
     n: int
     alike: int
+    opposite: int
     kappa: float
-
-    @property
-    def share(self) -> float:
-        return self.alike / self.n if self.n else math.nan
 
 
 def pair_agreements(judgements: Iterable[Mapping[Any, Any]]) -> list[PairAgreement]:
@@ -61,11 +56,11 @@ def pair_agreements(judgements: Iterable[Mapping[Any, Any]]) -> list[PairAgreeme
 def _agreement(
     annotators: tuple[str, str], attribute: str, pairs: list[tuple[str, str]]
 ) -> PairAgreement:
-    decided = [pair for pair in pairs if "unsure" not in pair]
-    alike = sum(one == other for one, other in decided)
+    alike = sum(one == other for one, other in pairs)
+    opposite = sum(set(pair) == {"present", "absent"} for pair in pairs)
     kappa = math.nan
-    if len({state for pair in decided for state in pair}) > 1:
+    if len({state for pair in pairs for state in pair}) > 1:
         from sklearn.metrics import cohen_kappa_score
 
-        kappa = float(cohen_kappa_score(*zip(*decided, strict=True)))
-    return PairAgreement(annotators, attribute, len(pairs), len(decided), alike, kappa)
+        kappa = float(cohen_kappa_score(*zip(*pairs, strict=True)))
+    return PairAgreement(annotators, attribute, len(pairs), alike, opposite, kappa)

@@ -20,6 +20,7 @@ judgements_commands = typer.Typer(
     no_args_is_help=True,
 )
 SHOWN = 5  # rows and images that a message names
+COUNTS = ("n", "alike", "opposite")
 DatasetName = Annotated[str, typer.Option(help=f"One of: {', '.join(DATASETS)}.")]
 
 
@@ -131,7 +132,10 @@ def export(
 
 @judgements_commands.command()
 def agreement(dataset: DatasetName = "val5k") -> None:
-    """Show how annotators agree: Cohen's kappa of each pair, by attribute."""
+    """Show how annotators agree: Cohen's kappa of each pair, by attribute.
+
+    The states are present, absent and unsure; opposite: present by one, absent by the other.
+    """
     name = get_dataset(dataset).name
     from coconut_attr.judgements.agreement import pair_agreements
     from coconut_attr.settings import settings
@@ -146,24 +150,24 @@ def agreement(dataset: DatasetName = "val5k") -> None:
     for pair in dict.fromkeys(row.annotators for row in agreements):
         table = Table(
             "attribute",
-            *("both judged", "both decided", "alike", "share", "kappa"),
+            *("images", "alike", "share", "opposite", "kappa"),
             title=printable(" and ".join(f"{who} ({kinds[who]})" for who in pair)),
         )
         of_pair = [row for row in agreements if row.annotators == pair]
         for row in of_pair:
-            counts = (f"{row.judged:,}", f"{row.n:,}", f"{row.alike:,}")
-            table.add_row(row.attribute, *counts, _share(row.share), _number(row.kappa))
-        judged, n, alike = (sum(getattr(r, k) for r in of_pair) for k in ("judged", "n", "alike"))
+            table.add_row(
+                row.attribute, *_cells(row.n, row.alike, row.opposite), _number(row.kappa)
+            )
+        n, alike, opposite = (sum(getattr(r, k) for r in of_pair) for k in COUNTS)
         defined = [row.kappa for row in of_pair if not math.isnan(row.kappa)]
         mean = sum(defined) / len(defined) if defined else math.nan
         table.add_section()
-        share = _share(alike / n if n else math.nan)
-        table.add_row("all", f"{judged:,}", f"{n:,}", f"{alike:,}", share, f"mean {_number(mean)}")
+        table.add_row("all", *_cells(n, alike, opposite), f"mean {_number(mean)}")
         Console().print(table)
 
 
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.1%}"
+def _cells(n: int, alike: int, opposite: int) -> list[str]:
+    return [f"{n:,}", f"{alike:,}", f"{alike / n:.1%}", f"{opposite:,}"]
 
 
 def _number(value: float) -> str:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from coconut_attr.errors import UserError
 from coconut_attr.files.atomic import clear_leftovers
-from db import annotations, bulk, downloads, progress, runs
+from coconut_attr.judgements.records import Judgement, Origin
+from db import annotations, bulk, downloads, judgements, progress, runs
 from db.admin.backup import back_up, restore
 from db.admin.copy import copy_database
 from db.admin.integrity import database_problems
@@ -62,6 +63,8 @@ def fill_all(store: Engine) -> None:
     progress.record_progress(
         store, what="w", state="running", done=1, total=2, note="", started_at=now()
     )
+    origin = Origin("ä, b", "human", "2", "random", now())
+    judgements.add_judgements(store, "d", [Judgement(7, "person", "unsure", origin)])
     refresh_counts(store, "d")
 
 

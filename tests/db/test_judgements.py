@@ -322,10 +322,9 @@ def test_agreement_is_cohens_kappa_of_each_pair_of_annotators(judged) -> None:
     assert "eva (human) and eve (human)" in output and "ai-1 (ai) and eva (human)" in output
     rows = [line.split("│")[1:-1] for line in output.splitlines() if "red " in line]
     cells = [[cell.strip() for cell in row] for row in rows]
-    # Both pairs of the model share images 7 and 9, of which it decides one.
-    assert cells[:2] == [["red", "2", "1", "1", "100.0%", "–"]] * 2
-    # Observed 2/3, expected by chance 4/9: kappa 0.4.
-    assert cells[2] == ["red", "3", "3", "2", "66.7%", "0.40"]
+    # By the model and a person: alike 1/2, by chance 1/4. By both people: 2/3 and 4/9.
+    assert cells[:2] == [["red", "2", "1", "50.0%", "0", "0.33"]] * 2
+    assert cells[2] == ["red", "3", "2", "66.7%", "1", "0.40"]
 
 
 def test_the_gold_set_is_201_photos_read_twice(store: Engine) -> None:
