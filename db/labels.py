@@ -39,30 +39,30 @@ States = dict[int, list[int]]
 
 def label_estimates(
     engine: Engine, dataset: str, coco_ids: Sequence[int]
-) -> dict[int, list[float | None]]:
-    """Return the label model's probabilities: COCO image id -> 34, also where somebody judged.
+) -> dict[int, list[tuple[float | None, str]]]:
+    """Return the label model's probabilities and the states: COCO image id -> 34 of them.
 
-    Labels of an older version have none.
+    Labels of an older version have no probability.
     """
     query = (
-        select(Image.coco_id, ImageAttribute.estimate)
+        select(Image.coco_id, ImageAttribute.estimate, ImageAttribute.state)
         .join(ImageAttribute)
         .where(Image.dataset == dataset, Image.coco_id.in_(coco_ids))
         .order_by(Image.coco_id, ImageAttribute.attribute_id)
     )
-    estimates: dict[int, list[float | None]] = defaultdict(list)
+    estimates: dict[int, list[tuple[float | None, str]]] = defaultdict(list)
     with engine.connect() as connection:
-        for coco_id, estimate in connection.execute(query):
-            estimates[coco_id].append(estimate)
+        for coco_id, estimate, state in connection.execute(query):
+            estimates[coco_id].append((estimate, state))
     return dict(estimates)
 
 
 def estimated_labels(
     engine: Engine, dataset: str, coco_ids: Sequence[int], model: "LabelModel"
 ) -> States:
-    """Return the labels without judgements: COCO image id -> 34 states (1, 0, -1)."""
+    """Return the labels as they are without judgements: COCO image id -> 34 states (1, 0, -1)."""
     return {
-        coco_id: [-1 if p is None else CODES[model.state(p)] for p in row]
+        coco_id: [CODES[state if p is None else model.state(p)] for p, state in row]
         for coco_id, row in label_estimates(engine, dataset, coco_ids).items()
     }
 

@@ -113,8 +113,9 @@ def _print_estimates(
     from coconut_attr.evaluation.scores import evaluate
     from db.labels import label_estimates
 
-    rows = label_estimates(engine, dataset, list(truth))
-    rows = {coco_id: row for coco_id, row in rows.items() if None not in row}
+    labels = label_estimates(engine, dataset, list(truth))
+    rows = {coco_id: [p for p, _ in row if p is not None] for coco_id, row in labels.items()}
+    rows = {coco_id: row for coco_id, row in rows.items() if len(row) == len(ATTRIBUTES)}
     if not rows:
         console.print("labels of an older version have no probabilities; run extract again")
         return

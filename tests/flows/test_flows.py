@@ -19,6 +19,7 @@ from coconut_attr.settings import settings
 from coconut_attr.training.train import Epoch, Trainer
 from db import annotations, counts, runs
 from db import sql as database
+from db.judgements import truth_of_part
 from db.lease import ABANDONED, RunLease
 from db.models import now
 from db.progress import list_progress
@@ -425,6 +426,8 @@ def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) ->
         " FROM segment"
     )
     assert areas["n"] == areas["equal"] == 873
+    parts = [truth_of_part(engine(), "val5k", part) for part in ("dev", "test")]
+    assert [len(truth) for truth in parts] == [153, 48], "the gold set was added"
 
 
 def test_an_interrupted_run_is_resumed_and_scored(
