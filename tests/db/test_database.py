@@ -32,7 +32,7 @@ from db.schema import (
     upgrade,
 )
 from db.sql import Rows, sql
-from tests.support.rows import fill, labels, outcome
+from tests.support.rows import NO_ESTIMATE, fill, labels, outcome
 from tests.support.runs import change_run, start_run
 
 VIEWS_SQL = Path(db.__file__).parent / "views.sql"
@@ -427,6 +427,7 @@ def test_stored_counts_are_those_of_the_views_and_images_are_found_by_label_and_
                 "state": state,
                 "confidence": 1.0,
                 "conflict": k == 1,
+                **NO_ESTIMATE,
             }
             for k, state in enumerate(pair)
         ]

@@ -14,6 +14,7 @@ from db.commands.labels import labels_commands
 from db.judgements import add_judgements, truth_of_part
 from db.labels import record_labels
 from db.schema import open_database
+from tests.support.rows import NO_ESTIMATE
 
 RED = ATTRIBUTES.index("red")
 
@@ -82,7 +83,7 @@ def gold_labels(configure) -> dict[int, list[int]]:
     add_judgements(engine, "val5k", load_gold())
     truth = truth_of_part(engine, "val5k", "dev")
     assert truth[coco_id][RED] == 1
-    label = {"image_id": 1, "confidence": 0.7, "conflict": False}
+    label = {"image_id": 1, "confidence": 0.7, "conflict": False, **NO_ESTIMATE}
     labels = [
         {**label, "attribute_id": k, "state": "present" if k == RED else "unknown"}
         for k in range(34)

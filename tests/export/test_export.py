@@ -28,7 +28,7 @@ from db.work import export as work
 from flows import extract as extract_flow
 from flows.database import engine
 from tests.support import tiny_mirror as tiny
-from tests.support.rows import image, outcome
+from tests.support.rows import NO_ESTIMATE, image, outcome
 
 UNKNOWN = 34 * [None]
 #: Tests of what is written from the rows: the queries are those of other tests.
@@ -113,6 +113,7 @@ def fill(store: Engine) -> None:
                 "state": cells.get(name, "unknown"),
                 "confidence": 0.75 if name in cells else 0.0,
                 "conflict": False,
+                **NO_ESTIMATE,
             }
             for name, k in INDEX.items()
         ]

@@ -15,6 +15,7 @@ from db.judgements import add_judgements, truth_of_part
 from db.labels import record_labels
 from db.models import Segment
 from tests.support import tiny_mirror as tiny
+from tests.support.rows import NO_ESTIMATE
 from tests.support.runs import change_run, lease_of, start_run
 
 LICENCE = "unit-test input"
@@ -173,6 +174,7 @@ def _label(image_id: int, attribute_id: int, state: str) -> dict[str, object]:
         "state": state,
         "confidence": 1.0,
         "conflict": False,
+        **NO_ESTIMATE,
     }
 
 

@@ -82,9 +82,13 @@ def outcome(image_id: int, **changes) -> dict:
     }
 
 
+#: A label of an older version.
+NO_ESTIMATE: dict[str, object] = {"probability": None, "estimate": None, "judged": False}
+
+
 def labels(image_id: int, state: str) -> list[dict]:
     """Return an image's rows of `image_attribute`: the first attribute's state is given."""
-    row = {"image_id": image_id, "confidence": 0.9, "conflict": False}
+    row = {"image_id": image_id, "confidence": 0.9, "conflict": False, **NO_ESTIMATE}
     return [
         {**row, "attribute_id": 0, "state": state},
         {**row, "attribute_id": 1, "state": "unknown"},
