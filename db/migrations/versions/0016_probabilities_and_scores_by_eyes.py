@@ -76,8 +76,15 @@ def upgrade() -> None:
         comment = "the label model's probability of present, whatever is judged"
         batch.add_column(sa.Column("estimate", sa.Double(), comment=comment))
         comment = "the label is what somebody saw"
-        default = {"nullable": False, "server_default": sa.false()}
-        batch.add_column(sa.Column("judged", sa.Boolean(), comment=comment, **default))
+        batch.add_column(
+            sa.Column(
+                "judged",
+                sa.Boolean(),
+                nullable=False,
+                server_default=sa.false(),
+                comment=comment,
+            )
+        )
     for table, key in KEYS.items():
         column = sa.Column("against", sa.String(), nullable=False, server_default="labels")
         with op.batch_alter_table(table) as batch:
@@ -109,8 +116,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     _drop_views()
     for table, key in KEYS.items():
-        column = sa.column("against")
-        op.execute(sa.delete(sa.table(table, column)).where(column == "eyes"))
+        against: sa.ColumnClause[str] = sa.column("against")
+        op.execute(sa.delete(sa.table(table, against)).where(against == "eyes"))
         with op.batch_alter_table(table) as batch:
             batch.drop_constraint("against", type_="check")
             batch.drop_constraint(f"pk_{table}", type_="primary")
