@@ -318,7 +318,7 @@ def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
     thread = threading.Thread(target=stop_for_an_epoch)
     thread.start()
     try:
-        run = train("val5k", backbone="efficientnet_lite0", epochs=3, batch_size=8)
+        run = train("val5k", "report", backbone="efficientnet_lite0", epochs=3, batch_size=8)
     finally:
         settled.set()
         thread.join()
