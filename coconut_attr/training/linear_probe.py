@@ -61,8 +61,10 @@ def _fit(features: np.ndarray, targets: np.ndarray, c: float) -> LinearProbe:
 
     mean, scale = features.mean(0), features.std(0)
     scale = np.where(scale > 0, scale, 1)
+    # Fewer images than channels span fewer dimensions: a regression there has the same solution.
+    left, singular, axes = np.linalg.svd((features - mean) / scale, full_matrices=False)
     # An uncertain target is two rows: present with its probability as weight, absent with the rest.
-    both = np.tile((features - mean) / scale, (2, 1))
+    both = np.tile(left * singular, (2, 1))
     present = np.repeat([True, False], len(features))
     weights, intercepts = [], []
     for probabilities, weight in zip(targets[:, 0].T, targets[:, 1].T, strict=True):
@@ -71,7 +73,7 @@ def _fit(features: np.ndarray, targets: np.ndarray, c: float) -> LinearProbe:
         if len(set(present[used])) == 2:
             model = LogisticRegression(C=c, max_iter=2000)
             model.fit(both[used], present[used], sample_weight=row_weights[used])
-            weights.append(model.coef_[0])
+            weights.append(model.coef_[0] @ axes)
             intercepts.append(model.intercept_[0])
         else:  # one state only, or nothing known: say so of every image
             weights.append(np.zeros(features.shape[1]))
