@@ -1,6 +1,6 @@
 """Fitting the label model on judged images, and measuring it on images that it has not seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +60,12 @@ def fit_label_model(
             f"{len(signals)} judged images of train and val are too few to fit a label model: "
             f"at least {MIN_IMAGES} are needed; judge more, or use the model that is shipped"
         )
-    estimates = np.empty(states.shape)
-    order = np.random.default_rng(0).permutation(len(signals))
-    for fold in range(FOLDS):
-        out, rest = order[fold::FOLDS], np.setdiff1d(order, order[fold::FOLDS])
-        model = _fit([signals[i] for i in rest], states[rest], judged[rest])
-        estimates[out] = model.probabilities([signals[i] for i in out])
+    estimates = cross_validate(
+        signals,
+        states,
+        judged,
+        lambda train, seen, cells, images: fit_weights(train, seen, cells).probabilities(images),
+    )
     prior = np.array([_share(column) for column in states.T])
     scores = evaluate(states, estimates, prior).overall
     present, absent = choose_thresholds(states, estimates)
@@ -75,12 +75,33 @@ def fit_label_model(
         for name in ("map", "accuracy", "balanced_accuracy", "ece")
     }
     model = replace(
-        _fit(signals, states, judged),
+        fit_weights(signals, states, judged),
         present=present,
         absent=absent,
         facts={**facts, "images": len(signals), "cross_validated": cross_validated},
     )
     return Fit(model, estimates, scores)
+
+
+def cross_validate(
+    signals: Sequence[Signals],
+    states: np.ndarray,
+    judged: np.ndarray,
+    estimate: Callable[[list[Signals], np.ndarray, np.ndarray, list[Signals]], np.ndarray],
+) -> np.ndarray:
+    """Estimate each image by `estimate(others, their states, their judged, images)`.
+
+    Returns:
+        float64 [n, 34].
+    """
+    estimates = np.empty(states.shape)
+    order = np.random.default_rng(0).permutation(len(signals))
+    for fold in range(FOLDS):
+        out, rest = order[fold::FOLDS], np.setdiff1d(order, order[fold::FOLDS])
+        estimates[out] = estimate(
+            [signals[i] for i in rest], states[rest], judged[rest], [signals[i] for i in out]
+        )
+    return estimates
 
 
 def choose_thresholds(states: np.ndarray, estimates: np.ndarray) -> tuple[float, float]:
@@ -109,8 +130,11 @@ def choose_thresholds(states: np.ndarray, estimates: np.ndarray) -> tuple[float,
     return next(present, 0.99), round(next(absent, 0.01), 2)
 
 
-def _fit(signals: Sequence[Signals], states: np.ndarray, judged: np.ndarray) -> LabelModel:
-    """Fit one logistic regression with weights that attributes share in part."""
+def fit_weights(signals: Sequence[Signals], states: np.ndarray, judged: np.ndarray) -> LabelModel:
+    """Fit one logistic regression, whose weights the attributes share in part.
+
+    Its thresholds are not chosen yet. Args as for `fit_label_model`.
+    """
     from sklearn.linear_model import LogisticRegression
 
     cells = np.stack([image.cells for image in signals])
