@@ -198,6 +198,8 @@ class Trainer:
             TrainingError: the file cannot be read, or belongs to a run with other settings.
         """
         self.epochs_done, self.best_score = load_state(path, self._parts(), self.config)
+        if self.best_score > 0:  # an older version's, the mAP: no loss would ever be better
+            self.best_score = -math.inf
 
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}

@@ -60,13 +60,18 @@ def status(
             f"{row['run_id']}\n{row['status']}",
             f"{row['backbone']}\n{row['trained_on']}"
             + ("" if row["kind"] == "trained" else f" ({row['kind']})"),
-            f"{row['evaluated_on']} {row['split']}\n{row['decisions'] or 0:,} cells"
+            f"{row['evaluated_on']} {row['split']}, {AGAINST[row['against']]}\n"
+            f"{row['decisions'] or 0:,} cells"
             if scored
             else "",
             _with_interval(row, "accuracy", "all absent", "all_absent_accuracy") if scored else "",
             _with_interval(row, "map", "prior", "prior_map") if scored else "",
         )
     console.print(table)
+
+
+#: What scores are against.
+AGAINST = {"eyes": "by eyes", "labels": "by labels"}
 
 
 def _table(*headers: str) -> Table:
