@@ -29,9 +29,9 @@ MODES = {
 KINDS: dict[browse.Kind, str] = {
     "present": N_("predicted present"),
     "absent": N_("predicted absent"),
-    "false present": N_("wrong: predicted present, labelled absent"),
-    "false absent": N_("wrong: predicted absent, labelled present"),
-    "true present": N_("right: predicted and labelled present"),
+    "false present": N_("disagreement: predicted present, labelled absent"),
+    "false absent": N_("disagreement: predicted absent, labelled present"),
+    "true present": N_("agreement: predicted and labelled present"),
 }
 NO_EVIDENCE = pd.DataFrame()
 
@@ -139,7 +139,8 @@ def _by_prediction(dataset: str, runs: pd.DataFrame) -> None:
     st.caption(
         _(
             "The most confident predictions come first. Threshold {threshold}, chosen on val; AP "
-            "{ap} ({interval}), prior {prior}, n = {n} known cells of the {split} split.",
+            "{ap} ({interval}), prior {prior}, {against}; n = {n} cells of the {split} split.",
+            against=layout.against(run["run_id"], dataset, run["split"]),
             threshold=formats.number(threshold),
             ap=formats.number(scores.get("ap")),
             interval=formats.interval(scores.get("ap_low"), scores.get("ap_high")),
