@@ -84,9 +84,9 @@ def test_scores_by_eyes_lead_and_name_what_is_degenerate_and_not_comparable(
     table = page.get_by_test_id("stDataFrame").first
     for words in ("by eyes (an AI model)", "against our labels, which err"):
         expect(table.locator("td", has_text=words).first).to_be_attached()
-    query = f"dataset=val5k&by=predictions&run={judged}/test"
+    query = f"dataset=val5k&by=predictions&attribute=food&run={judged}/test"
     visit(page, f"{address}/explore?{query}", PAGES["explore"])
     expect_texts(page, "prior 0.300, by eyes (an AI model); n = 20 cells")
-    visit(page, f"{address}/explore?dataset=val5k&by=predictions&run=3/test", PAGES["explore"])
+    visit(page, f"{address}/explore?{query.replace(f'run={judged}', 'run=3')}", PAGES["explore"])
     expect_texts(page, "prior 0.300, against our labels, which err; n = 20 cells")
     assert_no_error(page)
