@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
-from coconut_attr.attributes import INDEX
+from coconut_attr.attributes import GROUP_OF, INDEX
 from coconut_attr.errors import UserError
 from coconut_attr.judgements.gold import load_gold
 from coconut_attr.judgements.records import Judgement, Origin

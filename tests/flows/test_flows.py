@@ -496,7 +496,7 @@ def test_judged_photos_are_scored_by_eyes_and_against_labels_and_the_summary_lea
 ) -> None:
     configure(mirror=tiny_mirror)
     run_id = train("val5k", backbone="efficientnet_lite0", epochs=1)
-    assert [line[0] for line in scores(run_id)][0] == "mAP, against our labels"
+    assert scores(run_id)[0][0] == "mAP, against our labels"
     assert "nobody has judged a photo of the test split of val5k" in caplog.text
     (of_labels,) = sql("SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
     assert (of_labels["against"], of_labels["judged_by"]) == ("labels", None)
