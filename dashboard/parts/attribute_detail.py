@@ -110,7 +110,7 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
     st.caption(
         _(
             "AP {ap} ({interval}), prior {prior}, linear probe {probe}. n = {n} known cells, "
-            "{positives} present. The point: the threshold {threshold}, chosen on val.",
+            "{positives} present. The point: the threshold {threshold}.",
             ap=formats.number(scores["ap"]),
             interval=formats.interval(scores["ap_low"], scores["ap_high"]),
             prior=formats.number(prior),

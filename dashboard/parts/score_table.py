@@ -54,7 +54,7 @@ def score_table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
         "ap_interval": words(_("95 % interval of AP")),
         "prior_ap": number(_("prior AP"), **score),
         "probe_ap": number(_("probe AP"), help=_("average precision of the linear probe"), **score),
-        "threshold": number(_("threshold"), help=_("chosen on val"), **score),
+        "threshold": number(_("threshold"), help=_("chosen without test images"), **score),
     }
     columns = {
         "precision": number(_("precision"), **score),

@@ -257,8 +257,9 @@ def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
             "reaches); **all absent** predicts absent everywhere; **linear probe**: logistic "
             "regression on the same encoder's pooled features. Pale, †: fewer than {few} known "
             "cells. Average precision is undefined where all known cells have the same state. "
-            "Accuracy is at the threshold 0.5; precision, recall, F1 and balanced accuracy are at "
-            "the threshold chosen on val (older runs: 0.5).",
+            "Accuracy is at the threshold 0.5; precision, recall, specificity, F1 and balanced "
+            "accuracy are at the run's threshold of the attribute, which is chosen without the "
+            "test split.",
             few=FEW,
         )
     )

@@ -138,8 +138,8 @@ def _by_prediction(dataset: str, runs: pd.DataFrame) -> None:
     images = read(browse.images_by_prediction, *query, SIZE + 1, start)
     st.caption(
         _(
-            "The most confident predictions come first. Threshold {threshold}, chosen on val; AP "
-            "{ap} ({interval}), prior {prior}, {against}; n = {n} cells of the {split} split.",
+            "The most confident predictions come first. Threshold {threshold}; AP {ap} "
+            "({interval}), prior {prior}, {against}; n = {n} cells of the {split} split.",
             against=layout.against(run["run_id"], dataset, run["split"]),
             threshold=formats.number(threshold),
             ap=formats.number(scores.get("ap")),

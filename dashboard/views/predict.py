@@ -177,7 +177,7 @@ def _chart(table: pd.DataFrame, run: Row) -> None:
         [
             common.Entry("square", common.ACCENT, _("called present")),
             common.Entry("pale", common.GREY, _("called absent")),
-            common.Entry("tick", common.SERIES[1], _("threshold"), _("chosen on val")),
+            common.Entry("tick", common.SERIES[1], _("threshold"), _("chosen without test images")),
             common.Entry("diamond", common.AMBER, _("prior"), _("share present in training")),
         ]
     )

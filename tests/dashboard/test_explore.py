@@ -19,7 +19,7 @@ def test_images_are_found_by_label_prediction_and_set_and_one_is_shown_in_full(
     expect(links).to_have_count(1)
     query = "dataset=val5k&by=predictions&kind=false present"
     visit(page, f"{address}/explore?{query}", PAGES["explore"])
-    expect(page.get_by_text("Threshold 0.500, chosen on val")).to_be_visible()
+    expect(page.get_by_text("Threshold 0.500; AP")).to_be_visible()
     visit(page, f"{address}/explore?dataset=val5k&by=set&set=red,blue", PAGES["explore"])
     expect(links).to_have_count(6)  # the test split
     expect_texts(page, "recall@1 50.0 % (40.0–60.0 %), chance 10.0 %")

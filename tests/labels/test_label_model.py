@@ -45,7 +45,7 @@ def random_signals(count: int, scale: float = 1.0) -> list[Signals]:
 def test_the_shipped_model_has_its_hash_as_version_and_is_never_certain() -> None:
     model = load_label_model()
     assert model.version == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:8]
-    estimates = model.probabilities(random_signals(20, scale=50))
+    estimates = model.probabilities(random_signals(20, scale=10))
     assert estimates.shape == (20, len(ATTRIBUTES))
     assert (estimates.min(), estimates.max()) == (0.01, 0.99)
     states = [model.state(p) for p in (model.absent, model.absent + 0.01, model.present)]
