@@ -208,8 +208,9 @@ def _retrieval(scores: dict[str, Row]) -> str:
         return ""
     n = scores["retrieval product recall@1"]
     sentence = _(
-        "Searching for each image by all of its present attributes: {recalls}; n = {n} queries "
-        "among {images} images.",
+        "Searching for each image by all of its present attributes, {against}: {recalls}; n = {n} "
+        "queries among {images} images.",
+        against=formats.against(n["against"], n["judged_by"]),
         recalls="; ".join(recalls),
         n=formats.count(n["n"]),
         images=formats.count(n["images"]),
