@@ -69,6 +69,24 @@ def duration(seconds: float) -> str:
     return _("{minutes} min {seconds} s", minutes=minutes, seconds=f"{seconds:02}")
 
 
+def against(target: object, judged_by: object) -> str | None:
+    """Say what scores are against; None for a run that has none.
+
+    Args:
+        target: the column `against` of a score: eyes or labels.
+        judged_by: who saw what scores by eyes are against: human, ai or both.
+    """
+    if target == "labels":
+        return _("against our labels, which err")
+    if target != "eyes":
+        return None
+    if judged_by == "human":
+        return _("by eyes (people)")
+    return (
+        _("by eyes (people and an AI model)") if judged_by == "both" else _("by eyes (an AI model)")
+    )
+
+
 def csv(table: pd.DataFrame) -> str:
     """Return a table as CSV in which a spreadsheet finds no formula.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Engine, RowMapping
 
+from db.runs import Against
 from db.sql import Rows, sql
 
 Kind = Literal["present", "absent", "true present", "false present", "false absent"]
@@ -134,14 +135,21 @@ def images_near(
     return sql(engine, query, run=run, dataset=dataset, split=split, size=size, **parameters)
 
 
-def scored_cells(engine: Engine, run: int, dataset: str, split: str, attribute: int) -> Rows:
-    """Return the known cells of one attribute in a split: `present` (1 or 0) and `probability`."""
-    query = """
+def scored_cells(
+    engine: Engine, run: int, dataset: str, split: str, attribute: int, against: Against
+) -> Rows:
+    """Return the known cells of one attribute in a split: `present` (1 or 0) and `probability`.
+
+    Args:
+        against: take the states that were seen, or those of the labels.
+    """
+    states = {"eyes": "truth", "labels": "image_attribute"}[against]
+    query = f"""
         SELECT CASE WHEN l.state = 'present' THEN 1 ELSE 0 END AS present, p.probability
         FROM prediction p JOIN image i ON i.id = p.image_id
-        JOIN image_attribute l ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
-        WHERE p.run_id = :run AND p.attribute_id = :attribute AND l.state <> 'unknown'
-          AND i.dataset = :dataset AND i.split = :split"""
+        JOIN {states} l ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
+        WHERE p.run_id = :run AND p.attribute_id = :attribute AND l.state IN ('present', 'absent')
+          AND i.dataset = :dataset AND i.split = :split"""  # noqa: S608
     return sql(engine, query, run=run, dataset=dataset, split=split, attribute=attribute)
 
 
@@ -155,7 +163,8 @@ def image(engine: Engine, dataset: str, coco_id: int) -> RowMapping | None:
 def cells_of(engine: Engine, image: int, run: int | None) -> Rows:
     """Return the labels of an image in label order, with a run's `probability` or NULL."""
     query = """
-        SELECT a.name AS attribute, a.group_name, l.state, l.confidence, l.conflict, p.probability
+        SELECT a.name AS attribute, a.group_name, l.state, l.probability AS label_probability,
+               l.judged, l.confidence, l.conflict, p.probability
         FROM attribute a
         LEFT JOIN image_attribute l ON l.attribute_id = a.id AND l.image_id = :image
         LEFT JOIN prediction p

@@ -40,7 +40,7 @@ def choose_thresholds(prior: np.ndarray) -> np.ndarray:
 
     A threshold of 0.5 says the same of every image where an attribute is rare or common; the prior
     makes more errors. Half way between them, in logits, was best by eyes in cross-validation:
-    nearly the accuracy of 0.5, and most of the balanced accuracy of the prior (docs/labels.md).
+    nearly the accuracy of 0.5, and most of the balanced accuracy of the prior (docs/training.md).
 
     Args:
         prior: float [34], the share of present among the training images.

@@ -19,9 +19,9 @@ BINS = 10  # as for the expected calibration error
 POINTS = 300  # of a drawn curve, at most about twice that
 IMAGES = 4  # of each kind
 KINDS: dict[browse.Kind, str] = {
-    "true present": N_("Most confident and right: label and model say present"),
-    "false present": N_("Most confident and wrong: the label says absent"),
-    "false absent": N_("Missed: the label says present, the model is confident of absent"),
+    "true present": N_("Agreement: label and model say present"),
+    "false present": N_("Disagreement: the model is confident of present, the label says absent"),
+    "false absent": N_("Disagreement: the label says present, the model is confident of absent"),
 }
 SHARE_AXIS: dict[str, Any] = {"format": ".0%", "tickCount": 5}
 
@@ -35,10 +35,12 @@ def attribute_detail(run: Row, scores: Row) -> None:
     """
     attribute = scores["attribute"]
     query = (run["run_id"], run["evaluated_on"], run["split"], INDEX[attribute])
-    cells = read(browse.scored_cells, *query)
+    cells = read(browse.scored_cells, *query, scores["against"])
     if not len(cells):
         st.caption(_("No predictions of this attribute are stored, or it has no known cell."))
         return
+    against = formats.against(scores["against"], run["judged_by"])
+    st.caption(_("Curves and scores are {against}.", against=against))
     states, probabilities = cells["present"].to_numpy(int), cells["probability"].to_numpy(float)
     if 0 < states.sum() < len(states):
         left, right = st.columns(2, gap="medium")
@@ -108,7 +110,7 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
     st.caption(
         _(
             "AP {ap} ({interval}), prior {prior}, linear probe {probe}. n = {n} known cells, "
-            "{positives} present. The point: the threshold {threshold}, chosen on val.",
+            "{positives} present. The point: the threshold {threshold}.",
             ap=formats.number(scores["ap"]),
             interval=formats.interval(scores["ap_low"], scores["ap_high"]),
             prior=formats.number(prior),

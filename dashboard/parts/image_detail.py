@@ -99,13 +99,14 @@ def _labels(cells: pd.DataFrame, run: int | None) -> None:
         state=cells["state"].map(_, na_action="ignore"),
         confidence=cells["confidence"].where(cells["state"] != "unknown"),
         conflict=cells["conflict"].fillna(0).astype(bool),
+        judged=cells["judged"].fillna(0).astype(bool),
     ).loc[order]
     probability = st.column_config.ProgressColumn(
-        _("probability"),
+        _("model"),
         format="%.3f",
         min_value=0,
         max_value=1,
-        help=_("predicted by the model"),
+        help=_("probability that the model predicts"),
     )
     st.dataframe(
         table,
@@ -117,6 +118,14 @@ def _labels(cells: pd.DataFrame, run: int | None) -> None:
             "attribute": _("attribute"),
             "group_name": _("group"),
             "state": _("label"),
+            "label_probability": st.column_config.NumberColumn(
+                _("probability"),
+                format="%.2f",
+                help=_("that the attribute is present, by the label model or a judgement"),
+            ),
+            "judged": st.column_config.CheckboxColumn(
+                _("judged"), help=_("the label is what somebody saw in the photo")
+            ),
             "confidence": st.column_config.NumberColumn(_("confidence"), format="%.2f"),
             "conflict": st.column_config.CheckboxColumn(_("conflict")),
             "probability": probability,

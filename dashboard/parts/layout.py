@@ -12,6 +12,7 @@ from coconut_attr.errors import UserError
 from dashboard import data, formats
 from dashboard.i18n import _
 from dashboard.parts.pickers import ADDRESS, write_address
+from db.runs import run_scores
 from db.sql import DatabaseError
 
 PAGES: Final = "pages"  # the session's pages by their path
@@ -95,6 +96,24 @@ def in_label_order(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
 def run_name(run: data.Row) -> str:
     """Return a run's name for people."""
     return _("Run {run}", run=run["run_id"]) + f" · {run['backbone']} · {run['trained_on']}"
+
+
+def against(run_id: int, dataset: str, split: str) -> str:
+    """Say what a run's scores on a split are against; empty if it has none."""
+    scores = data.read(run_scores, run_id, dataset, split)
+    if not len(scores):
+        return ""
+    return formats.against(scores["against"].iloc[0], scores["judged_by"].iloc[0]) or ""
+
+
+def only_labels(run: data.Row) -> str:
+    """Say that scores are against labels only; empty if they are by eyes."""
+    if run["against"] == "eyes":
+        return ""
+    return _(
+        "**Against our labels only**: no photo of this split has been judged by eye. The scores "
+        "say how far the model agrees with the labels, not how right it is."
+    )
 
 
 def dataset_namer(summaries: dict[str, data.Row]) -> Callable[[str], str]:

@@ -20,12 +20,16 @@ def runs_table(summaries: pd.DataFrame) -> None:
     table = summaries.assign(
         map_interval=formats.intervals(summaries, "map", formats.number),
         accuracy_interval=formats.intervals(summaries, "accuracy", formats.percent),
+        against=[
+            formats.against(*pair)
+            for pair in zip(summaries["against"], summaries["judged_by"], strict=True)
+        ],
         duration=seconds.map(formats.duration),
         kind=summaries["kind"].map(_),
         status=summaries["status"].map(_),
         split=summaries["split"].map(_, na_action="ignore"),
     )
-    for name in ("accuracy", "prior_accuracy", "all_absent_accuracy"):
+    for name in ("accuracy", "balanced_accuracy", "prior_accuracy", "all_absent_accuracy"):
         table[name] *= 100
     number = st.column_config.NumberColumn
     share: dict[str, Any] = {"format": "%.1f %%"}
@@ -42,6 +46,7 @@ def runs_table(summaries: pd.DataFrame) -> None:
         "best_epoch": number(_("best epoch")),
         "evaluated_on": _("scored on"),
         "split": _("split"),
+        "against": _("scores against"),
         "images": number(_("images"), **count),
         "decisions": number(_("n"), help=_("known cells"), **count),
         "map": number(_("mAP"), **score),
@@ -49,6 +54,7 @@ def runs_table(summaries: pd.DataFrame) -> None:
         "prior_map": number(_("prior mAP"), **score),
         "accuracy": number(_("accuracy"), **share),
         "accuracy_interval": _("95 % interval of accuracy"),
+        "balanced_accuracy": number(_("balanced accuracy"), **share),
         "prior_accuracy": number(_("prior"), **share),
         "all_absent_accuracy": number(_("all absent"), **share),
         "train_images": number(_("train images"), **count),

@@ -15,7 +15,8 @@ def score_table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
     """Show scores and their intervals; return the attribute of the row that is clicked.
 
     Args:
-        table: rows of `attribute_accuracy`; another run's scores in columns ending in ` of other`.
+        table: rows of `attribute_accuracy`, `against` in words; another run's scores in columns
+            ending in ` of other`.
         with_other: show those of the other run.
         key: unique for what the table shows: a click belongs to it.
     """
@@ -53,11 +54,12 @@ def score_table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
         "ap_interval": words(_("95 % interval of AP")),
         "prior_ap": number(_("prior AP"), **score),
         "probe_ap": number(_("probe AP"), help=_("average precision of the linear probe"), **score),
-        "threshold": number(_("threshold"), help=_("chosen on val"), **score),
+        "threshold": number(_("threshold"), help=_("chosen without test images"), **score),
     }
     columns = {
         "precision": number(_("precision"), **score),
         "recall": number(_("recall"), **score),
+        "specificity": number(_("specificity"), help=_("recall of absent"), **score),
         "f1": number(_("F1"), **score),
         "balanced_accuracy": number(_("balanced accuracy"), **score),
         "ece": number(_("ECE"), help=_("expected calibration error"), **score),
@@ -73,6 +75,7 @@ def score_table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
             shown[f"{name} other"], config[f"{name} other"] = of_other[name], number(title, **score)
             shown[f"{name}_interval other"] = formats.intervals(of_other, name, formats.number)
             config[f"{name}_interval other"] = words(_("95 % interval"))
+    shown["against"], config["against"] = table["against"], words(_("scores against"))
     event = st.dataframe(
         shown,
         hide_index=True,

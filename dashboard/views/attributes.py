@@ -98,33 +98,46 @@ def _overall(run: Row) -> None:
                 high=f"{gain['high']:+.3f}",
             )
         )
+    against = formats.against(run["against"], run["judged_by"]) or formats.DASH
+    balanced = formats.interval(
+        run["balanced_accuracy_low"], run["balanced_accuracy_high"], formats.percent
+    )
     layout.cards(
         (
             _("mAP"),
             formats.number(run["map"]),
+            against,
             _("95 % interval {interval}", interval=map_interval),
             *notes,
         ),
         (
             _("Accuracy"),
             formats.percent(run["accuracy"]),
+            against,
             _("95 % interval {interval}", interval=accuracy_interval),
             _(
                 "baselines: prior {prior}, all absent {absent}",
                 prior=formats.percent(run["prior_accuracy"]),
                 absent=formats.percent(run["all_absent_accuracy"]),
             ),
+            _(
+                "balanced accuracy {value} ({interval}); a constant reaches 50 %",
+                value=formats.percent(run["balanced_accuracy"]),
+                interval=balanced,
+            ),
             *calibration,
         ),
         (
-            _("Known cells"),
+            _("Judged cells") if run["against"] == "eyes" else _("Known cells"),
             formats.count(run["decisions"]),
             _(
                 "of {n} in the {split} split",
                 n=formats.count(run["images"] * len(ATTRIBUTES)),
                 split=_(run["split"]),
             ),
-            _("unknown cells are skipped"),
+            _("unsure and unjudged cells are skipped")
+            if run["against"] == "eyes"
+            else _("unknown cells are skipped"),
         ),
         (
             _("Images"),
@@ -140,6 +153,8 @@ def _overall(run: Row) -> None:
     cells = formats.count(run["decisions"])
     basis = _("Both on n = {cells} cells, {images} images.", cells=cells, images=images)
     st.write(paragraph(*verdicts, basis))
+    if warning := layout.only_labels(run):
+        st.warning(warning)
     if origins := notices.mask_origins(run["evaluated_on"]):
         st.caption(origins)
 
@@ -179,8 +194,34 @@ def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
         table = table.sort_values(order, ascending=False, na_position="last").reset_index(drop=True)
     _charts(table, layout.run_name(other) if other else "", grouped=order == "label")
     key = f"scores of {run['run_id']} {run['split']} {order} {groups}"
-    clicked = score_table(table, bool(other), key)
+    against = formats.against(run["against"], run["judged_by"])
+    if other and other["against"] != run["against"]:
+        st.warning(
+            _(
+                "Not comparable: the scores of {name} are {against}, those of {other} "
+                "{other_against}.",
+                name=layout.run_name(run),
+                against=against,
+                other=layout.run_name(other),
+                other_against=formats.against(other["against"], other["judged_by"]),
+            )
+        )
+    clicked = score_table(table.assign(against=against), bool(other), key)
+    _degenerate(scores)
     _one_attribute(run, scores, clicked)
+
+
+def _degenerate(scores: pd.DataFrame) -> None:
+    """Name the attributes of which the model says nearly the same of every photo."""
+    names = scores.loc[scores["degenerate"] == 1, "attribute"]
+    if len(names):
+        st.warning(
+            _(
+                "This model says nearly the same of every photo (recall or specificity under 0.2) "
+                "for: {names}.",
+                names=", ".join(_(name) for name in names),
+            )
+        )
 
 
 def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
@@ -210,13 +251,15 @@ def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
         )
     st.caption(
         _(
-            "n: known cells. Baselines: **prior** predicts the majority of the training labels "
+            "n: known cells, by eyes the judged ones. Baselines: **prior** predicts the majority "
+            "of the training labels "
             "(for average precision: the share of present cells, which any constant score "
             "reaches); **all absent** predicts absent everywhere; **linear probe**: logistic "
             "regression on the same encoder's pooled features. Pale, †: fewer than {few} known "
             "cells. Average precision is undefined where all known cells have the same state. "
-            "Accuracy is at the threshold 0.5; precision, recall, F1 and balanced accuracy are at "
-            "the threshold chosen on val (older runs: 0.5).",
+            "Accuracy is at the threshold 0.5; precision, recall, specificity, F1 and balanced "
+            "accuracy are at the run's threshold of the attribute, which is chosen without the "
+            "test split.",
             few=FEW,
         )
     )

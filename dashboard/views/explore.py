@@ -29,9 +29,9 @@ MODES = {
 KINDS: dict[browse.Kind, str] = {
     "present": N_("predicted present"),
     "absent": N_("predicted absent"),
-    "false present": N_("wrong: predicted present, labelled absent"),
-    "false absent": N_("wrong: predicted absent, labelled present"),
-    "true present": N_("right: predicted and labelled present"),
+    "false present": N_("disagreement: predicted present, labelled absent"),
+    "false absent": N_("disagreement: predicted absent, labelled present"),
+    "true present": N_("agreement: predicted and labelled present"),
 }
 NO_EVIDENCE = pd.DataFrame()
 
@@ -138,8 +138,9 @@ def _by_prediction(dataset: str, runs: pd.DataFrame) -> None:
     images = read(browse.images_by_prediction, *query, SIZE + 1, start)
     st.caption(
         _(
-            "The most confident predictions come first. Threshold {threshold}, chosen on val; AP "
-            "{ap} ({interval}), prior {prior}, n = {n} known cells of the {split} split.",
+            "The most confident predictions come first. Threshold {threshold}; AP {ap} "
+            "({interval}), prior {prior}, {against}; n = {n} cells of the {split} split.",
+            against=layout.against(run["run_id"], dataset, run["split"]),
             threshold=formats.number(threshold),
             ap=formats.number(scores.get("ap")),
             interval=formats.interval(scores.get("ap_low"), scores.get("ap_high")),
@@ -207,8 +208,9 @@ def _retrieval(scores: dict[str, Row]) -> str:
         return ""
     n = scores["retrieval product recall@1"]
     sentence = _(
-        "Searching for each image by all of its present attributes: {recalls}; n = {n} queries "
-        "among {images} images.",
+        "Searching for each image by all of its present attributes, {against}: {recalls}; n = {n} "
+        "queries among {images} images.",
+        against=formats.against(n["against"], n["judged_by"]),
         recalls="; ".join(recalls),
         n=formats.count(n["n"]),
         images=formats.count(n["images"]),

@@ -142,14 +142,39 @@ def _run_card(run: Row) -> tuple[str, ...]:
     return (
         _("mAP of run {run}", run=run["run_id"]),
         formats.number(run["map"]),
+        formats.against(run["against"], run["judged_by"]) or formats.DASH,
         _("95 % interval {interval}", interval=formats.interval(run["map_low"], run["map_high"])),
         _("baseline: prior {prior}", prior=formats.number(run["prior_map"])),
+        _(
+            "accuracy {accuracy}, balanced {balanced}",
+            accuracy=formats.percent(run["accuracy"]),
+            balanced=formats.percent(run["balanced_accuracy"]),
+        ),
         _(
             "n = {cells} cells, {images} images",
             cells=formats.count(run["decisions"]),
             images=formats.count(run["images"]),
         ),
+        *_by_labels(run),
     )
+
+
+def _by_labels(run: Row) -> list[str]:
+    """Return the by-line that gives the mAP against labels beside a headline by eyes."""
+    if run["against"] != "eyes":
+        return []
+    of_labels = read(run_scores, run["run_id"], run["evaluated_on"], run["split"], "labels")
+    score = rows_by(of_labels, "name").get("map") if len(of_labels) else None
+    if score is None:
+        return []
+    return [
+        _(
+            "{value} ({interval}) against our labels, which err; n = {n} cells",
+            value=formats.number(score["value"]),
+            interval=formats.interval(score["low"], score["high"]),
+            n=formats.count(score["n"]),
+        )
+    ]
 
 
 def _model(run: Row) -> None:
@@ -174,8 +199,10 @@ def _model(run: Row) -> None:
         return
     common.show(_bars(bars), 40 * len(bars) + 60, _("mAP beside its baselines"), "map chart")
     basis = _(
-        "{name} on the {split} split of {dataset}: n = {cells} known cells of {images} images.",
+        "{name} on the {split} split of {dataset}, {against}: n = {cells} cells of {images} "
+        "images.",
         name=layout.run_name(run),
+        against=formats.against(run["against"], run["judged_by"]),
         split=_(run["split"]),
         dataset=run["evaluated_on"],
         cells=formats.count(run["decisions"]),
@@ -191,6 +218,8 @@ def _model(run: Row) -> None:
             high=f"{gain['high']:+.3f}",
         )
     st.caption(paragraph(basis, comparison))
+    if warning := layout.only_labels(run):
+        st.warning(warning)
 
 
 def _bars(table: pd.DataFrame) -> common.Chart:
@@ -247,7 +276,8 @@ def _extremes(run: Row) -> None:
         _(
             "The {count} attributes with the largest gain in average precision over the prior, and "
             "the {count} with the smallest, of those with {few} known cells or more. The page "
-            "Attributes has all, with intervals.",
+            "Attributes has all, with intervals. Scores are {against}.",
+            against=formats.against(run["against"], run["judged_by"]),
             count=count,
             few=FEW,
         )

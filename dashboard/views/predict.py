@@ -159,7 +159,7 @@ def _show(run: Row, content: bytes) -> None:
         ]
         st.write(", ".join(names) or _("Nothing."))
     with right:
-        _chart(table, run["split"])
+        _chart(table, run)
     _nearest(run, probabilities)
 
 
@@ -172,12 +172,12 @@ def _priors(dataset: str) -> pd.Series:
     return (counts["present"] / (counts["present"] + counts["absent"])).rename("prior")
 
 
-def _chart(table: pd.DataFrame, split: str) -> None:
+def _chart(table: pd.DataFrame, run: Row) -> None:
     common.legend(
         [
             common.Entry("square", common.ACCENT, _("called present")),
             common.Entry("pale", common.GREY, _("called absent")),
-            common.Entry("tick", common.SERIES[1], _("threshold"), _("chosen on val")),
+            common.Entry("tick", common.SERIES[1], _("threshold"), _("chosen without test images")),
             common.Entry("diamond", common.AMBER, _("prior"), _("share present in training")),
         ]
     )
@@ -221,8 +221,9 @@ def _chart(table: pd.DataFrame, split: str) -> None:
     st.caption(
         _(
             "n = 1 photo. The tooltip says how far to trust each probability: the average "
-            "precision of its attribute on the {split} split, and its n.",
-            split=_(split),
+            "precision of its attribute on the {split} split, {against}, and its n.",
+            split=_(run["split"]),
+            against=layout.against(run["run_id"], run["dataset"], run["split"]),
         )
     )
 

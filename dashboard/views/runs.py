@@ -145,7 +145,13 @@ def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) 
         ),
         (
             accuracy,
-            paragraph(_("Share of known cells that are right at the threshold 0.5."), note),
+            paragraph(
+                _(
+                    "Share of known cells at which the model agrees with our labels, which err, at "
+                    "the threshold 0.5."
+                ),
+                note,
+            ),
         ),
         (
             mean_ap,
@@ -210,10 +216,11 @@ def _baseline_lines(curves: pd.DataFrame) -> tuple[dict[str, list[ReferenceLine]
 
 
 def _download(curves: pd.DataFrame) -> None:
+    against = curves["kind"].map({"trained": "labels"})  # the report does not say
     st.caption(_("To save a chart as PNG, point at it and use its toolbar."))
     st.download_button(
         _("Download the curves (CSV)"),
-        formats.csv(curves.drop(columns="name")),
+        formats.csv(curves.drop(columns="name").assign(against=against)),
         "epoch_curves.csv",
         "text/csv",
         icon=":material/download:",

@@ -21,7 +21,11 @@ def test_scores_stand_beside_their_baselines_and_undefined_ones_say_so(page: Pag
         "prior 75.0 %, all absent 70.0 %",
         "expected calibration error 0.100 (0.000–0.200)",
         "n = 660 cells, 20 images",
+        "against our labels, which err",
+        "balanced accuracy 65.0 % (55.0–75.0 %)",
+        "no photo of this split has been judged by eye",
     )
+    expect(page.get_by_text("says nearly the same of every photo")).to_have_count(0)
     for text in ("undefined: no known cell", "undefined: all 20 present"):
         expect(page.locator("svg text", has_text=text).first).to_be_attached()
     row = page.get_by_test_id("stDataFrame").first.locator("tr", has_text="person †")
@@ -38,9 +42,7 @@ def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(
     visit(page, f"{address}/attributes?{query}", PAGES["attributes"])
     for description in ("Precision-recall curve", "Reliability curve"):
         assert marks(page, description) > 0
-    expect(
-        page.get_by_text("Most confident and right: label and model say present")
-    ).to_be_visible()
+    expect(page.get_by_text("Agreement: label and model say present")).to_be_visible()
     expect(page.locator(".legend").first).to_contain_text(f"Run {other}")
     for part in ("attribute=animal", f"with={other}", "sort=ap"):
         expect(page).to_have_url(re.compile(re.escape(part)))
@@ -51,4 +53,40 @@ def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(
         box.press(key)
     expect(page.get_by_text("n = 5 known cells, 1 present")).to_be_visible()
     page.wait_for_url("**attribute=food**")
+    assert_no_error(page)
+
+
+def test_scores_by_eyes_lead_and_name_what_is_degenerate_and_not_comparable(
+    page: Page, address: str, engine: Engine
+):
+    judged = add_run(engine, "val5k", epochs=1, status="finished")
+    score(engine, judged, "val5k", by_eyes=True)
+    visit(page, f"{address}/attributes?run={judged}&with=3", PAGES["attributes"])
+    expect_texts(
+        page,
+        "0.500",
+        "by eyes (an AI model)",
+        "Judged cells",
+        "balanced accuracy 55.0 % (45.0–65.0 %)",
+        "says nearly the same of every photo (recall or specificity under 0.2) for: food.",
+        f"Not comparable: the scores of Run {judged}",
+    )
+    expect(page.get_by_text("no photo of this split has been judged by eye")).to_have_count(0)
+    visit(page, f"{address}/overview", PAGES["overview"])
+    expect_texts(
+        page,
+        f"mAP of run {judged}",
+        "by eyes (an AI model)",
+        "0.600 (0.500–0.700) against our labels, which err; n = 660 cells",
+        "accuracy 70.0 %, balanced 55.0 %",
+    )
+    visit(page, f"{address}/runs", PAGES["runs"])
+    table = page.get_by_test_id("stDataFrame").first
+    for words in ("by eyes (an AI model)", "against our labels, which err"):
+        expect(table.locator("td", has_text=words).first).to_be_attached()
+    query = f"dataset=val5k&by=predictions&attribute=food&run={judged}/test"
+    visit(page, f"{address}/explore?{query}", PAGES["explore"])
+    expect_texts(page, "prior 0.300, by eyes (an AI model); n = 20 cells")
+    visit(page, f"{address}/explore?{query.replace(f'run={judged}', 'run=3')}", PAGES["explore"])
+    expect_texts(page, "prior 0.300, against our labels, which err; n = 20 cells")
     assert_no_error(page)

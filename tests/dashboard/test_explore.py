@@ -19,15 +19,18 @@ def test_images_are_found_by_label_prediction_and_set_and_one_is_shown_in_full(
     expect(links).to_have_count(1)
     query = "dataset=val5k&by=predictions&kind=false present"
     visit(page, f"{address}/explore?{query}", PAGES["explore"])
-    expect(page.get_by_text("Threshold 0.500, chosen on val")).to_be_visible()
-    visit(page, f"{address}/explore?dataset=val5k&by=set&set=red,blue", PAGES["explore"])
+    expect(page.get_by_text("Threshold 0.500; AP")).to_be_visible()
+    visit(page, f"{address}/explore?dataset=val5k&by=set&run=3/test&set=red,blue", PAGES["explore"])
     expect(links).to_have_count(6)  # the test split
     expect_texts(page, "recall@1 50.0 % (40.0–60.0 %), chance 10.0 %")
+    expect_texts(page, "present attributes, against our labels, which err: recall@1")
     expect_texts(page, "Ranked by embeddings instead: recall@1 20.0 %")
     links.filter(has_text="Image 7").click()
     expect(page.get_by_text("Segments to highlight")).to_be_visible()
     expect(page.get_by_role("img", name="Image 7").first).to_be_visible()
     labels = page.get_by_test_id("stDataFrame").first
     expect(labels.locator("td", has_text="person")).to_have_count(1)
+    for column in ("probability", "judged", "model"):
+        expect(labels.locator("th", has_text=column)).to_have_count(1)
     expect(page).to_have_url(re.compile(re.escape("image=7")))
     assert_no_error(page)

@@ -10,7 +10,7 @@ from traceback import format_exception
 
 import pytest
 from alembic import command
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, insert, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 import db
@@ -20,7 +20,7 @@ from db.counts import refresh_counts
 from db.engine import LOG_BYTES, DatabaseUnavailable, connect
 from db.labels import images_to_label, labelled_images, record_labels
 from db.lease import ABANDONED, EXPIRY, RunLease, RunStillAlive, RunTakenOver, fail_abandoned
-from db.models import now
+from db.models import Judgement, now
 from db.runs import newest_run
 from db.schema import (
     alembic_config,
@@ -496,13 +496,20 @@ def test_stored_counts_are_those_of_the_views_and_images_are_found_by_label_and_
         )
     assert of(browse.images_with_all(store, run, "d", "train", [0, 1], 2)) == [2, 1]
     assert of(browse.images_near(store, run, "d", "train", [0.4, 0.8], 1)) == [1]
-    cells = browse.scored_cells(store, run, "d", "train", 1)
+    cells = browse.scored_cells(store, run, "d", "train", 1, "labels")
     assert sorted((row["present"], row["probability"]) for row in cells) == [(0, 0.8), (1, 0.2)]
     seen = [
         (row["attribute"], row["state"], row["probability"])
         for row in browse.cells_of(store, ids[2], run)
     ]
     assert seen == [("red", "absent", 0.7), ("blue", "unknown", 0.7)]
+    assert browse.scored_cells(store, run, "d", "train", 1, "eyes") == []
+    with store.begin() as connection:
+        row = {"annotator": "eva", "kind": "human", "state": "absent", "judged_at": now()}
+        row |= {"image_id": ids[0], "attribute_id": 1, "guideline": "2", "chosen": "random"}
+        connection.execute(insert(Judgement), [row])
+    cells = browse.scored_cells(store, run, "d", "train", 1, "eyes")
+    assert [(row["present"], row["probability"]) for row in cells] == [(0, 0.2)]
 
 
 def test_the_query_box_answers_one_query_and_writes_nothing(store_url: str) -> None:

@@ -10,16 +10,18 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
-from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, INDEX, OURS
+from coconut_attr.attributes import GROUP_OF, INDEX
 from coconut_attr.errors import UserError
 from coconut_attr.judgements.gold import load_gold
 from coconut_attr.judgements.records import Judgement, Origin
-from db import annotations, bulk, reference
+from coconut_attr.labels.label_model import load_label_model
+from db import annotations, bulk
 from db.commands.judgements import judgements_commands
 from db.judgements import add_gold, add_judgements, truth_of_part, truth_states
+from db.labels import apply_truth, record_labels
 from db.models import Judgement as JudgementRow
 from db.sql import sql
-from tests.support.rows import image
+from tests.support.rows import NO_ESTIMATE, add_reference, image
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 EYES = Origin("eva", "human", "2", "random", NOON)
@@ -36,19 +38,6 @@ def judged(store: Engine, store_url: str, configure) -> Engine:
     images = [image(key, dataset="val5k", split=split) for key, split in SPLITS.items()]
     annotations.add_captions(store, "val5k", images, [])
     return store
-
-
-def add_reference(store: Engine) -> None:
-    row = {"name": "val5k", "title": "", "is_coconut": True, "licence": ""}
-    reference.sync_reference(
-        store,
-        [{**row, "expected_images": None, "expected_segments": None}],
-        [
-            {"id": k, "name": name, "group_name": GROUP_OF[name], "ours": name in OURS}
-            for k, name in enumerate(ATTRIBUTES)
-        ],
-        [],
-    )
 
 
 def call(*arguments: object):
@@ -101,6 +90,44 @@ def test_people_come_before_ai_models_and_disagreement_is_unsure(judged) -> None
     assert truth_of_7(judged) == ("present", "human", 1)
     add_judgements(judged, "val5k", [red("unsure", replace(EYES, annotator="eve"))])
     assert truth_of_7(judged) == ("unsure", "human", 2)
+
+
+def test_a_judged_cell_takes_the_judgement_as_label_and_an_unsure_one_the_estimate(judged) -> None:
+    model = load_label_model()
+    between = (model.absent + model.present) / 2
+    ids = {row["coco_id"]: row["id"] for row in sql(judged, "SELECT id, coco_id FROM image")}
+    estimated = {"state": "unknown", "confidence": max(between, 1 - between), "conflict": False}
+    estimated |= {"probability": between, "estimate": between, "judged": False}
+    older = {**estimated, **NO_ESTIMATE}
+    labels = {
+        ids[7]: [{"image_id": ids[7], "attribute_id": k, **estimated} for k in (RED, DOG)],
+        ids[8]: [{"image_id": ids[8], "attribute_id": RED, **older}],
+    }
+    record_labels(judged, "unit-test", labels, [], [])
+
+    def apply() -> int:
+        return apply_truth(judged, truth_states(judged, "val5k"), model)
+
+    def label(attribute: str) -> tuple[str, float, float, bool]:
+        (row,) = sql(
+            judged, "SELECT * FROM label WHERE coco_id = 7 AND attribute = :name", name=attribute
+        )
+        return row["state"], row["probability"], row["confidence"], bool(row["judged"])
+
+    unjudged = label("animal")
+    assert unjudged == ("unknown", between, estimated["confidence"], False)
+    add_judgements(judged, "val5k", [red("present", EYES), red("present", EYES, 8)])
+    assert apply() == 1, "labels of an older version stay until they are made again"
+    assert (label("red"), label("animal")) == (("present", 1.0, 1.0, True), unjudged)
+    assert apply() == 0
+    for days, state, expected in (
+        (1, "absent", ("absent", 0.0, 1.0, True)),
+        (2, "unsure", unjudged),
+    ):
+        later = replace(EYES, judged_at=NOON + timedelta(days))
+        add_judgements(judged, "val5k", [red(state, later)])
+        assert apply() == 1
+        assert label("red") == expected
 
 
 def test_truth_states_are_of_the_judged_images_of_a_split(judged) -> None:

@@ -15,11 +15,12 @@ from torchvision import models
 from coconut_attr.annotations.files import annotation_files
 from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
+from coconut_attr.judgements.records import Judgement, Origin
 from coconut_attr.settings import settings
 from coconut_attr.training.train import Epoch, Trainer
 from db import annotations, counts, runs
 from db import sql as database
-from db.judgements import truth_of_part
+from db.judgements import add_judgements, truth_of_part
 from db.lease import ABANDONED, RunLease
 from db.models import now
 from db.progress import list_progress
@@ -488,6 +489,42 @@ def test_an_interrupted_run_is_resumed_and_scored(
     for run_id, why in ((complete, "it is finished"), (999, "there is no such run")):
         with pytest.raises(UserError, match=why):
             train("val5k", resume=run_id)
+
+
+def test_judged_photos_are_scored_by_eyes_and_against_labels_and_the_summary_leads_with_eyes(
+    tiny_mirror: Path, configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(mirror=tiny_mirror)
+    run_id = train("val5k", backbone="efficientnet_lite0", epochs=1)
+    assert scores(run_id)[0][0] == "mAP, against our labels"
+    assert "nobody has judged a photo of the test split of val5k" in caplog.text
+    (of_labels,) = sql("SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
+    assert (of_labels["against"], of_labels["judged_by"]) == ("labels", None)
+
+    caplog.clear()
+    origin = Origin("eva", "human", "2", "random", now())
+    judgements = [
+        Judgement(n, name, "present" if n % 2 else "absent", origin)
+        for n in range(1, 25)
+        for name in ("person", "red")
+    ]
+    add_judgements(engine(), "val5k", judgements)
+    evaluate("val5k", run_id=run_id)
+    assert "nobody has judged" not in caplog.text
+    (images,) = sql("SELECT COUNT(*) AS n FROM image WHERE split = 'test'")
+    stored = sql(
+        "SELECT against, judged_by, n FROM run_metric"
+        " WHERE run_id = :run AND name = 'accuracy' ORDER BY against",
+        run=run_id,
+    )
+    assert stored == [
+        {"against": "eyes", "judged_by": "human", "n": 2 * images["n"]},
+        {"against": "labels", "judged_by": None, "n": of_labels["decisions"]},
+    ]
+    (leading,) = sql("SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
+    assert (leading["against"], leading["judged_by"]) == ("eyes", "human")
+    names = [line[0] for line in scores(run_id)]
+    assert (names[0], names[-1]) == ("mAP, by eyes (people)", "mAP, against our labels")
 
 
 def test_the_summary_leaves_out_an_undefined_gain() -> None:

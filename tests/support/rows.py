@@ -2,6 +2,7 @@
 
 from sqlalchemy import Engine
 
+from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, OURS
 from db import annotations, reference
 
 
@@ -63,6 +64,20 @@ def fill(engine: Engine) -> None:
     )
     annotations.add_captions(
         engine, "d", [image(9)], [{"coco_id": 9, "caption_id": 90, "text": "a dog"}]
+    )
+
+
+def add_reference(engine: Engine) -> None:
+    """Write the dataset val5k and our attributes."""
+    row = {"name": "val5k", "title": "", "is_coconut": True, "licence": ""}
+    reference.sync_reference(
+        engine,
+        [{**row, "expected_images": None, "expected_segments": None}],
+        [
+            {"id": k, "name": name, "group_name": GROUP_OF[name], "ours": name in OURS}
+            for k, name in enumerate(ATTRIBUTES)
+        ],
+        [],
     )
 
 
