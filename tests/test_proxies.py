@@ -7,12 +7,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from coconut_attr.errors import UserError
 from coconut_attr.files.proxies import prepare_proxies
 from tests.support import tiny_mirror as tiny
 from tests.support.hub_server import serve_hub
-from tests.support.ports import free_port
 from tests.support.proxy import host_proxy
 from tests.support.web_server import serve
 
@@ -28,7 +28,7 @@ def port(url: str) -> int:
 @pytest.mark.server
 @pytest.mark.parametrize("kind", ["http", "socks5h"])
 def test_a_download_reaches_upstream_through_a_proxy_and_itself_without(
-    kind: str, tmp_path: Path
+    kind: str, tmp_path: Path, prefect_server: None
 ) -> None:
     mirror = tiny.write_mirror(tmp_path / "mirror")
     (tmp_path / "hub" / "xdeng77").mkdir(parents=True)
@@ -45,8 +45,7 @@ def test_a_download_reaches_upstream_through_a_proxy_and_itself_without(
                 "HF_HOME": str(tmp_path / "home"),
                 "COCONUT_ATTR_DATA_DIR": str(tmp_path / "data"),
                 "PREFECT_HOME": str(tmp_path / "prefect"),
-                "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
-                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PREFECT_API_URL": PREFECT_API_URL.value(),
                 "DO_NOT_TRACK": "1",
             }
             result = subprocess.run(

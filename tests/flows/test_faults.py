@@ -240,7 +240,10 @@ def test_two_trainings_at_once_fill_an_empty_database_once(
     settings = configure(
         mirror=mirror, database_url=postgres_url, data_dir=tmp_path / "two", shard_size=10
     )
-    code = "from flows.train import train; train('val5k', backbone='efficientnet_lite0', epochs=2)"
+    code = (
+        "from flows.train import train\n"
+        "train('val5k', backbone='efficientnet_lite0', epochs=2, profile='report')"
+    )
     ended(process(settings, code), process(settings, code))
     report(1, contents(engine()), undisturbed)
     epochs = sql(
