@@ -66,8 +66,11 @@ def tiny_mirror(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """Start a Prefect server for flows that run in the tests' own process."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+    # Telemetry would wait for a host that cannot be reached, and write to the server's database.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
 
 
 REAL_MIRROR = os.environ.get("COCONUT_ATTR_MIRROR", "")

@@ -1,6 +1,7 @@
 """The commands `coconut-attr judgements`."""
 
 import math
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -61,7 +62,7 @@ def import_(
         raise UserError(f"a file of format {form} does not say who judged: add --annotator, --kind")
     if exhaustive and form != "coco":
         raise UserError("--exhaustive is for --format coco")
-    if not file.is_file():
+    if not os.path.isfile(file):  # also for a name that is too long for the system
         raise UserError(f"{file} is not a file")
     from coconut_attr.judgements.records import Origin
     from coconut_attr.settings import settings
