@@ -92,4 +92,4 @@ def test_scores_by_eyes_lead_and_name_what_is_degenerate_and_not_comparable(
     assert_no_error(page)
     with engine.begin() as connection:  # other tests' pages draw the newest run's curves
         for table in ("attribute_metric", "run_metric"):
-            connection.exec_driver_sql(f"DELETE FROM {table} WHERE against = 'eyes'")  # noqa: S608
+            connection.exec_driver_sql(f"DELETE FROM {table} WHERE against = 'eyes'")
