@@ -16,6 +16,7 @@ from coconut_attr.annotations.files import annotation_files
 from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
 from coconut_attr.judgements.records import Judgement, Origin
+from coconut_attr.labels.label_model import load_label_model
 from coconut_attr.settings import settings
 from coconut_attr.training.train import Epoch, Trainer
 from db import annotations, counts, runs
@@ -250,12 +251,12 @@ def test_the_main_job_end_to_end_on_postgresql(
     assert len(sql("SELECT * FROM attribute_accuracy WHERE run_id = :id", id=run_id)) == 34
     assert len(sql("SELECT * FROM dataset_coverage")) == 34
     person = sql(
-        "SELECT state, COUNT(*) AS n FROM label WHERE attribute = 'person'"
-        " GROUP BY state ORDER BY state"
+        "SELECT probability > 0.5 AS present, COUNT(*) AS n FROM label WHERE attribute = 'person'"
+        " GROUP BY probability > 0.5 ORDER BY present"
     )
     # 8 of 16 masks show a person; of the 8 images without a mask, 4 captions name a man, and 4 say
     # that nobody is there.
-    assert person == [{"state": "absent", "n": 12}, {"state": "present", "n": 12}]
+    assert person == [{"present": False, "n": 12}, {"present": True, "n": 12}]
     (scores,) = sql("SELECT * FROM run_summary WHERE run_id = :id", id=run_id)
     test = sql("SELECT COUNT(*) AS n FROM image WHERE split = 'test'")[0]["n"]
     assert scores["images"] == test
@@ -418,10 +419,22 @@ def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) ->
     after = summary()
     totals = [after[name] for name in ("images", "with_mask", "captions", "labelled")]
     assert totals == [355, 82, 1776, 355]
-    unproven = """SELECT COUNT(*) AS n FROM label l WHERE state <> 'unknown' AND NOT EXISTS (
+    model = load_label_model()
+    labels = sql("SELECT state, probability, estimate, judged FROM image_attribute")
+    assert len(labels) == 355 * 34
+    assert all(row["state"] == model.state(row["probability"]) for row in labels)
+    judged = [row for row in labels if row["judged"]]
+    assert {row["probability"] for row in judged} == {0, 1}
+    estimated = [row for row in labels if not row["judged"]]
+    assert all(0 < row["probability"] == row["estimate"] < 1 for row in estimated)
+    supported = """
+        SELECT COUNT(*) AS n FROM label l WHERE NOT judged AND state = :state AND EXISTS (
         SELECT 1 FROM evidence e
         WHERE e.image_id = l.image_id AND e.attribute = l.attribute AND e.state = l.state)"""
-    assert sql(unproven) == [{"n": 0}]
+    contradicted = supported.replace("e.state = l.state", "e.state <> l.state")
+    for state in ("present", "absent"):
+        (with_evidence,), (against,) = (sql(q, state=state) for q in (supported, contradicted))
+        assert with_evidence["n"] > 5 * against["n"], "labels follow the evidence"
     (areas,) = sql(
         "SELECT COUNT(*) AS n, SUM(CASE WHEN area = annotated_area THEN 1 ELSE 0 END) AS equal"
         " FROM segment"
@@ -429,6 +442,8 @@ def test_real_images_are_labelled_with_evidence(real_mirror: Path, configure) ->
     assert areas["n"] == areas["equal"] == 873
     parts = [truth_of_part(engine(), "val5k", part) for part in ("dev", "test")]
     assert [len(truth) for truth in parts] == [153, 48], "the gold set was added"
+    decided = sum(state >= 0 for truth in parts for states in truth.values() for state in states)
+    assert len(judged) == decided == 5482
 
 
 def test_an_interrupted_run_is_resumed_and_scored(
