@@ -593,6 +593,8 @@ def test_dead_runs_that_the_server_forgot_are_queued_by_recover_runs(
 ) -> None:
     register()
     with get_client(sync_client=True) as client:
+        for automation in client.read_automations():  # on a slow machine they would be first
+            client.delete_automation(automation.id)
         deployment = client.read_deployment_by_name("train/sample").id
 
         def run(*states: StateType) -> UUID:
@@ -623,3 +625,4 @@ def test_dead_runs_that_the_server_forgot_are_queued_by_recover_runs(
         finally:
             for name in runs:
                 client.delete_flow_run(name)
+    register()
