@@ -10,7 +10,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 #: What labels, models and scores are computed with.
 COMPUTING = {
-    *("torch", "torchvision", "torchmetrics", "timm"),
+    *("torch", "torchvision", "timm"),
     *("sklearn", "skimage", "scipy", "simplemma"),
 }
 HEAVY = COMPUTING | {
