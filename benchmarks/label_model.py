@@ -16,7 +16,7 @@ from coconut_attr.evaluation.scores import evaluate
 from coconut_attr.labels import fit
 from coconut_attr.labels.signals import CELL_SIGNALS, Signals
 from coconut_attr.settings import settings
-from db.judgements import judged_cells, truth_states
+from db.judgements import SPLITS_OF, judged_cells, states_by, truth_rows
 from db.schema import open_for_reading
 from db.work.extract import signals_of
 
@@ -88,10 +88,10 @@ METHODS: dict[str, Method] = {
 def main() -> None:
     """Print the table."""
     engine = open_for_reading(settings().sqlalchemy_url)
-    truth = truth_states(engine, DATASET, "train") | truth_states(engine, DATASET, "val")
+    rows = truth_rows(engine, DATASET, SPLITS_OF["dev"])
+    truth, cells = states_by("image_id", rows), judged_cells(rows)
     signals = signals_of(engine, sorted(truth))
     states = np.array([truth[key] for key in signals], np.int8)
-    cells = judged_cells(engine, DATASET)
     judged = np.array([cells[key] for key in signals], bool)
     images = list(signals.values())
     known = states >= 0

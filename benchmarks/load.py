@@ -47,7 +47,7 @@ from coconut_attr.settings import settings, sqlalchemy_form
 from db import annotations, bulk, counts, runs
 from db.admin.copy import copy_database
 from db.admin.integrity import row_counts
-from db.labels import label_page, labels_of, record_labels
+from db.labels import label_estimates, label_page, record_labels
 from db.models import AttributeEvidence, ImageAttribute, Segment
 from db.progress import list_progress
 from db.schema import downgrade, open_database, open_for_reading
@@ -204,7 +204,7 @@ def readers(begin: float, seconds: float, count: int, pause: float) -> Done:
         lambda engine: counts.coverage(engine, DATASET),
         lambda engine: annotations.findings(engine, DATASET),
         lambda engine: runs.attribute_scores(engine, run_id, DATASET, "test"),
-        lambda engine: labels_of(engine, DATASET, random.sample(ids, 40)),
+        lambda engine: label_estimates(engine, DATASET, random.sample(ids, 40)),
         lambda engine: label_page(
             engine, DATASET, None, random.choice(ids), size=20, segments=True
         ),

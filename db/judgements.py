@@ -109,23 +109,24 @@ def truth_states(engine: Engine, dataset: str, split: Split | None = None) -> St
 
     States are 1 present, 0 absent, -1 unsure or not judged.
     """
-    return _states(truth_rows(engine, dataset, (split,) if split else SPLITS), "image_id")
+    return states_by("image_id", truth_rows(engine, dataset, (split,) if split else SPLITS))
 
 
-def judged_cells(engine: Engine, dataset: str) -> dict[int, list[bool]]:
-    """Return which cells are judged, unsure ones too: `image_id` -> 34 times whether."""
+def judged_cells(rows: Rows) -> dict[int, list[bool]]:
+    """Return which cells of `truth_rows` are judged, unsure ones too: `image_id` -> 34 times."""
     cells: dict[int, list[bool]] = defaultdict(lambda: [False] * len(ATTRIBUTES))
-    for row in truth_rows(engine, dataset):
+    for row in rows:
         cells[row["image_id"]][INDEX[row["attribute"]]] = True
     return dict(cells)
 
 
 def truth_of_part(engine: Engine, dataset: str, part: Part) -> States:
     """Return the truth of a part's images: COCO id -> 34 states, as `truth_states` does."""
-    return _states(truth_rows(engine, dataset, SPLITS_OF[part]), "coco_id")
+    return states_by("coco_id", truth_rows(engine, dataset, SPLITS_OF[part]))
 
 
-def _states(rows: Rows, key: str) -> States:
+def states_by(key: str, rows: Rows) -> States:
+    """Return the states of `truth_rows` by a column of theirs, as `truth_states` does."""
     states: States = defaultdict(lambda: [-1] * len(ATTRIBUTES))
     for row in rows:
         states[row[key]][INDEX[row["attribute"]]] = CODES[row["state"]]

@@ -241,14 +241,6 @@ def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledIm
     return list(images.values())
 
 
-def labels_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
-    """Read the rows of the view `label` (coco_id, attribute, state) of some images of a dataset."""
-    query = (
-        "SELECT coco_id, attribute, state FROM label WHERE dataset = :dataset AND coco_id IN :ids"
-    )
-    return sql(engine, query, dataset=dataset, ids=list(coco_ids))
-
-
 def evidence_of(engine: Engine, dataset: str, coco_ids: Sequence[int]) -> Rows:
     """Read the rows of the view `evidence` of some images of a dataset."""
     query = "SELECT * FROM evidence WHERE dataset = :dataset AND coco_id IN :ids"

@@ -18,7 +18,7 @@ from coconut_attr.settings import settings
 from coconut_attr.training.config import TrainingError
 from db import runs
 from db.duplicates import unify_splits
-from db.judgements import States, truth_rows, truth_states
+from db.judgements import States, states_by, truth_rows
 from db.labels import labelled_images
 from flows.database import engine
 from flows.parameters import DatasetName
@@ -168,9 +168,10 @@ def labels_without_judgements(dataset: str, split: str) -> Target:
 
 def seen_by_eyes(dataset: str, split: Split) -> Target:
     """Return what was seen in the photos of a split, and by whom."""
-    kinds = {row["kind"] for row in truth_rows(engine(), dataset, (split,))}
+    rows = truth_rows(engine(), dataset, (split,))
+    kinds = {row["kind"] for row in rows}
     judged_by = "both" if len(kinds) > 1 else next(iter(kinds), None)
-    return Target("eyes", truth_states(engine(), dataset, split), judged_by)
+    return Target("eyes", states_by("image_id", rows), judged_by)
 
 
 def _sentence(evaluation: Evaluation, split: str) -> str:

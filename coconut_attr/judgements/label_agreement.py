@@ -8,6 +8,7 @@ import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.evaluation.intervals import UNDEFINED, Interval, percentile, wilson
+from coconut_attr.evaluation.scores import Bootstrap
 
 RESAMPLES = 1000
 
@@ -130,12 +131,10 @@ def intervals(
     """
     true, states = _arrays(labels, truth)
     images = len(true)
-    draws = np.random.default_rng(0).multinomial(
-        images, np.full(images, 1 / images), size=RESAMPLES
-    )
+    bootstrap = Bootstrap(images, RESAMPLES, seed=0)
 
     def count(cells: np.ndarray) -> np.ndarray:
-        return (draws @ cells).astype(float)  # [resamples, 34]
+        return bootstrap.count(cells)[1:]  # [resamples, 34]
 
     decided = ((states == 1) & (true >= 0), (states == 0) & (true >= 0))
     rights = ((states == 1) & (true == 1), (states == 0) & (true == 0))

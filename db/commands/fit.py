@@ -28,19 +28,17 @@ def fit(
     from coconut_attr.labels.label_model import load_label_model
     from coconut_attr.labels.rules import load_rules
     from coconut_attr.settings import settings
-    from db.judgements import judged_cells, truth_states
+    from db.judgements import SPLITS_OF, judged_cells, states_by, truth_rows
     from db.schema import open_for_reading
     from db.work.extract import signals_of
 
     present = load_label_model()
     engine = open_for_reading(settings().sqlalchemy_url)
-    truth = {
-        k: v for split in ("train", "val") for k, v in truth_states(engine, name, split).items()
-    }
+    rows = truth_rows(engine, name, SPLITS_OF["dev"])
+    truth, judged = states_by("image_id", rows), judged_cells(rows)
     signals = signals_of(engine, sorted(truth))
     image_ids = list(signals)
     states = np.array([truth[image_id] for image_id in image_ids], np.int8)
-    judged = judged_cells(engine, name)
     cells = np.array([judged[image_id] for image_id in image_ids], bool)
     facts = {
         "truth": f"judged images of {name}, splits train and val",
