@@ -67,7 +67,8 @@ class Bench:
             replace(samples, paths=[self.data / path for path in samples.paths])
             for samples in (exported.train, exported.val)
         )
-        config = profile("default", backbone=LITE, **{"epochs": self.epochs, **changes})
+        given = {"backbone": LITE, "epochs": self.epochs} | changes
+        config = profile("default", **given)
         return Job(run, "val5k", config, train, val, self.work / folder)
 
 
