@@ -6,6 +6,7 @@ to import is imported by the functions that need it: help and mistakes are answe
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import entry_points
@@ -21,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
+from coconut_attr.datasets import DATASETS
 from coconut_attr.errors import UserError, print_error, printable
 from coconut_attr.files.proxies import prepare_proxies
 from coconut_attr.model.backbones.names import BACKBONES, BackboneError, check_backbone
@@ -91,23 +93,17 @@ def model_info(
         typer.echo(message, err=True)
 
 
-@app.command()
-def predict(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            help="JPEG or PNG files, folders of them, or http(s) URLs.", show_default=False
-        ),
-    ],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint; by default the newest one.")
-    ] = None,
-    as_json: AsJson = False,
+def predict_photos(
+    images: list[str], choose_checkpoint: Callable[[], Path], as_json: bool = False
 ) -> None:
-    """Predict the attributes of photos; those above their threshold are called present.
+    """Print the probabilities of photos: the command `predict` without its choice of a run.
 
-    Thresholds were chosen on val. A photo that cannot be read is named on stderr, the others are
-    predicted, and the exit code is 1.
+    Args:
+        images: files, folders, URLs.
+        choose_checkpoint: called when there is a photo to predict.
+
+    Raises:
+        typer.Exit: a photo could not be read.
     """
     from coconut_attr.files.photos import find_photos, read_photo
 
@@ -115,12 +111,17 @@ def predict(
     for message in (*found.left_out, *found.failures):
         _warn(message)
     from coconut_attr.files.images import TRANSPARENT
-    from coconut_attr.model.checkpoint import load_checkpoint, newest_checkpoint
+    from coconut_attr.model.checkpoint import load_checkpoint
     from coconut_attr.model.predict import choose_device, predict_images
     from coconut_attr.settings import settings
 
     device = choose_device(settings().device)
-    loaded = load_checkpoint(checkpoint or newest_checkpoint(settings()), device)
+    loaded = load_checkpoint(choose_checkpoint(), device)
+    if loaded.dataset in DATASETS and not DATASETS[loaded.dataset].is_coconut:
+        _warn(
+            f"run {loaded.run} was trained on stand-in photos ({loaded.dataset}): its predictions "
+            "say nothing about COCONut"
+        )
     failed = bool(found.failures)
     predictions: dict[str, dict[str, float]] = {}
     for start in track(

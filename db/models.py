@@ -350,6 +350,13 @@ class Run(Base):
     __table_args__ = (
         CheckConstraint("kind IN ('trained', 'reported')", name="kind"),
         CheckConstraint("status IN ('running', 'finished', 'failed', 'cancelled')", name="status"),
+        Index(
+            "ix_run_pinned",
+            "dataset",
+            unique=True,
+            sqlite_where=text("pinned"),
+            postgresql_where=text("pinned"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -380,6 +387,15 @@ class Run(Base):
     process: Mapped[str | None] = mapped_column(
         comment="that has the run, or had it last: host/process id/random"
     )
+    pinned: Mapped[bool] = mapped_column(
+        default=False,
+        server_default=false(),
+        comment="the run to show of its dataset; without one, the best by val",
+    )
+    archived: Mapped[bool] = mapped_column(
+        default=False, server_default=false(), comment="not offered, nor shown by default"
+    )
+    name: Mapped[str | None] = mapped_column(comment="given by people")
 
 
 class EpochMetric(Base):
@@ -421,10 +437,17 @@ class RunMetric(Base):
     high: Mapped[float | None]
     n: Mapped[int]
     images: Mapped[int]
+    attributes: Mapped[int | None] = mapped_column(
+        comment="number of attributes over which a score is the mean"
+    )
 
 
 class AttributeMetric(Base):
-    """Scores of one attribute in a run, beside trivial baselines. NULL: the score is undefined."""
+    """Scores of one attribute in a run, beside trivial baselines. NULL: the score is undefined.
+
+    `label_present` and `label_absent` count the labels of the same cells, which are right where
+    they agree with the judgement; only scores by eyes have them.
+    """
 
     __tablename__ = "attribute_metric"
     __table_args__ = (CheckConstraint("against IN ('eyes', 'labels')", name="against"),)
@@ -469,6 +492,20 @@ class AttributeMetric(Base):
     probe_ap: Mapped[float | None] = mapped_column(
         comment="of the linear probe on the same backbone"
     )
+    over_prior: Mapped[float | None] = mapped_column(
+        comment="gain in average precision over a random order, which is all that the prior gives"
+    )
+    over_prior_low: Mapped[float | None]
+    over_prior_high: Mapped[float | None]
+    over_probe: Mapped[float | None] = mapped_column(
+        comment="gain in average precision over the linear probe"
+    )
+    over_probe_low: Mapped[float | None]
+    over_probe_high: Mapped[float | None]
+    label_present: Mapped[int | None]
+    label_present_right: Mapped[int | None]
+    label_absent: Mapped[int | None]
+    label_absent_right: Mapped[int | None]
 
 
 class Prediction(Base):

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Engine, RowMapping, select
+from sqlalchemy import Connection, Engine, RowMapping, select, update
 
 from coconut_attr.attributes import ATTRIBUTES, INDEX
+from coconut_attr.errors import UserError
 from coconut_attr.evaluation.results import AttributeScore, Score
 from db.bulk import Row, upsert
 from db.models import AttributeMetric, Prediction, Run, RunMetric
@@ -15,6 +16,8 @@ from db.sql import Rows, persistent, sql
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from coconut_attr.judgements.label_agreement import Agreement
 
 Against = Literal["eyes", "labels"]
 
@@ -89,6 +92,83 @@ def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
         )
 
 
+def runs_to_show(engine: Engine) -> Rows:
+    """Return the run to show of each dataset: the pinned one, else the best by val.
+
+    The best has the highest val mAP at its best epoch, among the finished trained runs that are not
+    archived; of equal ones, the newest. Datasets are in the order of `dataset_summaries`: COCONut
+    before others, most images first.
+
+    Returns:
+        dataset, is_coconut, run_id, backbone, name, checkpoint, pinned.
+    """
+    query = """
+        SELECT dataset, is_coconut, run_id, backbone, name, checkpoint, pinned
+        FROM (
+          SELECT r.dataset, d.is_coconut, r.id AS run_id, r.backbone, r.name, r.checkpoint,
+                 r.pinned,
+                 (SELECT SUM(c.images) FROM dataset_count c WHERE c.dataset = r.dataset) AS images,
+                 ROW_NUMBER() OVER (
+                   PARTITION BY r.dataset
+                   ORDER BY r.pinned DESC, COALESCE(e.map, -1) DESC, r.id DESC) AS place
+          FROM run r
+          LEFT JOIN dataset d ON d.name = r.dataset
+          LEFT JOIN epoch_metric e ON e.run_id = r.id AND e.epoch = r.best_epoch
+          WHERE r.kind = 'trained' AND r.status = 'finished' AND NOT r.archived
+        ) ranked
+        WHERE place = 1
+        ORDER BY is_coconut DESC, COALESCE(images, 0) DESC, dataset"""
+    return sql(engine, query)
+
+
+class RunError(UserError):
+    """A run cannot be changed; the message says why."""
+
+
+@persistent
+def pin(engine: Engine, run_id: int) -> None:
+    """Make a run the one to show of its dataset, in place of any other.
+
+    Raises:
+        RunError: there is no such run, or it is not a finished trained one, or archived.
+    """
+    with engine.begin() as connection:
+        run = _trained_run(connection, run_id)
+        if run["status"] != "finished":
+            raise RunError(f"run {run_id} is {run['status']}: only a finished run can be shown")
+        if run["archived"]:
+            raise RunError(f"run {run_id} is archived; run: coconut-attr runs unarchive {run_id}")
+        of_dataset = update(Run).where(Run.dataset == run["dataset"], Run.pinned)
+        connection.execute(of_dataset.values(pinned=False))
+        connection.execute(update(Run).where(Run.id == run_id).values(pinned=True))
+
+
+@persistent
+def describe_run(engine: Engine, run_id: int, **columns: Any) -> None:
+    """Set what people say of a run: `name`, `note`, `pinned` (only to False) or `archived`.
+
+    An archived run is not pinned.
+
+    Raises:
+        RunError: there is no such run, or it was not trained here.
+    """
+    if columns.get("archived"):
+        columns["pinned"] = False
+    with engine.begin() as connection:
+        _trained_run(connection, run_id)
+        connection.execute(update(Run).where(Run.id == run_id).values(**columns))
+
+
+def _trained_run(connection: Connection, run_id: int) -> RowMapping:
+    query = select(Run.__table__).where(Run.id == run_id)
+    run = connection.execute(query).mappings().one_or_none()
+    if run is None:
+        raise RunError(f"there is no run {run_id}; see: coconut-attr runs")
+    if run["kind"] != "trained":
+        raise RunError(f"run {run_id} is {run['kind']}: it was not trained here")
+    return run
+
+
 def run_summaries(engine: Engine) -> Rows:
     """Return `run_summary` of every run, newest first.
 
@@ -96,12 +176,23 @@ def run_summaries(engine: Engine) -> Rows:
     """
     return sql(
         engine,
-        "SELECT s.*, r.best_epoch, r.note, d.is_coconut, e.is_coconut AS evaluated_on_coconut,"
+        "SELECT s.*, r.note, d.is_coconut, e.is_coconut AS evaluated_on_coconut,"
         " (SELECT COUNT(*) FROM epoch_metric c WHERE c.run_id = s.run_id) AS epochs"
         " FROM run_summary s JOIN run r ON r.id = s.run_id"
         " LEFT JOIN dataset d ON d.name = s.trained_on"
         " LEFT JOIN dataset e ON e.name = s.evaluated_on"
         " ORDER BY s.run_id DESC, s.evaluated_on, s.split",
+    )
+
+
+def trust(engine: Engine, run_id: int, dataset: str, split: str) -> Rows:
+    """Return the view `trust` of a run on a split."""
+    return sql(
+        engine,
+        "SELECT * FROM trust WHERE run_id = :run AND dataset = :dataset AND split = :split",
+        run=run_id,
+        dataset=dataset,
+        split=split,
     )
 
 
@@ -123,7 +214,8 @@ def run_scores(
     """Return `run_metric` of a run on a split; by default by eyes where it has such scores."""
     return sql(
         engine,
-        "SELECT name, value, low, high, n, images, against, judged_by FROM run_metric m"
+        "SELECT name, value, low, high, n, images, attributes, against, judged_by"
+        " FROM run_metric m"
         " WHERE run_id = :run AND dataset = :dataset AND split = :split"
         " AND against = COALESCE(CAST(:against AS TEXT), (SELECT MIN(x.against) FROM run_metric x"
         " WHERE x.run_id = m.run_id AND x.dataset = m.dataset AND x.split = m.split))",
@@ -150,11 +242,27 @@ def overall_rows(scores: Mapping[str, Score], images: int) -> list[dict[str, Any
     ]
 
 
-def attribute_rows(scores: Sequence[AttributeScore]) -> list[dict[str, Any]]:
-    """Return the rows of `attribute_metric` for the scores of the attributes."""
+def attribute_rows(
+    scores: Sequence[AttributeScore], labels: "Sequence[Agreement]" = ()
+) -> list[dict[str, Any]]:
+    """Return the rows of `attribute_metric` for the scores of the attributes.
+
+    Args:
+        labels: how the labels of the same images agree with what was seen in them.
+    """
+    of_labels = {
+        row.attribute: {
+            "label_present": row.present,
+            "label_present_right": row.present_right,
+            "label_absent": row.absent,
+            "label_absent_right": row.absent_right,
+        }
+        for row in labels
+    }
     rows = []
     for score in scores:
         row: dict[str, Any] = {"attribute_id": INDEX[score.attribute]}
+        row |= of_labels.get(score.attribute, {})
         for field in fields(score):
             value = getattr(score, field.name)
             if isinstance(value, Score):

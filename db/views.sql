@@ -130,13 +130,17 @@ SELECT r.id AS run_id, r.kind, r.status, r.backbone, r.dataset AS trained_on,
        MAX(CASE WHEN m.name = 'balanced_accuracy' THEN m.value END) AS balanced_accuracy,
        MAX(CASE WHEN m.name = 'balanced_accuracy' THEN m.low END) AS balanced_accuracy_low,
        MAX(CASE WHEN m.name = 'balanced_accuracy' THEN m.high END) AS balanced_accuracy_high,
-       m.against, m.judged_by
+       m.against, m.judged_by,
+       MAX(CASE WHEN m.name = 'map' THEN m.attributes END) AS map_attributes,
+       MAX(CASE WHEN m.name = 'probe_map' THEN m.value END) AS probe_map,
+       r.name, r.pinned, r.archived, r.best_epoch
 FROM run r
 LEFT JOIN run_metric m ON m.run_id = r.id
 AND m.against = (SELECT MIN(x.against) FROM run_metric x
                  WHERE x.run_id = m.run_id AND x.dataset = m.dataset AND x.split = m.split)
 GROUP BY r.id, r.kind, r.status, r.backbone, r.dataset, m.dataset, m.split, r.started_at,
-         r.finished_at, r.train_images, r.val_images, m.against, m.judged_by;
+         r.finished_at, r.train_images, r.val_images, m.against, m.judged_by, r.name, r.pinned,
+         r.archived, r.best_epoch;
 
 -- Each epoch of each run, the reported one included.
 CREATE VIEW epoch_curve AS
@@ -156,9 +160,50 @@ SELECT m.run_id, r.kind, r.backbone, m.dataset, m.split, a.name AS attribute, a.
        m.balanced_accuracy_high, m.ece_low, m.ece_high, m.specificity, m.specificity_low,
        m.specificity_high,
        CASE WHEN m.recall < 0.2 OR m.specificity < 0.2 THEN 1 ELSE 0 END AS degenerate,
-       m.against
+       m.against,
+       CASE WHEN m.positives < m.n - m.positives THEN m.positives ELSE m.n - m.positives END
+         AS rarer_n,
+       m.over_prior, m.over_prior_low, m.over_prior_high, m.over_probe, m.over_probe_low,
+       m.over_probe_high
 FROM attribute_metric m
 JOIN run r ON r.id = m.run_id
 AND m.against = (SELECT MIN(x.against) FROM attribute_metric x
                  WHERE x.run_id = m.run_id AND x.dataset = m.dataset AND x.split = m.split)
 JOIN attribute a ON a.id = m.attribute_id;
+
+-- What a run's predictions of each attribute can be trusted with, by eyes: a verdict and its reason.
+-- Label precision and coverage are of the same judged cells, without their judgements.
+CREATE VIEW trust AS
+SELECT t.run_id, t.dataset, t.split, t.attribute, t.group_name,
+       CASE
+         WHEN t.against = 'labels' THEN 'not measured'
+         WHEN t.rarer_n < 5 THEN 'too few cells'
+         WHEN t.over_prior_low IS NULL THEN 'not measured'
+         WHEN t.over_prior_low <= 0 OR t.degenerate = 1 OR t.over_probe_high < 0 THEN 'no'
+         ELSE 'yes' END AS verdict,
+       CASE
+         WHEN t.against = 'labels' THEN 'nobody judged photos of this split'
+         WHEN t.rarer_n < 5 THEN 'under 5 judged cells of the rarer state'
+         WHEN t.over_prior_low IS NULL THEN 'scored by an older version: evaluate again'
+         WHEN t.over_prior_high < 0 THEN 'worse than the prior'
+         WHEN t.over_prior_low <= 0 THEN 'not distinguishable from the prior'
+         WHEN t.over_probe_high < 0 THEN 'better than the prior, worse than the linear probe'
+         WHEN t.specificity < 0.2 THEN 'better than the prior in order, but cannot say no'
+         WHEN t.recall < 0.2 THEN 'better than the prior in order, but cannot say yes'
+         WHEN t.over_probe_low > 0 THEN 'better than the prior and the linear probe'
+         WHEN t.over_probe_low IS NULL THEN 'better than the prior; there is no linear probe'
+         ELSE 'better than the prior, not distinguishable from the linear probe'
+       END AS reason,
+       t.against, t.n, t.positives, t.rarer_n,
+       1.0 * (m.label_present_right + m.label_absent_right)
+         / NULLIF(m.label_present + m.label_absent, 0) AS label_precision,
+       m.label_present_right + m.label_absent_right AS labels_right,
+       m.label_present + m.label_absent AS labels_judged,
+       1.0 * (m.label_present + m.label_absent) / NULLIF(t.n, 0) AS label_coverage,
+       t.ap, t.prior_ap, t.probe_ap, t.over_prior, t.over_prior_low, t.over_prior_high,
+       t.over_probe, t.over_probe_low, t.over_probe_high, t.recall, t.specificity
+FROM attribute_accuracy t
+JOIN attribute a ON a.name = t.attribute
+JOIN attribute_metric m
+  ON m.run_id = t.run_id AND m.dataset = t.dataset AND m.split = t.split
+  AND m.against = t.against AND m.attribute_id = a.id;

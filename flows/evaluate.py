@@ -1,5 +1,6 @@
 """The flow `evaluate`: scores of a trained run on any split of any dataset."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from db.judgements import States, states_by, truth_rows
 from db.labels import labelled_images
 from flows.database import engine
 from flows.parameters import DatasetName
+from flows.progress import Progress
 from flows.retries import RETRY
 from flows.samples import load_samples
 from flows.summary import against_words
@@ -67,6 +69,7 @@ def score_run(
     from coconut_attr.evaluation.retrieval import retrieval_scores
     from coconut_attr.evaluation.scores import choose_thresholds
     from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
+    from coconut_attr.judgements.label_agreement import agree
     from coconut_attr.model.backbones.catalogue import get_backbone
     from coconut_attr.model.checkpoint import load_checkpoint
     from coconut_attr.model.predict import choose_device, predict_batches
@@ -90,19 +93,22 @@ def score_run(
     backbone_name = loaded.model.backbone_name
     batches = ViewBatchSampler(plain_views(len(samples)), BATCH)
     loader = image_loader(samples, get_backbone(backbone_name), batches, logger.warning)
-    predicted = predict_batches(loaded.model, loader, device)
-    probabilities = predicted.logits.sigmoid().numpy()
-    predictions = runs.prediction_rows(samples.image_ids, probabilities)
-    runs.record_predictions(engine(), run_id, predictions)
-
-    features_folder = settings().data_dir / "features"
-    probe = probe_probabilities(
-        backbone_name, train, val, samples, device, features_folder, logger.info
-    )
+    # The linear probe may take as long as the predictions.
+    with Progress(f"{dataset} scores", 2 * len(loader)) as progress:
+        predicted = predict_batches(loaded.model, reported(loader, progress), device)
+        probabilities = predicted.logits.sigmoid().numpy()
+        predictions = runs.prediction_rows(samples.image_ids, probabilities)
+        runs.record_predictions(engine(), run_id, predictions)
+        progress.reach(len(loader), "fitting the linear probe")
+        features_folder = settings().data_dir / "features"
+        probe = probe_probabilities(
+            backbone_name, train, val, samples, device, features_folder, logger.info
+        )
+        progress.reach(2 * len(loader))
     share = prior(train)
     overall: list[dict[str, Any]] = []
-    by_eyes = seen_by_eyes(dataset, split)
-    for target in (labels_without_judgements(dataset, split), by_eyes):
+    labels, by_eyes = labels_without_judgements(dataset, split), seen_by_eyes(dataset, split)
+    for target in (labels, by_eyes):
         rows = [k for k, image_id in enumerate(samples.image_ids) if image_id in target.states]
         if not rows:
             continue
@@ -126,7 +132,10 @@ def score_run(
             split,
             target.against,
             overall=overall,
-            attributes=runs.attribute_rows(evaluation.attributes),
+            attributes=runs.attribute_rows(
+                evaluation.attributes,
+                agree(labels.states, by_eyes.states) if target is by_eyes else (),
+            ),
             judged_by=target.judged_by,
         )
         words = against_words(target.against, target.judged_by)
@@ -139,6 +148,13 @@ def score_run(
             dataset,
         )
     return overall
+
+
+def reported(batches: Iterable[Any], progress: Progress) -> Iterator[Any]:
+    """Yield batches, and report each as done when the next one is asked for."""
+    for batch in batches:
+        yield batch
+        progress.advance(note="predicting")
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,8 @@ def _sentence(evaluation: Evaluation, split: str) -> str:
     )
     return (
         f"{split} split, {evaluation.images} images, n = {s['accuracy'].n} known cells: "
-        f"mAP {s['map'].value:.3f} [{s['map'].low:.3f}, {s['map'].high:.3f}] "
+        f"mAP over {s['map'].attributes} attributes {s['map'].value:.3f} "
+        f"[{s['map'].low:.3f}, {s['map'].high:.3f}] "
         f"(prior {s['prior_map'].value:.3f}{over}); "
         f"accuracy {s['accuracy'].value:.3f} [{s['accuracy'].low:.3f}, {s['accuracy'].high:.3f}] "
         f"(all absent {s['all_absent_accuracy'].value:.3f}, "

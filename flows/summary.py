@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.datasets import get_dataset
 from coconut_attr.download.failures import hint
 from coconut_attr.errors import printable
@@ -33,6 +34,8 @@ def scores(run_id: int) -> list[Line]:
         if not rows:
             continue
         suffix = f", {against_words(against, rows['map']['judged_by'])}"
+        if counted := rows["map"]["attributes"]:  # scores of an older version do not say
+            suffix = f" over {counted} of {len(ATTRIBUTES)} attributes{suffix}"
         n = f"{rows['map']['n']:,} cells, {rows['map']['images']:,} images"
 
         def value(name: str, rows: dict[str, Any] = rows) -> str:

@@ -27,3 +27,11 @@ def percentile(draws: np.ndarray) -> Interval:
         return UNDEFINED
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def exact_bound(all_right: bool, n: int) -> Interval:
+    """Compute Clopper and Pearson's one-sided 95 % interval of a share of n that is 1, or 0."""
+    if not n:
+        return UNDEFINED
+    bound = (1 - LEVEL) ** (1 / n)
+    return (bound, 1.0) if all_right else (0.0, 1 - bound)

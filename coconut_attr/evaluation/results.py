@@ -9,12 +9,14 @@ class Score:
 
     Attributes:
         n: number of known cells behind it; for retrieval, number of queries.
+        attributes: number of attributes over which it is the mean; None: it is no such mean.
     """
 
     value: float
     low: float
     high: float
     n: int
+    attributes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class AttributeScore:
         prior_accuracy: of the majority among the training images.
         prior_ap: of any constant score, that is the share of present cells.
         probe_ap: of the linear probe.
+        over_prior: gain of `ap` over a random order, which is all that the prior gives.
+        over_probe: gain of `ap` over the linear probe's, on the same resamples.
     """
 
     attribute: str
@@ -50,6 +54,8 @@ class AttributeScore:
     prior_accuracy: float
     prior_ap: float
     probe_ap: float
+    over_prior: Score
+    over_probe: Score
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,33 @@ The states are what somebody saw in the photos (by eyes), or the labels. Unknown
 Intervals are percentiles of a bootstrap that resamples images, because the cells of an image are
 not independent; the accuracy of one attribute, whose cells are of different images, has Wilson's
 interval. They tell how much a score varies with the images, not with the training: another seed
-gives another model.
+gives another model. Where all resamples agree that nothing, or everything, is right, the interval
+is Clopper and Pearson's one-sided one.
+
+A mean over attributes leaves out those whose rarer state has fewer than RARER_CELLS cells: one
+more or less of these cells would change their scores too much.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
-from coconut_attr.evaluation.intervals import UNDEFINED, percentile, wilson
+from coconut_attr.evaluation.intervals import UNDEFINED, exact_bound, percentile, wilson
 from coconut_attr.evaluation.results import AttributeScore, Evaluation, Score
 
 RESAMPLES = 2_000
 BINS = 10
-DECISION_SCORES = ("precision", "recall", "specificity", "f1", "balanced_accuracy")
+RARER_CELLS = 5
 HALF = np.full(len(ATTRIBUTES), 0.5)
 
 
 def mean_average_precision(states: np.ndarray, scores: np.ndarray) -> float:
     """Compute the mean over attributes of the average precision on known cells.
+
+    Every attribute with both states counts, however few their cells: epochs of one run are compared
+    by it. `evaluate` leaves out those with few.
 
     Args:
         states: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
@@ -83,19 +91,34 @@ def evaluate(
     if probe is not None:
         correct["probe_accuracy"] = (probe >= 0.5) == states
     overall = _accuracies(states, correct, bootstrap)
-    ap = bootstrap.average_precisions(states, probabilities)
-    probe_ap = None if probe is None else bootstrap.average_precisions(states, probe)
-    overall |= _map_scores(states, ap, probe_ap, bootstrap)
+    precisions = _precisions(states, probabilities, probe, bootstrap)
+    counted = rarer_cells(states) >= RARER_CELLS
+    overall |= {
+        name: replace(score(_mean(table[:, counted]), n), attributes=int(counted.sum()))
+        for name, table in precisions.items()
+    }
     decisions = _decision_scores(states, probabilities >= thresholds, bootstrap)
-    overall["balanced_accuracy"] = score(_mean(decisions["balanced_accuracy"]), n)
+    balanced = {"balanced_accuracy": decisions}
     if probe is not None:
-        of_probe = _decision_scores(states, probe >= probe_thresholds, bootstrap)
-        overall["probe_balanced_accuracy"] = score(_mean(of_probe["balanced_accuracy"]), n)
+        balanced["probe_balanced_accuracy"] = _decision_scores(
+            states, probe >= probe_thresholds, bootstrap
+        )
+    overall |= {
+        name: replace(
+            score(_mean(tables["balanced_accuracy"][:, counted]), n), attributes=int(counted.sum())
+        )
+        for name, tables in balanced.items()
+    }
     overall["ece"] = score(_calibration_error(states, probabilities, bootstrap), n)
     attributes = _attribute_scores(
-        states, probabilities, thresholds, correct, ap, probe_ap, decisions, bootstrap
+        states, probabilities, thresholds, correct, precisions, decisions, bootstrap
     )
     return Evaluation(len(states), overall, attributes)
+
+
+def rarer_cells(states: np.ndarray) -> np.ndarray:
+    """Count each attribute's known cells of its rarer state: int8 [n, 34] -> int [34]."""
+    return np.minimum((states == 1).sum(0), (states == 0).sum(0))
 
 
 class Bootstrap:
@@ -138,6 +161,34 @@ class Bootstrap:
             columns.append(np.where((all_present > 0) & (all_present < all_called), ap, np.nan))
         return np.stack(columns, axis=1)
 
+    def random_precisions(self, states: np.ndarray) -> np.ndarray:
+        """Compute the average precision to expect of a random order in each resample.
+
+        It is the chance level of a score that knows the prior alone, and lies above the share of
+        present cells: of N cells, P present, it is r + (1 - r) H(N) / N with r = (P - 1) / (N - 1)
+        and the harmonic number H (Bestgen 2015). A cell drawn w times is one of N / w.
+
+        Returns:
+            float [1 + resamples, 34]; nan where a resample lacks one of the states.
+        """
+        from scipy.special import digamma  # the training core does without SciPy
+
+        columns = []
+        for k in range(states.shape[1]):
+            known = states[:, k] >= 0
+            weights, present = self.counts[:, known], states[known, k] == 1
+            all_present, cells = weights @ present, weights.sum(1)
+            expected = np.zeros(len(weights))
+            for times in range(1, int(weights.max(initial=0)) + 1):
+                share = times * ((weights == times) & present).sum(1) / np.maximum(all_present, 1)
+                n = np.maximum(cells / times, 1)
+                rest = (all_present / times - 1) / np.maximum(n - 1, 1e-9)
+                harmonic = digamma(n + 1) + np.euler_gamma
+                expected += share * (rest + (1 - rest) * harmonic / n)
+            both = (all_present > 0) & (all_present < cells)
+            columns.append(np.where(both, expected, np.nan))
+        return np.stack(columns, axis=1)
+
 
 def score(column: np.ndarray, n: int) -> Score:
     """Return the score of a column of a bootstrap table, with its percentile interval."""
@@ -148,32 +199,40 @@ def score(column: np.ndarray, n: int) -> Score:
 def _accuracies(
     states: np.ndarray, correct: dict[str, np.ndarray], bootstrap: Bootstrap
 ) -> dict[str, Score]:
+    """Score the accuracies, and by how much the model's is above each baseline's."""
     known = states >= 0
     n, cells = int(known.sum()), bootstrap.count(known.sum(1))
-    return {
-        name: score(bootstrap.count((right & known).sum(1)) / np.maximum(1, cells), n)
+    shares = {
+        name: bootstrap.count((right & known).sum(1)) / np.maximum(1, cells)
         for name, right in correct.items()
     }
+    for baseline in ("all_absent", "prior", "probe"):
+        if f"{baseline}_accuracy" in shares:
+            gain = shares["accuracy"] - shares[f"{baseline}_accuracy"]
+            shares[f"accuracy_over_{baseline}"] = gain
+    return {name: score(share, n) for name, share in shares.items()}
 
 
-def _map_scores(
-    states: np.ndarray, ap: np.ndarray, probe_ap: np.ndarray | None, bootstrap: Bootstrap
-) -> dict[str, Score]:
-    n = int((states >= 0).sum())
+def _precisions(
+    states: np.ndarray, probabilities: np.ndarray, probe: np.ndarray | None, bootstrap: Bootstrap
+) -> dict[str, np.ndarray]:
+    """Compute average precisions and gains by the name of their mean: float [1 + resamples, 34]."""
+    ap = bootstrap.average_precisions(states, probabilities)
     present, known = bootstrap.count(states == 1), bootstrap.count(states >= 0)
     # A constant score has the share of present cells as its average precision.
     constant = np.where((present > 0) & (present < known), present / np.maximum(known, 1), np.nan)
-    scores = {"map": score(_mean(ap), n), "prior_map": score(_mean(constant), n)}
-    if probe_ap is not None:
-        scores["probe_map"] = score(_mean(probe_ap), n)
-        scores["map_over_probe"] = score(_mean(ap) - _mean(probe_ap), n)
-    return scores
+    over_prior = ap - bootstrap.random_precisions(states)
+    tables = {"map": ap, "prior_map": constant, "map_over_prior": over_prior}
+    if probe is not None:
+        of_probe = bootstrap.average_precisions(states, probe)
+        tables |= {"probe_map": of_probe, "map_over_probe": ap - of_probe}
+    return tables
 
 
 def _decision_scores(
     states: np.ndarray, decided: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, np.ndarray]:
-    """Compute DECISION_SCORES of each attribute: float [1 + resamples, 34]; nan if undefined."""
+    """Compute the scores of decisions: float [1 + resamples, 34] by name; nan if undefined."""
     present, absent = states == 1, states == 0
     true, false = bootstrap.count(present & decided), bootstrap.count(absent & decided)
     missed, rejected = bootstrap.count(present & ~decided), bootstrap.count(absent & ~decided)
@@ -193,12 +252,15 @@ def _attribute_scores(
     probabilities: np.ndarray,
     thresholds: np.ndarray,
     correct: dict[str, np.ndarray],
-    ap: np.ndarray,
-    probe_ap: np.ndarray | None,
+    precisions: dict[str, np.ndarray],
     decisions: dict[str, np.ndarray],
     bootstrap: Bootstrap,
 ) -> list[AttributeScore]:
-    known = states >= 0
+    known, decided = states >= 0, probabilities >= thresholds
+    rarer = rarer_cells(states)
+    undefined = np.full_like(precisions["map"], np.nan)
+    probe_ap = precisions.get("probe_map", undefined)
+    over_probe = precisions.get("map_over_probe", undefined)
     scores = []
     for k, attribute in enumerate(ATTRIBUTES):
         n, positives = int(known[:, k].sum()), int((states[:, k] == 1).sum())
@@ -206,23 +268,52 @@ def _attribute_scores(
         share = {name: count / n if n else math.nan for name, count in hits.items()}
         only_k = slice(k, k + 1)
         ece = _calibration_error(states[:, only_k], probabilities[:, only_k], bootstrap)
+        # Cells of which the score is a share, or which limit how sure it can be.
+        cells = {
+            "precision": int((known & decided)[:, k].sum()),
+            "recall": positives,
+            "specificity": n - positives,
+            "f1": int(rarer[k]),
+        }
+        of_decisions = {
+            name: _opened(score(decisions[name][:, k], n), count) for name, count in cells.items()
+        }
+        balanced = score(decisions["balanced_accuracy"][:, k], n)
+        if balanced.low == balanced.high:  # the same of every photo, or without an error
+            recall, specificity = of_decisions["recall"], of_decisions["specificity"]
+            balanced = replace(
+                balanced,
+                low=(recall.low + specificity.low) / 2,
+                high=(recall.high + specificity.high) / 2,
+            )
         scores.append(
             AttributeScore(
                 attribute=attribute,
                 n=n,
                 positives=positives,
                 accuracy=Score(share["accuracy"], *wilson(hits["accuracy"], n), n),
-                ap=score(ap[:, k], n),
-                **{name: score(decisions[name][:, k], n) for name in DECISION_SCORES},
+                ap=_opened(score(precisions["map"][:, k], n), int(rarer[k])),
+                **of_decisions,
+                balanced_accuracy=balanced,
                 threshold=float(thresholds[k]),
                 ece=score(ece, n),
                 all_absent_accuracy=share["all_absent_accuracy"],
                 prior_accuracy=share["prior_accuracy"],
                 prior_ap=positives / n if n else math.nan,
-                probe_ap=math.nan if probe_ap is None else float(probe_ap[0, k]),
+                probe_ap=float(probe_ap[0, k]),
+                over_prior=score(precisions["map_over_prior"][:, k], n),
+                over_probe=score(over_probe[:, k], n),
             )
         )
     return scores
+
+
+def _opened(result: Score, cells: int) -> Score:
+    """Return a score whose interval, if it is one point at 0 or 1, is the exact one of a share."""
+    if result.low == result.high and result.value in (0, 1):
+        low, high = exact_bound(result.value == 1, cells)
+        return replace(result, low=low, high=high)
+    return result
 
 
 def _calibration_error(

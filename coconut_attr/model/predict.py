@@ -1,13 +1,13 @@
 """Probabilities of the 34 attributes, for batches and for image files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from coconut_attr.errors import UserError
 from coconut_attr.files.images import decode, to_rgb
@@ -57,7 +57,7 @@ class Predictions:
 
 @torch.inference_mode()
 def predict_batches(
-    model: AttributeModel, batches: DataLoader, device: torch.device, *, cached: bool = False
+    model: AttributeModel, batches: Iterable[Any], device: torch.device, *, cached: bool = False
 ) -> Predictions:
     """Predict every image of a loader, in its order.
 

@@ -13,6 +13,7 @@ from db.commands.database import db_commands
 from db.commands.judgements import judgements_commands
 from db.commands.labels import labels_commands
 from db.commands.mirror import mirror_commands
+from db.commands.runs import AGAINST, predict, runs_commands
 
 if TYPE_CHECKING:
     from sqlalchemy import RowMapping
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this layer's commands to the command line."""
+    app.command()(predict)
     app.command()(status)
     app.command()(check)
     app.add_typer(db_commands, name="db")
     app.add_typer(judgements_commands, name="judgements")
     app.add_typer(labels_commands, name="labels")
     app.add_typer(mirror_commands, name="mirror")
+    app.add_typer(runs_commands, name="runs")
 
 
 def status(
@@ -35,6 +38,7 @@ def status(
     from coconut_attr.settings import settings
     from db.engine import connect, display_url
     from db.lease import fail_abandoned
+    from db.runs import runs_to_show
     from db.schema import open_for_reading
     from db.sql import DatabaseError, sql
 
@@ -49,6 +53,7 @@ def status(
         numbers = (f"{row[header.replace(' ', '_')]:,}" for header in counts)
         datasets.add_row(row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"), *numbers)
     console.print(datasets)
+    shown = {row["run_id"] for row in runs_to_show(engine)}
     table = _table("run", "model, trained on", "scored on", "accuracy, 95 %", "mAP, 95 %")
     query = """
         SELECT * FROM run_summary
@@ -57,7 +62,7 @@ def status(
     for row in sql(engine, query, runs=runs):
         scored = row["split"] is not None
         table.add_row(
-            f"{row['run_id']}\n{row['status']}",
+            f"{row['run_id']}{'*' * (row['run_id'] in shown)}\n{row['status']}",
             f"{row['backbone']}\n{row['trained_on']}"
             + ("" if row["kind"] == "trained" else f" ({row['kind']})"),
             f"{row['evaluated_on']} {row['split']}, {AGAINST[row['against']]}\n"
@@ -67,11 +72,8 @@ def status(
             _with_interval(row, "accuracy", "all absent", "all_absent_accuracy") if scored else "",
             _with_interval(row, "map", "prior", "prior_map") if scored else "",
         )
+    table.caption = "* shown everywhere: the pinned run, or the best by val (coconut-attr runs)"
     console.print(table)
-
-
-#: What scores are against.
-AGAINST = {"eyes": "by eyes", "labels": "by labels"}
 
 
 def _table(*headers: str) -> Table:

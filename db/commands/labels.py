@@ -134,7 +134,8 @@ def _print_estimates(
         for name, title in names.items()
     )
     console.print(
-        f"probabilities of the combined labels, n = {scores['map'].n:,} cells: {figures}; "
+        f"probabilities of the combined labels, n = {scores['map'].n:,} cells, mAP over "
+        f"{scores['map'].attributes} of {len(ATTRIBUTES)} attributes: {figures}; "
         f"constant {scores['prior_map'].value:.3f} mAP, majority "
         f"{scores['prior_accuracy'].value:.3f} accuracy",
         soft_wrap=True,

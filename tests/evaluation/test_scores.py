@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, f1_score, recall_score
 
 from coconut_attr.evaluation.retrieval import retrieval_scores
@@ -51,6 +52,49 @@ def test_average_precision_is_scikit_learns_in_every_resample() -> None:
             known = images[labels[images, k] >= 0]
             expected = average_precision_score(labels[known, k], scores[known, k])
             assert row[k] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_random_order_has_no_gain_over_the_prior() -> None:
+    rng = np.random.default_rng(5)
+    states = (rng.random((30, 34)) < 0.3).astype(np.int8)
+    bootstrap = Bootstrap(30, 200, seed=0)
+    orders = np.stack(
+        [bootstrap.average_precisions(states, rng.random((30, 34))) for _ in "x" * 60]
+    )
+    expected = bootstrap.random_precisions(states)
+    assert np.nanmean(orders[:, 0]) == pytest.approx(np.nanmean(expected[0]), abs=0.01)
+    assert np.nanmean(orders) == pytest.approx(np.nanmean(expected), abs=0.01)
+    gain = evaluate(states, rng.random((30, 34)), EVEN).overall["map_over_prior"]
+    assert gain.low < 0 < gain.high
+
+
+def test_attributes_with_few_cells_of_a_state_are_scored_but_not_counted() -> None:
+    states, scores = random_case()
+    states[:, 3] = np.where(np.arange(40) < 4, 1, 0)
+    states[:, 4] = np.where(np.arange(40) < 5, 1, 0)
+    result = evaluate(states, scores, EVEN, probe=1 - scores, resamples=20)
+    for name in ("map", "prior_map", "probe_map", "balanced_accuracy", "map_over_probe"):
+        assert result.overall[name].attributes == 33, name
+    assert result.overall["accuracy"].attributes is None
+    counted = [a.ap.value for k, a in enumerate(result.attributes) if k != 3]
+    assert result.overall["map"].value == pytest.approx(np.mean(counted))
+    assert result.attributes[3].ap.n == 40
+
+
+def test_without_an_error_the_interval_is_the_exact_one_of_a_share() -> None:
+    states = np.tile(np.arange(20) < 6, (34, 1)).T.astype(np.int8)
+    first = evaluate(states, states.astype(float), EVEN, resamples=50).attributes[0]
+    bounds = {"ap": 6, "f1": 6, "recall": 6, "precision": 6, "specificity": 14}
+    for name, cells in bounds.items():
+        exact = binomtest(cells, cells, alternative="greater").proportion_ci(0.95, "exact")
+        score = getattr(first, name)
+        assert (score.low, score.high) == pytest.approx((exact.low, 1)), name
+    balanced = first.balanced_accuracy
+    assert balanced.low == pytest.approx((first.recall.low + first.specificity.low) / 2)
+    always = evaluate(states, np.ones((20, 34)), EVEN, resamples=50).attributes[0]
+    assert (always.specificity.low, always.specificity.value) == (0, 0)
+    assert 0 < always.specificity.high < 0.3
+    assert always.balanced_accuracy.low < 0.5 < always.balanced_accuracy.high
 
 
 def test_thresholds_lie_between_a_half_and_the_prior() -> None:
