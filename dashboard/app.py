@@ -6,7 +6,17 @@ from coconut_attr.errors import UserError
 from dashboard import data, logo
 from dashboard.i18n import _, language_switch
 from dashboard.parts import layout, notices
-from dashboard.views import attributes, coverage, explore, labels, overview, predict, query, runs
+from dashboard.views import (
+    attributes,
+    coverage,
+    explore,
+    labels,
+    overview,
+    predict,
+    query,
+    runs,
+    trust,
+)
 from db.sql import DatabaseError
 
 
@@ -36,6 +46,7 @@ def pages() -> list:
             (overview, "overview", _("Overview"), "dashboard"),
             (coverage, "coverage", _("Coverage"), "grid_on"),
             (labels, "labels", _("Labels"), "fact_check"),
+            (trust, "trust", _("Trust"), "verified"),
             (attributes, "attributes", _("Attributes"), "label"),
             (runs, "runs", _("Runs"), "show_chart"),
             (explore, "explore", _("Explore"), "image_search"),

@@ -19,7 +19,7 @@ Row = dict[str, Any]
 Query = Callable[..., sql.Rows]
 
 VERSION, LABEL_VERSION = "database version", "label version"  # keys of the session
-TIMES = ("started_at", "finished_at", "updated_at", "counted_at")
+TIMES = ("heartbeat_at", "started_at", "finished_at", "updated_at", "counted_at")
 
 
 def _file_identity(url: str) -> int:
@@ -108,6 +108,27 @@ def progress() -> pd.DataFrame:
 def run(run_id: int) -> dict[str, Any]:
     """Return all that is stored about a run."""
     return dict(runs.get_run(engine(), run_id) or {})
+
+
+def run_to_show(dataset: str | None = None) -> int | None:
+    """Return the run to show of a dataset, by default of the first one; None if there is none."""
+    shown = read(runs.runs_to_show)
+    if len(shown) and dataset is not None:
+        shown = shown[shown["dataset"] == dataset]
+    return int(shown["run_id"].iloc[0]) if len(shown) else None
+
+
+def offered(table: pd.DataFrame, dataset: str | None = None) -> pd.DataFrame:
+    """Return the rows of runs that are not archived, those of `run_to_show` first.
+
+    Args:
+        table: with the columns `run_id` and `archived`.
+    """
+    if not len(table):
+        return table
+    table = table[~table["archived"].astype(bool)]
+    others = table["run_id"] != run_to_show(dataset)
+    return table.loc[others.sort_values(kind="stable").index]
 
 
 def rows_by(table: pd.DataFrame, column: str) -> dict[Any, Row]:

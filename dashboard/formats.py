@@ -19,6 +19,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
+def signed(value: float | None) -> str:
+    """Format a difference, such as +0.042."""
+    return DASH if value is None or pd.isna(value) else f"{value:+.3f}"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Format a share, such as 88.7 % for 0.887."""
     return DASH if value is None or pd.isna(value) else f"{100 * value:.{digits}f} %"
@@ -33,6 +38,8 @@ def interval(low: float | None, high: float | None, show: Callable[..., str] = n
     """Format an interval, its ends by `show`, low end, dash, high end."""
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return DASH
+    if show is signed:  # a dash would read as a sign
+        return _("{low} to {high}", low=show(low), high=show(high))
     return f"{show(low).removesuffix(' %')}–{show(high)}"
 
 

@@ -185,9 +185,10 @@ def segments_of(engine: Engine, image: int) -> Rows:
 def predicting_runs(engine: Engine) -> Rows:
     """Return the runs with stored predictions, newest first, and the split of these."""
     query = """
-        SELECT DISTINCT m.run_id, r.backbone, r.dataset AS trained_on, r.checkpoint, r.best_epoch,
-               r.started_at, m.dataset, m.split
+        SELECT DISTINCT m.run_id, r.name, r.backbone, r.dataset AS trained_on, d.is_coconut,
+               r.checkpoint, r.best_epoch, r.started_at, r.archived, m.dataset, m.split
         FROM attribute_metric m JOIN run r ON r.id = m.run_id
+        LEFT JOIN dataset d ON d.name = r.dataset
         WHERE EXISTS (SELECT 1 FROM prediction p WHERE p.run_id = m.run_id)
         ORDER BY m.run_id DESC, m.dataset, m.split"""
     return sql(engine, query)

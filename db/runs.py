@@ -176,7 +176,7 @@ def run_summaries(engine: Engine) -> Rows:
     """
     return sql(
         engine,
-        "SELECT s.*, r.note, d.is_coconut, e.is_coconut AS evaluated_on_coconut,"
+        "SELECT s.*, r.note, r.heartbeat_at, d.is_coconut, e.is_coconut AS evaluated_on_coconut,"
         " (SELECT COUNT(*) FROM epoch_metric c WHERE c.run_id = s.run_id) AS epochs"
         " FROM run_summary s JOIN run r ON r.id = s.run_id"
         " LEFT JOIN dataset d ON d.name = s.trained_on"

@@ -106,7 +106,9 @@ class Progress:
             self._record("finished")
         else:
             with suppress(DatabaseError):  # it would hide the error that ended the work
-                self._record("failed", next(iter(str(error).splitlines()), "")[:200])
+                # Ctrl-C, and Prefect's cancellation, are no `Exception` and say nothing.
+                said = str(error) if isinstance(error, Exception) else "interrupted"
+                self._record("failed", next(iter(said.splitlines()), kind.__name__)[:200])
 
     def _record(self, state: str, note: str = "") -> None:
         """Write the row of this work, which the dashboard and `status` read."""

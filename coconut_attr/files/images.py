@@ -21,6 +21,8 @@ T = TypeVar("T")
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL.")
 
 FORMATS = ("JPEG", "PNG")
+#: What people may ask about, besides the datasets' own formats; `photos.upright` opens HEIF.
+PHOTO_FORMATS = (*FORMATS, "WEBP", "AVIF", "HEIF")
 MAX_PIXELS = 50_000_000
 #: A JPEG marker. A stuffed 0xFF (00) and a restart (D0 to D7) belong to the scan around them.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -56,17 +58,22 @@ class TooManyPixelsError(ImageError):
 
 
 def decode(
-    source: bytes | Path, *, upright: bool = False, min_side: int | None = None
+    source: bytes | Path,
+    *,
+    upright: bool = False,
+    min_side: int | None = None,
+    formats: tuple[str, ...] = FORMATS,
 ) -> Image.Image:
     """Return a fully decoded sRGB image; see `to_rgb` for what becomes of other modes.
 
     Metadata that cannot be read (EXIF, profile, text) is ignored, as viewers do.
 
     Args:
-        source: an encoded JPEG or PNG, or the path of one.
+        source: an encoded image, or the path of one.
         upright: turn the image by its EXIF orientation. COCO's masks ignore it.
         min_side: decode a JPEG at the smallest scale with both sides at least this long (pixels),
             to save time.
+        formats: those that are accepted, by Pillow's names.
 
     Raises:
         ImageError: truncated, of another format, or over 50 million pixels.
@@ -79,9 +86,13 @@ def decode(
         image.load()
         turn = _UPRIGHT.get(_orientation(image)) if upright else None
         image = to_rgb(image)
-        return image if turn is None else image.transpose(turn)
+        if turn is None:
+            return image
+        turned = image.transpose(turn)
+        turned.info = image.info
+        return turned
 
-    return read_image(source, use)
+    return read_image(source, use, formats=formats)
 
 
 def checked_size(content: bytes) -> tuple[int, int]:
@@ -207,7 +218,8 @@ def read_image(
         with suppress(Exception):
             return _open(_without_metadata(content), name, use, formats)
         if isinstance(error, UnidentifiedImageError):
-            raise ImageError(f"{name}: not a {' or '.join(formats)} image") from error
+            *others, last = formats
+            raise ImageError(f"{name}: not a {', '.join(others)} or {last} image") from error
         raise ImageError(f"{name}: {error or type(error).__name__}") from error
 
 

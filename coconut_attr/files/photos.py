@@ -11,7 +11,7 @@ from coconut_attr.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif"})
 #: First bytes of AppleDouble files: macOS keeps a photo's resource fork as ._NAME beside it.
 _RESOURCE_FORK = b"\x00\x05\x16\x07"
 
@@ -32,7 +32,7 @@ class PhotoNames:
 
 
 def find_photos(names: Sequence[str]) -> PhotoNames:
-    """Return the names, and in place of a folder the JPEG and PNG files in it and below, in order.
+    """Return the names, and in place of a folder the photos in it and below, in order.
 
     Links are followed, hidden files are included. Every other file is accounted for in `failures`
     or `left_out`.
@@ -87,7 +87,7 @@ def _search(folder: str, found: PhotoNames) -> None:
             f"{', '.join(sorted(SUFFIXES))}, such as {min(others)}"
         )
     if not photos:
-        found.failures.append(f"there is no JPEG or PNG file in {folder}")
+        found.failures.append(f"there is no JPEG, PNG, WebP, AVIF or HEIC file in {folder}")
 
 
 def _starts_with(path: str, magic: bytes) -> bool:
@@ -106,18 +106,21 @@ def upright(source: bytes | Path) -> "Image.Image":
     """Return a photo as RGB, turned by its EXIF orientation.
 
     Raises:
-        coconut_attr.files.images.ImageError: it is not a complete JPEG or PNG.
+        coconut_attr.files.images.ImageError: it is not a complete JPEG, PNG, WebP, AVIF or HEIC.
     """
-    from coconut_attr.files.images import decode
+    from pillow_heif import register_heif_opener
 
-    return decode(source, upright=True)
+    from coconut_attr.files.images import PHOTO_FORMATS, decode
+
+    register_heif_opener()
+    return decode(source, upright=True, formats=PHOTO_FORMATS)
 
 
 def read_photo(name: str) -> "Image.Image":
     """Return a photo of `find_photos` as RGB, turned by its EXIF orientation.
 
     Raises:
-        coconut_attr.files.images.ImageError: it is not a complete JPEG or PNG.
+        coconut_attr.files.images.ImageError: as `upright`.
         coconut_attr.files.public_http.RemoteError: its address cannot be fetched.
         OSError: its file cannot be read.
     """

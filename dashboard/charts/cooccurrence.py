@@ -34,6 +34,9 @@ def show_cooccurrence(table: pd.DataFrame) -> None:
     if not len(table):
         st.write(_("No image has a present attribute yet."))
         return
+    # Without an absent label, every image in which it is known has it: that says nothing.
+    one_sided = (table["n"] - table["both_present"]).groupby(table["other"]).transform("sum") == 0
+    table = table.assign(says_little=(table["n"] < FEW) | one_sided)
     names = [_(name) for name in ATTRIBUTES]
     scale = alt.Scale(domain=names)
     # One colour, more or less opaque, reads on light and on dark.
@@ -48,7 +51,7 @@ def show_cooccurrence(table: pd.DataFrame) -> None:
         .encode(
             x=alt.X("other:N", scale=scale, axis=alt.Axis(labelAngle=-60, **AXIS)),
             y=alt.Y("attribute:N", scale=scale, axis=alt.Axis(**AXIS)),
-            color=alt.condition(f"datum.n < {FEW}", alt.value("rgba(139, 149, 161, 0.3)"), color),
+            color=alt.condition("datum.says_little", alt.value("rgba(139, 149, 161, 0.3)"), color),
             tooltip=[
                 alt.Tooltip("attribute:N", title=_("of images with")),
                 alt.Tooltip("other:N", title=_("these have")),
@@ -68,7 +71,8 @@ def show_cooccurrence(table: pd.DataFrame) -> None:
         _(
             "Of the images in which the row's attribute is present and the column's is known: the "
             "share in which the column's is present too. n is {low} to {high} images (the tooltip "
-            "shows each); grey: n under {few}.",
+            "shows each); grey: n under {few}, or the column's attribute has no absent label among "
+            "these images.",
             few=FEW,
             low=formats.count(table["n"].min()),
             high=formats.count(table["n"].max()),

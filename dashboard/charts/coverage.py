@@ -86,7 +86,7 @@ def source_chart(table: pd.DataFrame, colors: dict[str, str]) -> common.Chart:
                 alt.Tooltip("group:N", title=_("group")),
                 alt.Tooltip("name:N", title=_("source")),
                 alt.Tooltip("share:Q", title=_("known"), format=".1%"),
-                alt.Tooltip("known:Q", title=_("known cells"), format=","),
+                alt.Tooltip("known:Q", title=_("labelled cells"), format=","),
                 alt.Tooltip("cells:Q", title=_("cells"), format=","),
             ],
         )

@@ -10,9 +10,10 @@ import pandas as pd
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.data import Row, rows_by
+from dashboard.figures.verdict import is_few
 from dashboard.i18n import N_, _
 
-FEW = 10  # known cells below which an attribute's scores say little
+FEW = 10  # labels below which their precision says little
 FEW_MARK = " †"
 MODEL = "model"
 OTHER = N_("other run")
@@ -47,7 +48,7 @@ def score_legend(other: str = "") -> None:
 def why_undefined(row: Row) -> str:
     """Say why a score of an attribute has no value."""
     if not row["n"]:
-        return _("undefined: no known cell")
+        return _("undefined: no scored cell")
     if row["positives"] == row["n"]:
         return _("undefined: all {n} present", n=formats.count(row["n"]))
     if not row["positives"]:
@@ -71,7 +72,7 @@ class Score:
     baselines: dict[str, str]
     tick_format: str
     counts: dict[str, str] = field(
-        default_factory=lambda: {"n": N_("known cells"), "positives": N_("of them present")}
+        default_factory=lambda: {"n": N_("scored cells"), "positives": N_("of them present")}
     )
     why_undefined: Callable[[Row], str] = why_undefined
 
@@ -105,10 +106,14 @@ def score_chart(table: pd.DataFrame, score: Score, *, grouped: bool = True) -> c
     if f"{score.column} of other" in table:
         baselines = {OTHER: f"{score.column} of other", **baselines}
     low, high = f"{score.column}_low", f"{score.column}_high"
+    few = is_few(table) if "rarer_n" in table else table["n"] < FEW
     ends = zip(table[low], table[high], strict=True)
     table = table.assign(
-        few=table["n"] < FEW,
-        cells=[f"{formats.count(n)}{FEW_MARK if n < FEW else ''}" for n in table["n"]],
+        few=few,
+        cells=[
+            f"{formats.count(n)}{FEW_MARK if marked else ''}"
+            for n, marked in zip(table["n"], few, strict=True)
+        ],
         value=table[score.column].map(score.format),
         interval=[formats.interval(*pair, score.format) for pair in ends],
         **{f"of {name}": table[column].map(score.format) for name, column in baselines.items()},

@@ -37,7 +37,7 @@ def attribute_detail(run: Row, scores: Row) -> None:
     query = (run["run_id"], run["evaluated_on"], run["split"], INDEX[attribute])
     cells = read(browse.scored_cells, *query, scores["against"])
     if not len(cells):
-        st.caption(_("No predictions of this attribute are stored, or it has no known cell."))
+        st.caption(_("No predictions of this attribute are stored, or it has no scored cell."))
         return
     against = formats.against(scores["against"], run["judged_by"])
     st.caption(_("Curves and scores are {against}.", against=against))
@@ -49,7 +49,7 @@ def attribute_detail(run: Row, scores: Row) -> None:
         with right:
             _reliability(states, probabilities, scores)
     else:
-        st.caption(_("All known cells have the same state: there are no curves to draw."))
+        st.caption(_("All scored cells have the same state: there are no curves to draw."))
     threshold = 0.5 if pd.isna(scores["threshold"]) else float(scores["threshold"])
     if states.any():
         st.caption(
@@ -109,7 +109,7 @@ def _precision_recall(states: np.ndarray, probabilities: np.ndarray, scores: Row
     common.show(alt.layer(*layers), 280, _("Precision-recall curve"), "precision-recall chart")
     st.caption(
         _(
-            "AP {ap} ({interval}), prior {prior}, linear probe {probe}. n = {n} known cells, "
+            "AP {ap} ({interval}), prior {prior}, linear probe {probe}. n = {n} scored cells, "
             "{positives} present. The point: the threshold {threshold}.",
             ap=formats.number(scores["ap"]),
             interval=formats.interval(scores["ap_low"], scores["ap_high"]),
@@ -149,7 +149,7 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
         tooltip=[
             alt.Tooltip("predicted:Q", title=_("predicted probability"), format=".1%"),
             alt.Tooltip("observed:Q", title=_("share present"), format=".1%"),
-            alt.Tooltip("n:Q", title=_("known cells"), format=","),
+            alt.Tooltip("n:Q", title=_("scored cells"), format=","),
         ],
     )
     layers = [

@@ -9,7 +9,7 @@ import streamlit as st
 from coconut_attr.attributes import GROUPS
 from coconut_attr.errors import UserError
 from dashboard import data, formats
-from dashboard.data import read
+from dashboard.data import offered, read
 from dashboard.i18n import _
 from dashboard.parts import photos, pickers
 from db import browse
@@ -35,7 +35,8 @@ def image_detail(dataset: str, requested: str) -> None:
         heading.subheader(_("Image {id}", id=coco_id), anchor=False)
         close.button(_("Close"), on_click=_close, icon=":material/close:")
         left, right = st.columns([2, 3], gap="medium")
-        runs = read(browse.predicting_runs)
+        runs = offered(read(browse.predicting_runs), dataset)
+        runs = runs[runs["dataset"] == dataset] if len(runs) else runs
         run = int(runs["run_id"].iloc[0]) if len(runs) else None
         with left:
             _photo(image, coco_id)

@@ -15,6 +15,8 @@ from dashboard.parts.pickers import ADDRESS, write_address
 from db.runs import run_scores
 from db.sql import DatabaseError
 
+CONSTANT: Final = 0.2  # recall or specificity below which the view calls an attribute degenerate
+SILENCE: Final = pd.Timedelta(minutes=3)  # a run sends a heartbeat every half minute
 PAGES: Final = "pages"  # the session's pages by their path
 STYLE: Final = """<style>
 .st-key-language-switch {position: fixed; top: .7rem; right: 3.5rem; width: auto; z-index: 1000000}
@@ -95,7 +97,9 @@ def in_label_order(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
 
 def run_name(run: data.Row) -> str:
     """Return a run's name for people."""
-    return _("Run {run}", run=run["run_id"]) + f" · {run['backbone']} · {run['trained_on']}"
+    given = [run["name"]] if isinstance(run["name"], str) else []
+    number = _("Run {run}", run=run["run_id"])
+    return " · ".join([number, *given, run["backbone"], run["trained_on"]])
 
 
 def against(run_id: int, dataset: str, split: str) -> str:
@@ -119,6 +123,40 @@ def only_labels(run: data.Row) -> str:
 def dataset_namer(summaries: dict[str, data.Row]) -> Callable[[str], str]:
     """Return a function that gives a dataset's name for people."""
     return lambda name: f"{name} · {summaries[name]['title']}"
+
+
+def is_interrupted(run: data.Row) -> bool:
+    """Check whether a run that is recorded as running has been silent for too long."""
+    silent = pd.Timestamp.now("UTC") - run["heartbeat_at"]
+    return run["status"] == "running" and bool(silent > SILENCE)
+
+
+def counted(attributes: float | None) -> str:
+    """Say over how many attributes a score is the mean."""
+    if attributes is None or pd.isna(attributes):
+        return _("by an older version: every attribute with both states counts")
+    return _(
+        "mean of {n} of {all} attributes",
+        n=formats.count(attributes),
+        all=len(ATTRIBUTES),
+    )
+
+
+def cannot_say(scores: pd.DataFrame) -> list[str]:
+    """Say to which attributes a model hardly ever says no, and to which yes.
+
+    Args:
+        scores: rows of `attribute_accuracy` or `trust`.
+    """
+    sentences = []
+    for column, message in (
+        ("specificity", _("**This model cannot say no to:** {names}.")),
+        ("recall", _("**This model cannot say yes to:** {names}.")),
+    ):
+        names = scores.loc[scores[column] < CONSTANT, "attribute"]
+        if len(names):
+            sentences.append(message.format(names=", ".join(_(name) for name in names)))
+    return sentences
 
 
 def as_of(summary: data.Row) -> str:

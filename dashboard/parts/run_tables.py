@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard import data, formats
 from dashboard.i18n import _
+from dashboard.parts import layout
 
 
 def runs_table(summaries: pd.DataFrame) -> None:
@@ -25,8 +26,13 @@ def runs_table(summaries: pd.DataFrame) -> None:
             for pair in zip(summaries["against"], summaries["judged_by"], strict=True)
         ],
         duration=seconds.map(formats.duration),
+        pinned=summaries["pinned"].astype(bool),
+        archived=summaries["archived"].astype(bool),
         kind=summaries["kind"].map(_),
-        status=summaries["status"].map(_),
+        status=[
+            _("interrupted") if layout.is_interrupted(run) else _(run["status"])
+            for run in summaries.to_dict("records")
+        ],
         split=summaries["split"].map(_, na_action="ignore"),
     )
     for name in ("accuracy", "balanced_accuracy", "prior_accuracy", "all_absent_accuracy"):
@@ -38,6 +44,9 @@ def runs_table(summaries: pd.DataFrame) -> None:
     started = st.column_config.DatetimeColumn(_("started (UTC)"), format="YYYY-MM-DD HH:mm")
     config: dict[str, Any] = {
         "run_id": _("run"),
+        "name": _("name"),
+        "pinned": st.column_config.CheckboxColumn(_("pinned")),
+        "archived": st.column_config.CheckboxColumn(_("archived")),
         "kind": _("kind"),
         "status": _("status"),
         "backbone": _("backbone"),
@@ -48,9 +57,11 @@ def runs_table(summaries: pd.DataFrame) -> None:
         "split": _("split"),
         "against": _("scores against"),
         "images": number(_("images"), **count),
-        "decisions": number(_("n"), help=_("known cells"), **count),
+        "decisions": number(_("n"), help=_("scored cells"), **count),
         "map": number(_("mAP"), **score),
         "map_interval": _("95 % interval of mAP"),
+        "map_attributes": number(_("attributes"), help=_("of which the mAP is the mean")),
+        "probe_map": number(_("probe mAP"), **score),
         "prior_map": number(_("prior mAP"), **score),
         "accuracy": number(_("accuracy"), **share),
         "accuracy_interval": _("95 % interval of accuracy"),
@@ -70,6 +81,12 @@ def runs_table(summaries: pd.DataFrame) -> None:
         alt=_("Runs"),
         column_order=list(config),
         column_config=config,
+    )
+    st.caption(
+        _(
+            "The pages show the pinned run of a dataset, or without one the finished run with the "
+            "highest val mAP. To pin, name or archive a run: `coconut-attr runs --help`."
+        )
     )
 
 

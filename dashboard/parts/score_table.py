@@ -7,7 +7,8 @@ import streamlit as st
 
 from dashboard import formats
 from dashboard.charts import common
-from dashboard.charts.scores import FEW, FEW_MARK
+from dashboard.charts.scores import FEW_MARK
+from dashboard.figures.verdict import is_few
 from dashboard.i18n import _
 
 
@@ -23,13 +24,15 @@ def score_table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
     number, words = st.column_config.NumberColumn, st.column_config.TextColumn
     share: dict[str, Any] = {"format": "%.1f %%", "width": 88}
     score: dict[str, Any] = {"format": "%.3f", "width": 88}
+    gain: dict[str, Any] = {"format": "%+.3f", "width": 110}
     names = common.translated(table)["attribute"]
     shown = pd.DataFrame(
         {
-            "attribute": names.where(table["n"] >= FEW, names + FEW_MARK),
+            "attribute": names.where(~is_few(table), names + FEW_MARK),
             "group_name": table["group_name"].map(_),
             "n": table["n"],
             "positives": table["positives"],
+            "rarer_n": table["rarer_n"],
             "accuracy": 100 * table["accuracy"],
             "accuracy_interval": formats.intervals(table, "accuracy", formats.percent),
             "prior_accuracy": 100 * table["prior_accuracy"],
@@ -38,14 +41,19 @@ def score_table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
             "ap_interval": formats.intervals(table, "ap", formats.number),
             "prior_ap": table["prior_ap"],
             "probe_ap": table["probe_ap"],
+            "over_prior": table["over_prior"],
+            "over_prior_interval": formats.intervals(table, "over_prior", formats.signed),
+            "over_probe": table["over_probe"],
+            "over_probe_interval": formats.intervals(table, "over_probe", formats.signed),
             "threshold": table["threshold"],
         }
     )
     config = {
         "attribute": words(_("attribute"), pinned=True),
         "group_name": words(_("group"), width=100),
-        "n": number(_("n"), help=_("known cells")),
-        "positives": number(_("present"), help=_("known cells that are present")),
+        "n": number(_("n"), help=_("scored cells")),
+        "positives": number(_("present"), help=_("scored cells that are present")),
+        "rarer_n": number(_("rarer state"), help=_("cells of the state that fewer cells have")),
         "accuracy": number(_("accuracy"), **share),
         "accuracy_interval": words(_("95 % interval")),
         "prior_accuracy": number(_("prior"), **share),
@@ -54,6 +62,10 @@ def score_table(table: pd.DataFrame, with_other: bool, key: str) -> str | None:
         "ap_interval": words(_("95 % interval of AP")),
         "prior_ap": number(_("prior AP"), **score),
         "probe_ap": number(_("probe AP"), help=_("average precision of the linear probe"), **score),
+        "over_prior": number(_("gain over prior"), **gain),
+        "over_prior_interval": words(_("95 % interval")),
+        "over_probe": number(_("gain over probe"), **gain),
+        "over_probe_interval": words(_("95 % interval")),
         "threshold": number(_("threshold"), help=_("chosen without test images"), **score),
     }
     columns = {

@@ -1,19 +1,18 @@
 """Attributes: a run's scores, overall and by attribute, beside baselines and another run."""
 
-from collections.abc import Callable
-
 import pandas as pd
 import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
 from dashboard import formats
 from dashboard.charts import common
-from dashboard.charts.scores import ACCURACY, FEW, PRECISION, score_chart, score_legend
-from dashboard.data import Row, read, rows_by
+from dashboard.charts.scores import ACCURACY, PRECISION, score_chart, score_legend
+from dashboard.data import Row, offered, read, rows_by
 from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.attribute_detail import attribute_detail
 from dashboard.parts.score_table import score_table
+from dashboard.parts.verdict import attribute_counts, verdict
 from db.runs import attribute_scores, run_scores, run_summaries
 
 REFRESH = 10  # seconds
@@ -26,7 +25,7 @@ ORDERS = {
     "accuracy": N_("accuracy"),
     "f1": N_("F1"),
     "ece": N_("calibration error"),
-    "n": N_("known cells"),
+    "n": N_("scored cells"),
 }
 COMPARED = ["accuracy", "ap", "ap_low", "ap_high", "f1", "f1_low", "f1_high"]  # with another run
 
@@ -34,7 +33,7 @@ COMPARED = ["accuracy", "ap", "ap_low", "ap_high", "f1", "f1_low", "f1_high"]  #
 def page() -> None:
     """Show the scores of a run on a split, and one attribute in detail."""
     run_picker, split_picker, other_picker = layout.header(_("Scores by attribute"), 3, 2, 2)
-    runs = read(run_summaries)
+    runs = offered(read(run_summaries))
     scored = runs[(runs["kind"] == "trained") & runs["split"].notna()] if len(runs) else runs
     if not len(scored):
         notices.empty(
@@ -66,8 +65,8 @@ def page() -> None:
     }:
         if not pd.isna(is_coconut) and not is_coconut:
             notices.not_coconut(dataset)
-    _overall(run)
     scores = read(attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
+    _overall(run, scores)
     if len(scores):
         _by_attribute(run, scores, others.get(other))
     else:
@@ -75,7 +74,7 @@ def page() -> None:
     layout.watch(REFRESH)
 
 
-def _overall(run: Row) -> None:
+def _overall(run: Row, by_attribute: pd.DataFrame) -> None:
     images = formats.count(run["images"])
     scores = rows_by(read(run_scores, run["run_id"], run["evaluated_on"], run["split"]), "name")
     probe, gain = scores.get("probe_map"), scores.get("map_over_probe")
@@ -107,6 +106,7 @@ def _overall(run: Row) -> None:
             _("mAP"),
             formats.number(run["map"]),
             against,
+            layout.counted(run["map_attributes"]),
             _("95 % interval {interval}", interval=map_interval),
             *notes,
         ),
@@ -128,7 +128,7 @@ def _overall(run: Row) -> None:
             *calibration,
         ),
         (
-            _("Judged cells") if run["against"] == "eyes" else _("Known cells"),
+            _("Judged cells") if run["against"] == "eyes" else _("Labelled cells"),
             formats.count(run["decisions"]),
             _(
                 "of {n} in the {split} split",
@@ -147,35 +147,20 @@ def _overall(run: Row) -> None:
         ),
     )
     verdicts = [
-        _verdict(_("mAP"), run, "map", "prior_map", formats.number),
-        _verdict(_("Accuracy"), run, "accuracy", "prior_accuracy", formats.percent),
+        verdict(scores, "map", _("mAP"), formats.number),
+        verdict(scores, "accuracy", _("Accuracy"), formats.percent),
     ]
     cells = formats.count(run["decisions"])
     basis = _("Both on n = {cells} cells, {images} images.", cells=cells, images=images)
     st.write(paragraph(*verdicts, basis))
+    if len(by_attribute):
+        st.write(attribute_counts(by_attribute))
+        for sentence in layout.cannot_say(by_attribute):
+            st.warning(sentence)
     if warning := layout.only_labels(run):
         st.warning(warning)
     if origins := notices.mask_origins(run["evaluated_on"]):
         st.caption(origins)
-
-
-def _verdict(name: str, run: Row, score: str, baseline: str, show: Callable[..., str]) -> str:
-    """Compare a score's interval with its baseline in one sentence; empty if one is undefined."""
-    value, low, high = run[score], run[f"{score}_low"], run[f"{score}_high"]
-    if any(pd.isna(number) for number in (value, low, high, run[baseline])):
-        return ""
-    texts = {"name": name, "value": show(value), "baseline": show(run[baseline])}
-    if low > run[baseline]:
-        return _(
-            "{name} {value}: its 95 % interval lies above the prior baseline ({baseline}).", **texts
-        )
-    if high < run[baseline]:
-        return _(
-            "{name} {value}: its 95 % interval lies below the prior baseline ({baseline}).", **texts
-        )
-    return _(
-        "{name} {value}: its 95 % interval **contains** the prior baseline ({baseline}).", **texts
-    )
 
 
 def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
@@ -185,16 +170,18 @@ def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
         groups = pickers.choose_groups()
     with sort_picker:
         order = pickers.choose(_("Sorted by"), list(ORDERS), "sort", lambda name: _(ORDERS[name]))
-    table = layout.in_label_order(scores.assign(gain=scores["ap"] - scores["prior_ap"]), groups)
+    gain = scores["over_prior"].fillna(scores["ap"] - scores["prior_ap"])
+    table = layout.in_label_order(scores.assign(gain=gain), groups)
     if other:
         of_other = read(attribute_scores, other["run_id"], other["evaluated_on"], other["split"])
         columns = of_other.set_index("attribute")[COMPARED]
         table = table.join(columns, on="attribute", rsuffix=" of other")
     if order != "label":
         table = table.sort_values(order, ascending=False, na_position="last").reset_index(drop=True)
+    against = formats.against(run["against"], run["judged_by"])
+    st.caption(_("Scores are {against}.", against=against))
     _charts(table, layout.run_name(other) if other else "", grouped=order == "label")
     key = f"scores of {run['run_id']} {run['split']} {order} {groups}"
-    against = formats.against(run["against"], run["judged_by"])
     if other and other["against"] != run["against"]:
         st.warning(
             _(
@@ -207,21 +194,7 @@ def _by_attribute(run: Row, scores: pd.DataFrame, other: Row | None) -> None:
             )
         )
     clicked = score_table(table.assign(against=against), bool(other), key)
-    _degenerate(scores)
     _one_attribute(run, scores, clicked)
-
-
-def _degenerate(scores: pd.DataFrame) -> None:
-    """Name the attributes of which the model says nearly the same of every photo."""
-    names = scores.loc[scores["degenerate"] == 1, "attribute"]
-    if len(names):
-        st.warning(
-            _(
-                "This model says nearly the same of every photo (recall or specificity under 0.2) "
-                "for: {names}.",
-                names=", ".join(_(name) for name in names),
-            )
-        )
 
 
 def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
@@ -251,16 +224,16 @@ def _charts(table: pd.DataFrame, other: str, *, grouped: bool) -> None:
         )
     st.caption(
         _(
-            "n: known cells, by eyes the judged ones. Baselines: **prior** predicts the majority "
+            "n: scored cells, by eyes the judged ones. Baselines: **prior** predicts the majority "
             "of the training labels "
             "(for average precision: the share of present cells, which any constant score "
             "reaches); **all absent** predicts absent everywhere; **linear probe**: logistic "
-            "regression on the same encoder's pooled features. Pale, †: fewer than {few} known "
-            "cells. Average precision is undefined where all known cells have the same state. "
+            "regression on the same encoder's pooled features. Pale, †: fewer than 5 cells of the "
+            "rarer state; scored, but not counted in means. "
+            "Average precision is undefined where all scored cells have the same state. "
             "Accuracy is at the threshold 0.5; precision, recall, specificity, F1 and balanced "
             "accuracy are at the run's threshold of the attribute, which is chosen without the "
-            "test split.",
-            few=FEW,
+            "test split."
         )
     )
 

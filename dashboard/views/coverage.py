@@ -205,7 +205,7 @@ def _sources_in(cells: pd.DataFrame) -> list[str]:
 
 
 def _sources(cells: pd.DataFrame, images: int) -> None:
-    st.subheader(_("Known cells by group and source"), anchor=False)
+    st.subheader(_("Labelled cells by group and source"), anchor=False)
     known = cells.assign(known=cells["present"] + cells["absent"])
     table = known.groupby(["group_name", "source"])["known"].sum().reset_index()
     table["cells"] = images * table["group_name"].map(

@@ -9,7 +9,7 @@ import streamlit as st
 from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.evaluation.retrieval import TOP
 from dashboard import formats
-from dashboard.data import Row, read, read_counts, rows_by
+from dashboard.data import Row, offered, read, read_counts, rows_by
 from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices, photos, pickers
 from dashboard.parts.image_detail import image_detail
@@ -57,7 +57,7 @@ def page() -> None:
         mode = pickers.choose(_("Find images"), list(MODES), "by", lambda name: _(MODES[name]))
     if image := st.query_params.get("image", ""):
         image_detail(dataset, image)
-    runs = read(browse.predicting_runs)
+    runs = offered(read(browse.predicting_runs), dataset)
     runs = runs[runs["dataset"] == dataset] if len(runs) else runs
     if mode == "labels":
         _by_label(dataset)

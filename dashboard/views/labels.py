@@ -83,14 +83,17 @@ def page() -> None:
         return _("{part} · {n} images", part=name, n=len(truths[_part(name)]))
 
     with part_picker:
-        part = _part(choose(_("Part"), list(PARTS), "part", name_part))
+        # The part with the final figures, where it has any.
+        parts = sorted(
+            PARTS, key=lambda part: (not _labelled(dataset, truths[part]), part != "test")
+        )
+        part = _part(choose(_("Part"), parts, "part", name_part))
     with source_picker:
         source = choose(_("Labels of"), agreement.CHOICES, "source", _source_name)
     if not datasets[dataset]["is_coconut"]:
         notices.not_coconut(dataset, datasets[dataset]["title"])
     truth = truths[part]
-    combined = agreement.label_states(dataset, list(truth), agreement.COMBINED)
-    labelled = {coco_id: states for coco_id, states in truth.items() if coco_id in combined}
+    labelled = _labelled(dataset, truth)
     if not labelled:
         notices.empty(
             _("No labelled image of this part"),
@@ -114,9 +117,7 @@ def page() -> None:
         )
         note = paragraph(note, left_out)
     st.info(note, icon=":material/info:")
-    states = combined
-    if source != agreement.COMBINED:
-        states = agreement.label_states(dataset, list(labelled), source)
+    states = agreement.label_states(dataset, list(labelled), source)
     table, summary = agreement.compare(states, labelled)
     _cards(summary)
     if origins := notices.mask_origins(dataset):
@@ -124,6 +125,12 @@ def page() -> None:
     _by_attribute(table)
     wrong_labels(dataset, part, agreement.wrong_cells(states, labelled))
     layout.watch(REFRESH)
+
+
+def _labelled(dataset: str, truth: agreement.States) -> agreement.States:
+    """Return what is true of those judged images that are labelled."""
+    states = agreement.label_states(dataset, list(truth), agreement.COMBINED)
+    return {coco_id: cells for coco_id, cells in truth.items() if coco_id in states}
 
 
 def _part(name: str) -> Part:

@@ -7,12 +7,13 @@ import streamlit as st
 from coconut_attr.attributes import ATTRIBUTES
 from dashboard import formats
 from dashboard.charts import common
-from dashboard.charts.scores import FEW
-from dashboard.data import Row, engine, read, read_counts, rows_by
+from dashboard.data import Row, engine, read, read_counts, rows_by, run_to_show
 from dashboard.figures import agreement
-from dashboard.i18n import _, paragraph
-from dashboard.parts import layout, notices
+from dashboard.figures.verdict import is_few
+from dashboard.i18n import _
+from dashboard.parts import layout, notices, pickers
 from dashboard.parts.progress import show_progress
+from dashboard.parts.verdict import attribute_counts, verdict
 from db import counts
 from db.judgements import kinds_of_truth, truth_of_part
 from db.runs import attribute_scores, run_scores, run_summaries
@@ -22,21 +23,26 @@ EXTREMES = 5  # attributes at either end
 
 
 def page() -> None:
-    """Show the first filled dataset, its labels, the newest scored run, and running work."""
-    layout.header(_("Overview"))
+    """Show a dataset, its labels and its run to show, and running work."""
+    (picker,) = layout.header(_("Overview"), 2)
     summaries = rows_by(read_counts(counts.dataset_summaries), "dataset")
     filled = {name: row for name, row in summaries.items() if row["images"]}
-    run = _latest_run()
+    run = None
     if not filled:
         notices.empty(
             _("No images yet"),
             _("The database has no image of any dataset. To download, label, train and evaluate:"),
         )
     else:
-        for name, row in filled.items():
-            if not row["is_coconut"]:
-                notices.not_coconut(name, row["title"])
-        _cards(next(iter(filled.values())), run)
+        dataset = next(iter(filled))
+        if len(filled) > 1:
+            with picker:
+                names = layout.dataset_namer(filled)
+                dataset = pickers.choose(_("Dataset"), list(filled), "dataset", names)
+        if not filled[dataset]["is_coconut"]:
+            notices.not_coconut(dataset, filled[dataset]["title"])
+        run = _shown_run(dataset)
+        _cards(filled[dataset], run)
     if run:
         left, right = st.columns(2, gap="medium")
         with left:
@@ -49,7 +55,8 @@ def page() -> None:
         if filled:
             notices.empty(
                 _("No scores yet"),
-                _("No run of this project has been evaluated. To train and evaluate one:"),
+                _("No run on this dataset has been evaluated. To train and evaluate one:"),
+                f"coconut-attr train {dataset}",
             )
     if filled:
         _datasets(summaries)
@@ -61,14 +68,13 @@ def _running() -> None:
     show_progress()
 
 
-def _latest_run() -> Row | None:
-    """Return the newest scored run: on test, if it has been scored on that."""
-    runs = read(run_summaries)
-    if not len(runs):
+def _shown_run(dataset: str) -> Row | None:
+    """Return the scores of a dataset's run to show: on test, if it has been scored on that."""
+    shown, runs = run_to_show(dataset), read(run_summaries)
+    if shown is None:
         return None
-    scored = runs[(runs["kind"] == "trained") & runs["split"].notna()]
-    scored = scored.sort_values(["run_id", "split"], ascending=[False, True])
-    return next(iter(rows_by(scored, "run_id").values()), None)
+    scored = runs[(runs["run_id"] == shown) & (runs["evaluated_on"] == dataset)]
+    return next(iter(rows_by(scored.sort_values("split"), "run_id").values()), None)
 
 
 def _cards(summary: Row, run: Row | None) -> None:
@@ -89,7 +95,7 @@ def _cards(summary: Row, run: Row | None) -> None:
             layout.as_of(summary),
         ),
         (
-            _("Known cells"),
+            _("Labelled cells"),
             formats.percent(summary["known"] / cells) if cells else formats.DASH,
             _("{known} of {n} cells", known=known, n=formats.count(cells)),
             _("n = {n} labelled images", n=formats.count(labelled)),
@@ -109,12 +115,16 @@ def _labels_card(dataset: str) -> tuple[str, ...]:
     labelled = {coco_id: cells for coco_id, cells in truth.items() if coco_id in states}
     if not labelled:
         return (
-            _("Labels right, by judgement"),
+            _("Labels that agree with judgements"),
             formats.DASH,
             _("no judged image of the test part is labelled"),
         )
     kinds = kinds_of_truth(engine(), dataset, "test")
-    title = _("Labels right, by people") if "human" in kinds else _("Labels right, by an AI model")
+    title = (
+        _("Labels that agree with people")
+        if "human" in kinds
+        else _("Labels that agree with an AI model")
+    )
     _table, summary = agreement.compare(states, labelled)
     total, baselines = summary.overall, summary.baselines
     interval = formats.interval(*summary.intervals["right"], formats.percent)
@@ -143,8 +153,13 @@ def _run_card(run: Row) -> tuple[str, ...]:
         _("mAP of run {run}", run=run["run_id"]),
         formats.number(run["map"]),
         formats.against(run["against"], run["judged_by"]) or formats.DASH,
+        layout.counted(run["map_attributes"]),
         _("95 % interval {interval}", interval=formats.interval(run["map_low"], run["map_high"])),
-        _("baseline: prior {prior}", prior=formats.number(run["prior_map"])),
+        _(
+            "baselines: linear probe {probe}, prior {prior}",
+            probe=formats.number(run["probe_map"]),
+            prior=formats.number(run["prior_map"]),
+        ),
         _(
             "accuracy {accuracy}, balanced {balanced}",
             accuracy=formats.percent(run["accuracy"]),
@@ -208,16 +223,14 @@ def _model(run: Row) -> None:
         cells=formats.count(run["decisions"]),
         images=formats.count(run["images"]),
     )
-    gain, comparison = scores.get("map_over_probe"), ""
-    if gain and pd.notna(gain["value"]):
-        comparison = _(
-            "Gain over the linear probe on the same features: {gain} ({low} to {high}, paired "
-            "bootstrap over images).",
-            gain=f"{gain['value']:+.3f}",
-            low=f"{gain['low']:+.3f}",
-            high=f"{gain['high']:+.3f}",
-        )
-    st.caption(paragraph(basis, comparison))
+    st.write(verdict(scores, "map", _("mAP"), formats.number))
+    by_attribute = read(attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
+    if len(by_attribute):
+        st.write(attribute_counts(by_attribute))
+        for sentence in layout.cannot_say(by_attribute):
+            st.warning(sentence)
+    st.caption(basis)
+    layout.link(_("What can I trust?"), "trust")
     if warning := layout.only_labels(run):
         st.warning(warning)
 
@@ -245,15 +258,14 @@ def _bars(table: pd.DataFrame) -> common.Chart:
 
 
 def _extremes(run: Row) -> None:
-    st.subheader(_("What it gets right and wrong"), anchor=False)
+    st.subheader(_("Where it gains most, and least"), anchor=False)
     scores = read(attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
     if len(scores):
-        scores = scores[scores["ap"].notna() & (scores["n"] >= FEW)]
+        scores = scores[scores["ap"].notna() & ~is_few(scores)]
     if not len(scores):
-        text = _("No attribute has an average precision over {n} known cells or more.", n=FEW)
-        st.caption(text)
+        st.caption(_("No attribute has 5 cells or more of both states."))
         return
-    gains = scores.assign(gain=scores["ap"] - scores["prior_ap"])
+    gains = scores.assign(gain=scores["over_prior"].fillna(scores["ap"] - scores["prior_ap"]))
     ranked = common.translated(gains.sort_values("gain", ascending=False))
     count = min(EXTREMES, len(ranked) // 2)
     number = st.column_config.NumberColumn
@@ -269,17 +281,16 @@ def _extremes(run: Row) -> None:
             "gain": st.column_config.ProgressColumn(
                 _("gain over prior"), format="%.3f", min_value=0, max_value=1
             ),
-            "n": number(_("n"), help=_("known cells"), format="localized"),
+            "n": number(_("n"), help=_("scored cells"), format="localized"),
         },
     )
     st.caption(
         _(
             "The {count} attributes with the largest gain in average precision over the prior, and "
-            "the {count} with the smallest, of those with {few} known cells or more. The page "
+            "the {count} with the smallest, of those with 5 cells or more of both states. The page "
             "Attributes has all, with intervals. Scores are {against}.",
             against=formats.against(run["against"], run["judged_by"]),
             count=count,
-            few=FEW,
         )
     )
 
@@ -306,7 +317,7 @@ def _datasets(summaries: dict[str, Row]) -> None:
         for name, title in titles.items()
     }
     share = st.column_config.ProgressColumn(
-        _("known cells"), format="%.0f %%", min_value=0, max_value=100
+        _("labelled cells"), format="%.0f %%", min_value=0, max_value=100
     )
     st.dataframe(
         table,

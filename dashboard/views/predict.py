@@ -12,28 +12,32 @@ from PIL import Image
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF
 from coconut_attr.errors import UserError
 from coconut_attr.files.images import TRANSPARENT, ImageError
-from coconut_attr.files.photos import upright
+from coconut_attr.files.photos import SUFFIXES, upright
 from coconut_attr.files.public_http import fetch
 from coconut_attr.files.run_files import newest
 from coconut_attr.settings import settings
+from dashboard import formats
 from dashboard.charts import common
-from dashboard.data import Row, read, read_counts, rows_by
+from dashboard.charts.scores import FEW_MARK
+from dashboard.data import Row, offered, read, read_counts, rows_by
+from dashboard.figures.verdict import is_few
 from dashboard.i18n import _
 from dashboard.parts import layout, notices, photos, pickers
 from db import browse
 from db.counts import label_counts
-from db.runs import attribute_scores
+from db.runs import attribute_scores, trust
 
 REFRESH = 5  # seconds
-MEGABYTES = 20
+MEGABYTES = 50
 NEAREST = 6
+AP_EDGE = 1.32  # where the column of average precisions ends, relative to probability 1
 FETCHED, RESULT = "fetched photo", "prediction"  # keys of the session
 
 
 def page() -> None:
     """Ask for a photo, and show what a run's model predicts for it."""
     (picker,) = layout.header(_("Predict the attributes of a photo"), 3)
-    table = read(browse.predicting_runs)
+    table = offered(read(browse.predicting_runs))
     runs = {}
     if len(table):
         rows = rows_by(table, "run_id").values()
@@ -47,18 +51,23 @@ def page() -> None:
         return
     with picker:
         name = pickers.choose(_("Run"), list(runs), "run", lambda key: layout.run_name(runs[key]))
+    if not runs[name]["is_coconut"]:
+        notices.not_coconut(runs[name]["trained_on"])
     content = _ask_for_photo()
+    answer = st.empty()  # the answer for another photo goes at once, while this one is predicted
     if content is None:
         st.caption(
             _(
-                "JPEG or PNG of at most {size} MB. The photo is decoded in memory and not stored; "
-                "a URL must lead to a public address.",
+                "JPEG, PNG, WebP, AVIF or HEIC of at most {size} MB. The photo is decoded in "
+                "memory and not stored; a URL must lead to a public address.",
                 size=MEGABYTES,
             )
         )
     else:
         try:
-            _show(runs[name], content)
+            prediction = _predict(runs[name], content)
+            with answer.container():
+                _show(runs[name], *prediction)
         except ImageError as error:
             message = _("The photo cannot be used: {error}", error=str(error))
             st.error(message, icon=":material/broken_image:")
@@ -81,7 +90,7 @@ def _ask_for_photo() -> bytes | None:
     with upload:
         file = st.file_uploader(
             _("Upload a photo"),
-            ["jpg", "jpeg", "png"],
+            sorted(suffix.removeprefix(".") for suffix in SUFFIXES),
             max_upload_size=MEGABYTES,
             key="photo",
             on_change=lambda: st.session_state.pop(FETCHED, None),
@@ -137,30 +146,41 @@ def _predict(run: Row, content: bytes) -> tuple[Image.Image, np.ndarray, np.ndar
     return st.session_state[RESULT][1:]
 
 
-def _show(run: Row, content: bytes) -> None:
-    image, probabilities, thresholds = _predict(run, content)
+def _show(run: Row, image: Image.Image, probabilities: np.ndarray, thresholds: np.ndarray) -> None:
     left, right = st.columns([2, 3], gap="medium")
     table = pd.DataFrame(
         {"attribute": ATTRIBUTES, "probability": probabilities, "threshold": thresholds}
     )
     table["group_name"] = table["attribute"].map(GROUP_OF)
     scores = read(attribute_scores, run["run_id"], run["dataset"], run["split"])
-    table = table.join(scores.set_index("attribute")[["ap", "n"]], on="attribute")
+    columns = ["ap", "ap_low", "ap_high", "n", "rarer_n"]
+    table = table.join(scores.set_index("attribute")[columns], on="attribute")
+    verdicts = read(trust, run["run_id"], run["dataset"], run["split"])
+    table = table.join(verdicts.set_index("attribute")[["verdict", "reason"]], on="attribute")
     table = table.join(_priors(run["trained_on"]), on="attribute")
     table["called"] = table["probability"] >= table["threshold"]
+    table["lift"] = table["probability"] - table["prior"]
+    table = table.sort_values("lift", ascending=False, kind="stable")
     with left:
         st.image(image, width="stretch", alt=_("The photo"))
         if TRANSPARENT in image.info:
             st.caption(_("Transparent pixels are shown on white."))
         st.markdown("**" + _("Called present") + "**")
-        called = table[table["called"]].sort_values("probability", ascending=False)
-        names = [
-            f"{_(row['attribute'])} ({row['probability']:.2f})" for row in called.to_dict("records")
-        ]
-        st.write(", ".join(names) or _("Nothing."))
+        called = table[table["called"]]
+        trusted = called["verdict"] == "yes"
+        st.write(_names(called[trusted]) or _("Nothing."))
+        if not trusted.all():
+            st.markdown("**" + _("Called present, but the model is not shown to know them") + "**")
+            st.write(_names(called[~trusted]))
     with right:
         _chart(table, run)
     _nearest(run, probabilities)
+
+
+def _names(called: pd.DataFrame) -> str:
+    return ", ".join(
+        f"{_(row['attribute'])} ({row['probability']:.2f})" for row in called.to_dict("records")
+    )
 
 
 def _priors(dataset: str) -> pd.Series:
@@ -181,9 +201,21 @@ def _chart(table: pd.DataFrame, run: Row) -> None:
             common.Entry("diamond", common.AMBER, _("prior"), _("share present in training")),
         ]
     )
-    rows = common.grouped_rows(table["attribute"].tolist())
-    table = common.translated(table.assign(text=table["probability"].map("{:.2f}".format)))
-    scale = alt.Scale(domain=[0, common.RIGHT_EDGE], nice=False)
+    rows = [" ", *map(_, table["attribute"])]
+    few = is_few(table)
+    table = common.translated(
+        table.assign(
+            text=table["probability"].map("{:.2f}".format),
+            ap_text=table["ap"].map(formats.number) + few.map({True: FEW_MARK, False: ""}),
+            interval=[
+                formats.interval(*ends)
+                for ends in zip(table["ap_low"], table["ap_high"], strict=True)
+            ],
+            verdict=table["verdict"].map(_, na_action="ignore"),
+            reason=table["reason"].map(_, na_action="ignore"),
+        )
+    )
+    scale = alt.Scale(domain=[0, AP_EDGE], nice=False)
     axis = alt.Axis(
         title=_("probability"), values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False
     )
@@ -194,8 +226,12 @@ def _chart(table: pd.DataFrame, run: Row) -> None:
             alt.Tooltip("probability:Q", title=_("probability"), format=".3f"),
             alt.Tooltip("threshold:Q", title=_("threshold"), format=".3f"),
             alt.Tooltip("prior:Q", title=_("prior"), format=".3f"),
-            alt.Tooltip("ap:Q", title=_("average precision"), format=".3f"),
-            alt.Tooltip("n:Q", title=_("known cells"), format=","),
+            alt.Tooltip("lift:Q", title=_("above prior"), format="+.3f"),
+            alt.Tooltip("ap_text:N", title=_("average precision")),
+            alt.Tooltip("interval:N", title=_("95 % interval")),
+            alt.Tooltip("n:Q", title=_("scored cells"), format=","),
+            alt.Tooltip("verdict:N", title=_("trust it?")),
+            alt.Tooltip("reason:N", title=_("reason")),
         ],
     )
     layers = [
@@ -211,6 +247,7 @@ def _chart(table: pd.DataFrame, run: Row) -> None:
             x=alt.X("prior:Q", scale=scale)
         ),
         common.number_column(table, "text", "p", rows, common.RIGHT_EDGE),
+        common.number_column(table, "ap_text", "AP", rows, AP_EDGE),
     ]
     common.show(
         alt.layer(*layers),
@@ -220,8 +257,10 @@ def _chart(table: pd.DataFrame, run: Row) -> None:
     )
     st.caption(
         _(
-            "n = 1 photo. The tooltip says how far to trust each probability: the average "
-            "precision of its attribute on the {split} split, {against}, and its n.",
+            "n = 1 photo. What it has more than the training photos comes first: sorted by "
+            "probability less prior. AP: how good the model is at the attribute, its average "
+            "precision on the {split} split, {against}; †: fewer than 5 cells of the rarer state. "
+            "The tooltip has its interval, n, and whether to trust it.",
             split=_(run["split"]),
             against=layout.against(run["run_id"], run["dataset"], run["split"]),
         )

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.curves import Measure, ReferenceLine, curve_chart
-from dashboard.data import Row, read, read_counts, rows_by
+from dashboard.data import Row, read, read_counts, rows_by, run_to_show
 from dashboard.figures.baselines import val_baselines
 from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices, pickers
@@ -68,15 +68,27 @@ def _report_name() -> str:
 
 
 def _choose_runs(trained: dict[int, Row]) -> list[int]:
-    """Let the user choose runs; at first those of the address, else the newest."""
+    """Let the user choose runs; at first those of the address, else running ones and the shown.
+
+    Archived runs are offered only where the address has them.
+    """
     key = "choices of runs"
-    if key not in st.session_state and not pickers.requested("runs"):
-        st.session_state[key] = [str(next(iter(trained)))]
+    asked = (pickers.requested("runs") or "").split(",")
+    if key not in st.session_state and asked == [""]:
+        running = [str(run_id) for run_id, run in trained.items() if run["status"] == "running"]
+        shown = run_to_show()
+        st.session_state[key] = [*running, *([str(shown)] if shown in trained else [])] or [
+            str(next(iter(trained)))
+        ]
     chosen = pickers.choose_many(
         _("Runs"),
-        [str(run) for run in trained],
+        [
+            str(run_id)
+            for run_id, run in trained.items()
+            if not run["archived"] or str(run_id) in asked
+        ],
         "runs",
-        lambda run: _("Run {run}", run=run) + f" · {trained[int(run)]['backbone']}",
+        lambda run: layout.run_name(trained[int(run)]),
         placeholder=_("Choose runs to draw"),
     )
     return [int(run) for run in chosen]
@@ -91,7 +103,7 @@ def _legend(
         rows = curves[curves["run_id"] == run_id]
         n = _("n = {n} val images", n=formats.count(runs[run_id]["val_images"]))
         if len(rows):
-            n += " " + _("({n} known cells)", n=formats.count(rows["decisions"].iloc[-1]))
+            n += " " + _("({n} labelled cells)", n=formats.count(rows["decisions"].iloc[-1]))
         status = _status(runs[run_id], rows)
         entries.append(common.Entry("line", colors[name], f"{name}, {n}", status))
     entries.append(common.Entry("dashed", common.GREY, _report_name(), _("not reproduced here")))
@@ -100,6 +112,12 @@ def _legend(
 
 def _status(run: Row, rows: pd.DataFrame) -> str:
     done = int(rows["epoch"].max()) if len(rows) else 0
+    if layout.is_interrupted(run):
+        return _(
+            "interrupted after epoch {epoch}; to resume: coconut-attr train --resume {run}",
+            epoch=done,
+            run=run["run_id"],
+        )
     if run["status"] == "running":
         return _("running, epoch {epoch} done", epoch=done)
     status = _(run["status"])
@@ -138,8 +156,8 @@ def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) 
         (
             loss,
             _(
-                "Val loss: binary cross-entropy over known cells. Training loss adds a contrastive "
-                "term and smooths the labels. The report does not say how its loss is defined. "
+                "Val loss: binary cross-entropy over labelled cells. Training loss adds a "
+                "contrastive term and smooths the labels. The report does not say how its loss is defined. "
                 "Losses of different definitions or datasets are not comparable."
             ),
         ),
@@ -147,15 +165,22 @@ def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) 
             accuracy,
             paragraph(
                 _(
-                    "Share of known cells at which the model agrees with our labels, which err, at "
-                    "the threshold 0.5."
+                    "Share of labelled cells at which the model agrees with our labels, which err, "
+                    "at the threshold 0.5."
                 ),
                 note,
             ),
         ),
         (
             mean_ap,
-            paragraph(_("Mean of the attributes' average precisions."), note, not_reported),
+            paragraph(
+                _(
+                    "Mean of the average precisions of all attributes with both states, however "
+                    "few their cells; against our labels, which err."
+                ),
+                note,
+                not_reported,
+            ),
         ),
         (rate, paragraph(_("At the start of the epoch."), not_reported)),
     ]

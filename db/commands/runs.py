@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.cli import AsJson, predict_photos
 from coconut_attr.datasets import DATASETS, get_dataset
 from coconut_attr.errors import UserError, printable
@@ -93,11 +94,10 @@ def _line(engine: "Engine", row: "RowMapping", shown: bool) -> list[str | Text]:
 def _score(score: "RowMapping | None", row: "RowMapping") -> str:
     if score is None or score["value"] is None:
         return "–"
-    counted = score["attributes"] or "?"
     where = row["split"] if row["evaluated_on"] == row["trained_on"] else row["evaluated_on"]
-    return (
-        f"{score['value']:.3f}\n{score['low']:.3f} to {score['high']:.3f}\n{counted} of 34, {where}"
-    )
+    if score["attributes"]:  # an older version did not store it
+        where = f"{score['attributes']} of {len(ATTRIBUTES)}, {where}"
+    return f"{score['value']:.3f}\n{score['low']:.3f} to {score['high']:.3f}\n{where}"
 
 
 @runs_commands.command()

@@ -46,12 +46,12 @@ def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(
     expect(page.locator(".legend").first).to_contain_text(f"Run {other}")
     for part in ("attribute=animal", f"with={other}", "sort=ap"):
         expect(page).to_have_url(re.compile(re.escape(part)))
-    expect(page.get_by_text("n = 5 known cells, 2 present")).to_be_visible()
+    expect(page.get_by_text("n = 5 scored cells, 2 present")).to_be_visible()
     box = page.get_by_role("combobox", name="Attribute (or click")
     box.focus()
     for key in ("ArrowDown", *"food", "Enter"):  # by keyboard alone
         box.press(key)
-    expect(page.get_by_text("n = 5 known cells, 1 present")).to_be_visible()
+    expect(page.get_by_text("n = 5 scored cells, 1 present")).to_be_visible()
     page.wait_for_url("**attribute=food**")
     assert_no_error(page)
 

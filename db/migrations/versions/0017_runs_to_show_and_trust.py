@@ -82,7 +82,7 @@ TRUST = """
              WHEN t.specificity < 0.2 THEN 'better than the prior in order, but cannot say no'
              WHEN t.recall < 0.2 THEN 'better than the prior in order, but cannot say yes'
              WHEN t.over_probe_low > 0 THEN 'better than the prior and the linear probe'
-             WHEN t.over_probe_low IS NULL THEN 'better than the prior; there is no linear probe'
+             WHEN t.over_probe_low IS NULL THEN 'better than the prior, without a linear probe to compare'
              ELSE 'better than the prior, not distinguishable from the linear probe'
            END AS reason,
            t.against, t.n, t.positives, t.rarer_n,
