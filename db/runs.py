@@ -93,31 +93,21 @@ def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
 
 
 def runs_to_show(engine: Engine) -> Rows:
-    """Return the run to show of each dataset: the pinned one, else the best by val.
+    """Return the run to show of each dataset, as the view `shown_run` chooses it.
 
-    The best has the highest val mAP at its best epoch, among the finished trained runs that are not
-    archived; of equal ones, the newest. Datasets are in the order of `dataset_summaries`: COCONut
-    before others, most images first.
+    Datasets are in the order of `dataset_summaries`: COCONut before others, most images first.
 
     Returns:
         dataset, is_coconut, run_id, backbone, name, checkpoint, pinned.
     """
     query = """
-        SELECT dataset, is_coconut, run_id, backbone, name, checkpoint, pinned
-        FROM (
-          SELECT r.dataset, d.is_coconut, r.id AS run_id, r.backbone, r.name, r.checkpoint,
-                 r.pinned,
-                 (SELECT SUM(c.images) FROM dataset_count c WHERE c.dataset = r.dataset) AS images,
-                 ROW_NUMBER() OVER (
-                   PARTITION BY r.dataset
-                   ORDER BY r.pinned DESC, COALESCE(e.map, -1) DESC, r.id DESC) AS place
-          FROM run r
-          LEFT JOIN dataset d ON d.name = r.dataset
-          LEFT JOIN epoch_metric e ON e.run_id = r.id AND e.epoch = r.best_epoch
-          WHERE r.kind = 'trained' AND r.status = 'finished' AND NOT r.archived
-        ) ranked
-        WHERE place = 1
-        ORDER BY is_coconut DESC, COALESCE(images, 0) DESC, dataset"""
+        SELECT s.dataset, d.is_coconut, s.run_id, r.backbone, r.name, r.checkpoint, s.pinned
+        FROM shown_run s
+        JOIN run r ON r.id = s.run_id
+        LEFT JOIN dataset d ON d.name = s.dataset
+        ORDER BY d.is_coconut DESC,
+                 COALESCE((SELECT SUM(c.images) FROM dataset_count c
+                           WHERE c.dataset = s.dataset), 0) DESC, s.dataset"""
     return sql(engine, query)
 
 

@@ -171,6 +171,19 @@ AND m.against = (SELECT MIN(x.against) FROM attribute_metric x
                  WHERE x.run_id = m.run_id AND x.dataset = m.dataset AND x.split = m.split)
 JOIN attribute a ON a.id = m.attribute_id;
 
+-- The run to show of each dataset: the pinned one, else the best by val: of the finished trained runs
+-- that are not archived, the one with the highest val mAP at its best epoch.
+CREATE VIEW shown_run AS
+SELECT ranked.dataset, ranked.run_id, ranked.pinned
+FROM (SELECT r.dataset, r.id AS run_id, r.pinned,
+             ROW_NUMBER() OVER (
+               PARTITION BY r.dataset
+               ORDER BY r.pinned DESC, COALESCE(e.map, -1) DESC, r.id DESC) AS place
+      FROM run r
+      LEFT JOIN epoch_metric e ON e.run_id = r.id AND e.epoch = r.best_epoch
+      WHERE r.kind = 'trained' AND r.status = 'finished' AND NOT r.archived) ranked
+WHERE ranked.place = 1;
+
 -- What a run's predictions of each attribute can be trusted with, by eyes: a verdict and its reason.
 -- Label precision and coverage are of the same judged cells, without their judgements.
 CREATE VIEW trust AS

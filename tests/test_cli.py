@@ -160,7 +160,7 @@ def test_the_main_job_runs_once_and_is_reused(env, with_server, tmp_path: Path) 
     assert mixed.exit_code == 1
     assert "environment" in mixed.stdout
     assert "(run 2 on sample)" in " ".join(mixed.stdout.split())  # a long path breaks the title
-    assert "broken.PNG: not a JPEG or PNG image" in mixed.stderr
+    assert "broken.PNG: not a JPEG, PNG, WEBP, AVIF or HEIF image" in mixed.stderr
     assert "cannot fetch http://127.0.0.1:9/x.jpg" in mixed.stderr
     # Neither names nor metadata nor the terminal's encoding end a batch, and no photo is skipped.
     odd = tmp_path / "odd"

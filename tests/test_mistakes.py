@@ -49,7 +49,11 @@ def mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     ("arguments", "variables", "message"),
     [
         (["predict", "none.jpg"], {}, "none.jpg is not a file, a folder or an http(s) URL"),
-        (["predict", "dashboard"], {}, "there is no JPEG or PNG file in dashboard"),
+        (
+            ["predict", "dashboard"],
+            {},
+            "AVIF or HEIC file in dashboard",
+        ),
         (["predict", "README.md"], {}, "train first"),
         (["model-info", "--backbone", "x"], {}, "unknown backbone 'x'; choose one of"),
         (["status"], {}, "there is no database at"),

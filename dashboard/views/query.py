@@ -21,6 +21,8 @@ VIEWS = {
     "dataset_coverage_by_source": N_("the same, by source"),
     "epoch_curve": N_("an epoch of a run, including the reported run (kind = 'reported')"),
     "run_summary": N_("a run on a split"),
+    "trust": N_("an attribute in a run: whether to trust it, and why"),
+    "shown_run": N_("a dataset: the run that the pages show"),
     "dataset_summary": N_("a dataset"),
     "label": N_("an attribute of an image: its state"),
     "evidence": N_("evidence for or against a label"),
@@ -35,7 +37,7 @@ SELECT attribute, n,
   ROUND(CAST(ap AS NUMERIC), 3) AS ap,
   ROUND(CAST(prior_ap AS NUMERIC), 3) AS prior_ap
 FROM attribute_accuracy
-WHERE run_id = (SELECT MAX(run_id) FROM attribute_accuracy) AND split = 'test'
+WHERE run_id = (SELECT run_id FROM shown_run WHERE dataset = 'val5k') AND split = 'test'
 ORDER BY n DESC""",
     N_("Which images show a red vehicle scene outdoors?"): """\
 SELECT coco_id, file_name FROM label

@@ -157,8 +157,8 @@ def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) 
             loss,
             _(
                 "Val loss: binary cross-entropy over labelled cells. Training loss adds a "
-                "contrastive term and smooths the labels. The report does not say how its loss is defined. "
-                "Losses of different definitions or datasets are not comparable."
+                "contrastive term and smooths the labels. The report does not say how its loss is "
+                "defined. Losses of different definitions or datasets are not comparable."
             ),
         ),
         (

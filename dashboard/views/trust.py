@@ -1,5 +1,7 @@
 """What can I trust? Attribute by attribute: labels, model, a verdict and its reason."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -146,8 +148,8 @@ def _table(table: pd.DataFrame) -> None:
             "group_name": ranked["group_name"].map(_),
         }
     )
-    gain = {"format": "%+.3f", "width": 110}
-    share = {"format": "%.1f %%", "width": 100}
+    gain: dict[str, Any] = {"format": "%+.3f", "width": 110}
+    share: dict[str, Any] = {"format": "%.1f %%", "width": 100}
     st.dataframe(
         shown,
         hide_index=True,

@@ -2,9 +2,11 @@
 
 import re
 
+import pandas as pd
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
+from db import runs
 from tests.support.dashboard import PAGES, assert_no_error, expect_texts, marks, visit
 from tests.support.dashboard_rows import add_run, score
 
@@ -15,7 +17,13 @@ def test_scores_stand_beside_their_baselines_and_undefined_ones_say_so(page: Pag
         page,
         "0.600",
         "95 % interval 0.500–0.700",
+        "mean of 32 of 34 attributes",
         "baseline: prior 0.300",
+        "linear probe 0.620; gain -0.020 (-0.050 to +0.010)",
+        "mAP 0.600 is not distinguishable from the strongest baseline, the linear probe (0.620)",
+        "Accuracy 80.0 % is better than the strongest baseline, the prior (75.0 %)",
+        "Better than the prior on 30 attributes, worse on 1, not told apart on 1.",
+        "2 attributes have under 5 cells of their rarer state and are left out.",
         "80.0 %",
         "70.0–90.0 %",
         "prior 75.0 %, all absent 70.0 %",
@@ -25,8 +33,8 @@ def test_scores_stand_beside_their_baselines_and_undefined_ones_say_so(page: Pag
         "balanced accuracy 65.0 % (55.0–75.0 %)",
         "no photo of this split has been judged by eye",
     )
-    expect(page.get_by_text("says nearly the same of every photo")).to_have_count(0)
-    for text in ("undefined: no known cell", "undefined: all 20 present"):
+    expect(page.get_by_text("This model cannot say")).to_have_count(0)
+    for text in ("undefined: no scored cell", "undefined: all 20 present"):
         expect(page.locator("svg text", has_text=text).first).to_be_attached()
     row = page.get_by_test_id("stDataFrame").first.locator("tr", has_text="person †")
     expect(row).to_have_count(1)
@@ -68,11 +76,31 @@ def test_scores_by_eyes_lead_and_name_what_is_degenerate_and_not_comparable(
         "by eyes (an AI model)",
         "Judged cells",
         "balanced accuracy 55.0 % (45.0–65.0 %)",
-        "says nearly the same of every photo (recall or specificity under 0.2) for: food.",
+        "This model cannot say no to: food.",
         f"Not comparable: the scores of Run {judged}",
     )
     expect(page.get_by_text("no photo of this split has been judged by eye")).to_have_count(0)
-    visit(page, f"{address}/overview", PAGES["overview"])
+    visit(page, f"{address}/trust?run={judged}", PAGES["trust"])
+    table = page.get_by_test_id("stDataFrame").first
+    for attribute, reason in (
+        ("food", "better than the prior in order, but cannot say no"),
+        ("animal", "worse than the prior"),
+        ("small", "not distinguishable from the prior"),
+        ("vehicle", "under 5 judged cells of the rarer state"),
+        ("red", "better than the prior, not distinguishable from the linear probe"),
+    ):
+        row = table.locator("tr", has_text=attribute)
+        expect(row.locator("td", has_text=reason).first).to_be_attached()
+    expect(row.locator("td", has_text="87.5 %").first).to_be_attached()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the table (CSV)").click()
+    csv = pd.read_csv(download.value.path()).set_index("attribute")
+    assert csv.loc["red", "verdict"] == "yes" and csv.loc["red", "label_coverage"] == 0.8
+    assert (csv["against"] == "eyes").all() and (csv["judged_by"] == "ai").all()
+    visit(page, f"{address}/trust?run=3", PAGES["trust"])
+    expect_texts(page, "no photo of this split has been judged by eye")
+    runs.pin(engine, judged)
+    visit(page, f"{address}/overview?dataset=val5k", PAGES["overview"])
     expect_texts(
         page,
         f"mAP of run {judged}",
@@ -90,6 +118,7 @@ def test_scores_by_eyes_lead_and_name_what_is_degenerate_and_not_comparable(
     visit(page, f"{address}/explore?{query.replace(f'run={judged}', 'run=3')}", PAGES["explore"])
     expect_texts(page, "prior 0.300, against our labels, which err; n = 20 cells")
     assert_no_error(page)
+    runs.describe_run(engine, judged, archived=True)
     with engine.begin() as connection:  # other tests' pages draw the newest run's curves
         for table in ("attribute_metric", "run_metric"):
             connection.exec_driver_sql(f"DELETE FROM {table} WHERE against = 'eyes'")

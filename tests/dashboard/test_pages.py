@@ -30,6 +30,7 @@ CHARTS = {
     "overview": 1,
     "coverage": 3,
     "labels": 2,
+    "trust": 0,
     "attributes": 4,
     "runs": 4,
     "explore": 0,

@@ -88,7 +88,8 @@ def view_definitions(engine: Engine, schema: str) -> dict[str, str]:
     )
     rows = sql(engine, query, schema=schema)
     # PostgreSQL names the schema of a view that another view reads.
-    return {r["name"]: " ".join(r["sql"].replace(f" {schema}.", " ").split()) for r in rows}
+    named = re.compile(rf"\b{schema}\.")
+    return {r["name"]: " ".join(named.sub("", r["sql"]).split()) for r in rows}
 
 
 def test_the_views_of_views_sql_are_those_of_the_migrations(store: Engine) -> None:

@@ -19,6 +19,7 @@ PAGES = {
     "overview": "Overview",
     "coverage": "Dataset coverage",
     "labels": "How right the labels are",
+    "trust": "What can I trust?",
     "attributes": "Scores by attribute",
     "runs": "Epoch curves",
     "explore": "Explore the images",

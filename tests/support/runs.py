@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from db.lease import RunLease
-from db.models import Run
+from db.models import EpochMetric, Run
 
 PROCESS = "a test"
 
@@ -33,3 +33,10 @@ def change_run(engine: Engine, run_id: int, **columns: Any) -> None:
     """Set columns of a run."""
     with engine.begin() as connection:
         connection.execute(sa.update(Run).where(Run.id == run_id).values(**columns))
+
+
+def change_epochs(engine: Engine, run_id: int, **columns: Any) -> None:
+    """Set columns of all epochs of a run."""
+    with engine.begin() as connection:
+        of_run = sa.update(EpochMetric).where(EpochMetric.run_id == run_id)
+        connection.execute(of_run.values(**columns))

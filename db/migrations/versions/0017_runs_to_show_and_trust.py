@@ -63,6 +63,17 @@ RARER = """,
              AS rarer_n,
            m.over_prior, m.over_prior_low, m.over_prior_high, m.over_probe, m.over_probe_low,
            m.over_probe_high"""
+SHOWN_RUN = """
+    CREATE VIEW shown_run AS
+    SELECT ranked.dataset, ranked.run_id, ranked.pinned
+    FROM (SELECT r.dataset, r.id AS run_id, r.pinned,
+                 ROW_NUMBER() OVER (
+                   PARTITION BY r.dataset
+                   ORDER BY r.pinned DESC, COALESCE(e.map, -1) DESC, r.id DESC) AS place
+          FROM run r
+          LEFT JOIN epoch_metric e ON e.run_id = r.id AND e.epoch = r.best_epoch
+          WHERE r.kind = 'trained' AND r.status = 'finished' AND NOT r.archived) ranked
+    WHERE ranked.place = 1"""
 TRUST = """
     CREATE VIEW trust AS
     SELECT t.run_id, t.dataset, t.split, t.attribute, t.group_name,
@@ -140,11 +151,12 @@ def upgrade() -> None:
     op.execute(
         ATTRIBUTE_ACCURACY.format(more=RARER, headline=HEADLINE.format(table="attribute_metric"))
     )
+    op.execute(SHOWN_RUN)
     op.execute(TRUST)
 
 
 def downgrade() -> None:
-    for view in ("trust", "attribute_accuracy", "run_summary"):
+    for view in ("shown_run", "trust", "attribute_accuracy", "run_summary"):
         op.execute(f"DROP VIEW {view}")
     with op.batch_alter_table("attribute_metric") as batch:
         for name in (*GAINS, *LABELS):
