@@ -212,12 +212,18 @@ def _model(run: Row) -> None:
     if not len(bars):
         st.write(_("The mAP of this run is undefined: no attribute has both states on this split."))
         return
-    common.show(_bars(bars), 40 * len(bars) + 60, _("mAP beside its baselines"), "map chart")
+    against = formats.against(run["against"], run["judged_by"])
+    common.show(
+        _bars(bars, f"{_('mAP')}, {against}"),
+        40 * len(bars) + 60,
+        _("mAP beside its baselines"),
+        "map chart",
+    )
     basis = _(
         "{name} on the {split} split of {dataset}, {against}: n = {cells} cells of {images} "
         "images.",
         name=layout.run_name(run),
-        against=formats.against(run["against"], run["judged_by"]),
+        against=against,
         split=_(run["split"]),
         dataset=run["evaluated_on"],
         cells=formats.count(run["decisions"]),
@@ -235,9 +241,9 @@ def _model(run: Row) -> None:
         st.warning(warning)
 
 
-def _bars(table: pd.DataFrame) -> common.Chart:
+def _bars(table: pd.DataFrame, title: str) -> common.Chart:
     scale = alt.Scale(domain=[0, common.RIGHT_EDGE], nice=False)
-    x_axis = alt.Axis(title=_("mAP"), values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False)
+    x_axis = alt.Axis(title=title, values=[0, 0.25, 0.5, 0.75, 1], format=".2~f", domain=False)
     y_axis = alt.Axis(title=None, ticks=False, domain=False, labelLimit=160)
     y = alt.Y("what:N", sort=None, axis=y_axis)
     base = alt.Chart(table).encode(

@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import Engine
 
 from coconut_attr.attributes import ATTRIBUTES
 from dashboard.figures.agreement import WrongCell, compare, wrong_cells
@@ -70,3 +71,15 @@ def test_agreement_has_baselines_intervals_and_wrong_cells():
     assert summary.baselines["present_macro"] == pytest.approx(1 / 3)
     assert summary.baselines["present_micro"] == pytest.approx(1 / 3)
     assert wrong_cells(labels, truth) == [WrongCell("person", 2, "absent", "present")]
+
+
+def test_the_part_with_the_final_figures_comes_first(page: Page, address: str, engine: Engine):
+    query = "UPDATE image SET split = '{}' WHERE dataset = 'gold' AND coco_id = 724"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(query.format("test"))
+    try:
+        visit(page, f"{address}/labels", PAGES["labels"])
+        expect_texts(page, "Test is reserved for the final figures", "n = 34 cells, 1 images")
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(query.format("train"))

@@ -187,6 +187,7 @@ def test_pages_show_what_the_real_pipeline_made(page: Page, real_mirror: Path, c
         expect_texts(
             page,
             "val5k training: finished at",
+            "val5k scores: finished at",
             "val5k labels: finished at",
             "n = 80 labelled images",
         )

@@ -1,14 +1,17 @@
 """The page Runs: epoch curves and their baselines."""
 
+from datetime import timedelta
+
 import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
 from dashboard.figures.baselines import val_baselines
+from db.models import now
 from tests.support.dashboard import MARK, PAGES, chart, expect_texts, marks, visit
 from tests.support.dashboard_rows import add_epoch, add_run
-from tests.support.runs import lease_of
+from tests.support.runs import change_run, lease_of
 
 REPORT = "report, n = 5 images (170 decisions)"
 
@@ -42,6 +45,17 @@ def test_a_new_epoch_of_a_running_run_appears_without_reload(
             arg=[f"[aria-label='learning rate over epochs'] {MARK}", before],
         )
         assert page.evaluate("window.notReloaded")
+    finally:
+        lease_of(engine, run).finish("failed", "unit-test end")
+
+
+def test_a_run_whose_process_died_is_called_interrupted(page: Page, address: str, engine: Engine):
+    run = add_run(engine, "val5k", epochs=1, status="running")
+    try:
+        change_run(engine, run, heartbeat_at=now() - timedelta(minutes=9))
+        visit(page, f"{address}/runs?runs={run}", PAGES["runs"])
+        resume = f"interrupted after epoch 1; to resume: coconut-attr train --resume {run}"
+        expect(page.locator(".legend")).to_contain_text(resume)
     finally:
         lease_of(engine, run).finish("failed", "unit-test end")
 
