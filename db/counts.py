@@ -144,6 +144,9 @@ def table_counts(engine: Engine) -> RowMapping:
                (SELECT COUNT(*) FROM run_metric) AS scores,
                (SELECT COUNT(*) FROM run) AS runs,
                (SELECT COUNT(*) FROM run WHERE status = 'running') AS running,
+               (SELECT SUM(id) FROM run WHERE pinned) AS pinned,
+               (SELECT SUM(id) FROM run WHERE archived) AS archived,
+               (SELECT SUM(LENGTH(name)) FROM run) AS names,
                (SELECT COUNT(*) FROM finding) AS findings"""
     return sql(engine, query)[0]
 
