@@ -24,6 +24,16 @@ AXIS: dict[str, Any] = {
 }
 
 
+def says_little(table: pd.DataFrame) -> pd.Series:
+    """Return which shares say little: of few images, or of an attribute that is never absent.
+
+    Args:
+        table: rows of `db.counts.cooccurrence`.
+    """
+    absent = (table["n"] - table["both_present"]).groupby(table["other"]).transform("sum")
+    return (table["n"] < FEW) | (absent == 0)
+
+
 def show_cooccurrence(table: pd.DataFrame) -> None:
     """Show the heat map below its heading.
 
@@ -34,9 +44,7 @@ def show_cooccurrence(table: pd.DataFrame) -> None:
     if not len(table):
         st.write(_("No image has a present attribute yet."))
         return
-    # Without an absent label, every image in which it is known has it: that says nothing.
-    one_sided = (table["n"] - table["both_present"]).groupby(table["other"]).transform("sum") == 0
-    table = table.assign(says_little=(table["n"] < FEW) | one_sided)
+    table = table.assign(says_little=says_little(table))
     names = [_(name) for name in ATTRIBUTES]
     scale = alt.Scale(domain=names)
     # One colour, more or less opaque, reads on light and on dark.
