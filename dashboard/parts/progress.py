@@ -7,7 +7,7 @@ import streamlit as st
 
 from coconut_attr.errors import UserError
 from dashboard import data, formats
-from dashboard.i18n import _
+from dashboard.i18n import N_, _
 from db.sql import DatabaseError
 
 REFRESH = 3  # seconds
@@ -42,11 +42,29 @@ def show_progress() -> None:
     show()
 
 
+#: Pieces of work, as the flows name them after the dataset.
+WORK = (
+    N_("images"),
+    N_("labels"),
+    N_("hashes"),
+    N_("features"),
+    N_("training"),
+    N_("scores"),
+    N_("check"),
+)
+
+
+def _work(what: str) -> str:
+    """Name a piece of work in the language of the page."""
+    dataset, _space, work = what.partition(" ")
+    return f"{dataset} {_(work)}" if work in WORK else what
+
+
 def _running(row: dict, now: pd.Timestamp) -> None:
     share = min(1.0, row["done"] / row["total"])
     text = _(
         "**{what}** · {done} of {total} ({share}) {note}",
-        what=row["what"],
+        what=_work(row["what"]),
         done=formats.count(row["done"]),
         total=formats.count(row["total"]),
         share=formats.percent(share, 0),
@@ -66,7 +84,7 @@ def _running(row: dict, now: pd.Timestamp) -> None:
 def _ended(row: dict) -> str:
     text = _(
         "{what}: {state} at {time}",
-        what=f"**{row['what']}**",
+        what=f"**{_work(row['what'])}**",
         state=_(row["state"]),
         time=formats.time(row["updated_at"]),
     )
