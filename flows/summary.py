@@ -34,7 +34,8 @@ def scores(run_id: int) -> list[Line]:
         if not rows:
             continue
         suffix = f", {against_words(against, rows['map']['judged_by'])}"
-        if counted := rows["map"]["attributes"]:  # scores of an older version do not say
+        # Scores of an older version do not say how many.
+        if (counted := rows["map"]["attributes"]) is not None:
             suffix = f" over {counted} of {len(ATTRIBUTES)} attributes{suffix}"
         n = f"{rows['map']['n']:,} cells, {rows['map']['images']:,} images"
 

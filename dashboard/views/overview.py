@@ -209,16 +209,16 @@ def _model(run: Row) -> None:
         )
         if name in scores and pd.notna(scores[name]["value"])
     )
-    if not len(bars):
-        st.write(_("The mAP of this run is undefined: no attribute has both states on this split."))
-        return
     against = formats.against(run["against"], run["judged_by"])
-    common.show(
-        _bars(bars, f"{_('mAP')}, {against}"),
-        40 * len(bars) + 60,
-        _("mAP beside its baselines"),
-        "map chart",
-    )
+    if len(bars):
+        common.show(
+            _bars(bars, f"{_('mAP')}, {against}"),
+            40 * len(bars) + 60,
+            _("mAP beside its baselines"),
+            "map chart",
+        )
+    else:
+        st.write(_("The mAP is undefined: no attribute has 5 cells or more of both states."))
     basis = _(
         "{name} on the {split} split of {dataset}, {against}: n = {cells} cells of {images} "
         "images.",

@@ -182,7 +182,8 @@ def test_pages_show_what_the_real_pipeline_made(page: Page, real_mirror: Path, c
     with serving(settings.data_dir) as address:
         for name in ("coverage", "attributes", "overview"):
             visit(page, f"{address}/{name}", PAGES[name])
-            expect_drawn(page, CHARTS[name])
+            # 8 judged photos are too few for a mAP.
+            expect_drawn(page, CHARTS[name] if name != "overview" else 0)
             assert_no_error(page)
         expect_texts(
             page,
