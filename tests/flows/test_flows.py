@@ -1,6 +1,7 @@
 """The flows, as Prefect runs them, on a tiny mirror and on real COCO images."""
 
-from collections.abc import re
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from importlib import resources
@@ -8,7 +9,6 @@ from pathlib import Path
 from threading import Timer
 from types import SimpleNamespace
 
-import Iterator
 import pytest
 from prefect import flow
 from torchvision import models
