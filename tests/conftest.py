@@ -1,21 +1,29 @@
 """Fixtures: settings, mirrors, a Prefect server, and databases on SQLite and PostgreSQL."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 import psycopg
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from filelock import FileLock
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from sqlalchemy import Engine, make_url
 
 from coconut_attr import settings as settings_module
 from db.schema import open_database
 from flows import database as flow_database
 from tests.support.cluster import Cluster
+from tests.support.prefect_server import migrate
+from tests.support.prefect_server import prefect_server as start_prefect_server
 from tests.support.tiny_mirror import write_mirror
+
+# The modules of all tests stay: looking for garbage among them took a fifth of the imports' time.
+gc.disable()
 
 
 @contextmanager
@@ -64,13 +72,33 @@ def tiny_mirror(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a database for Prefect's server: migrating takes two thirds of a server's start.
+
+    All workers of xdist share the file, and copy it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    path = folder / "prefect.db"
+    with FileLock(folder / "prefect.lock"):
+        if not path.exists():
+            migrate(folder / "unfinished.db")
+            (folder / "unfinished.db").rename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def prefect_server(
+    prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Start a Prefect server for flows that run in the tests' own process."""
-    # Telemetry would wait for a host that cannot be reached, and write to the server's database.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with prefect_test_harness(server_startup_timeout=120):
-            yield
+    database = tmp_path_factory.mktemp("prefect") / "prefect.db"
+    shutil.copy(prefect_database, database)
+    with (
+        start_prefect_server(database) as address,
+        temporary_settings({PREFECT_API_URL: address}),
+    ):
+        yield
 
 
 REAL_MIRROR = os.environ.get("COCONUT_ATTR_MIRROR", "")
@@ -154,12 +182,33 @@ SERVERS = {"prefect_server", "postgres_server", "browser", "server"}
 
 @pytest.hookimpl(tryfirst=True)  # before pytest applies -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    items[:] = long_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     for item in items:
         parameters = getattr(item, "callspec", None)
         on_postgres = parameters is not None and "postgresql" in parameters.params.values()
         if on_postgres or SERVERS & set(item.fixturenames):  # type: ignore[attr-defined]
             item.add_marker("server")
+    gc.enable()
+    gc.freeze()
+
+
+def long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Return the tests so that each worker starts with its share of the long ones.
+
+    `--dist worksteal` gives each worker a slice of the list, which the worker runs in order.
+    """
+    long = sorted(
+        (item for item in items if item.get_closest_marker("waits")),
+        key=lambda item: -item.get_closest_marker("waits").args[0],
+    )
+    others = iter([item for item in items if not item.get_closest_marker("waits")])
+    slices = []
+    for worker in range(workers):
+        # As xdist divides: the later slices are the longer ones.
+        size = (len(items) - sum(map(len, slices))) // (workers - worker)
+        own = long[worker::workers]
+        slices.append([*own, *islice(others, size - len(own))])
+    return list(chain(*slices))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -19,9 +19,10 @@ from streamlit.testing.v1 import AppTest
 from coconut_attr.settings import sqlalchemy_form
 from db.engine import DatabaseUnavailable
 from db.schema import open_database
-from flows.local import ROOT, Stack, wait_for
+from flows.local import ROOT, Stack
 from tests.support.cluster import Cluster, program
 from tests.support.ports import free_port
+from tests.support.team import wait_until
 
 pytestmark = pytest.mark.server
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -190,7 +191,7 @@ def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
         cluster.stop()
 
 
-@pytest.mark.waits
+@pytest.mark.waits(194)
 @pytest.mark.timeout(1800)  # a minute or two, and many times that beside other programs
 def test_the_processes_of_the_file_do_a_job_together(
     dot_env: dict[str, str], tmp_path: Path, configure, monkeypatch: pytest.MonkeyPatch
@@ -200,6 +201,15 @@ def test_the_processes_of_the_file_do_a_job_together(
 
     def start(name: str) -> None:
         stack.start(name, *by_hand.command(name), env=by_hand.environment(name))
+
+    def wait(name: str) -> None:
+        """Wait until a service's health check succeeds, which is a process for each attempt."""
+
+        def healthy() -> bool:
+            stack.check()
+            return by_hand.healthy(name)
+
+        wait_until(healthy, name, pause=2)
 
     with postgres(by_hand, tmp_path / "postgres"):
         try:
@@ -214,7 +224,7 @@ def test_the_processes_of_the_file_do_a_job_together(
                 )
             by_hand.run("migrate")
             start("dashboard")
-            wait_for(stack, lambda: by_hand.healthy("prefect-server"), 600, "Prefect")
+            wait("prefect-server")
             api = by_hand.environment("worker-cpu")["PREFECT_API_URL"]
             flows = {"url": f"{api}/flows/filter", "json": {}, "timeout": 10}
             user, password = dot_env["PREFECT_AUTH_STRING"].split(":")
@@ -224,11 +234,11 @@ def test_the_processes_of_the_file_do_a_job_together(
             assert "download/sample" in by_hand.run("deployments")
             start("worker-cpu")
             by_hand.run("worker-cpu", "prefect", "deployment", "run", "download/sample", "--watch")
-            wait_for(stack, lambda: by_hand.healthy("worker-cpu"), 300, "the worker's health check")
-            wait_for(stack, lambda: by_hand.healthy("dashboard"), 300, "the dashboard")
+            wait("worker-cpu")
+            wait("dashboard")
             for name in ("dask-scheduler", "dask-worker"):
                 start(name)
-                wait_for(stack, lambda name=name: by_hand.healthy(name), 300, name)
+                wait(name)
             by_hand.run("worker-cpu", "prefect", "deployment", "run", "extract/sample", "--watch")
         finally:
             stack.stop()

@@ -170,7 +170,9 @@ class Team:
         """Wait for the end of a flow run, and return the type of its state."""
         final = {"COMPLETED", "FAILED", "CANCELLED"}
         try:
-            return wait_until(lambda: final & {self.state(flow_run)}, f"flow run {flow_run}").pop()
+            return wait_until(
+                lambda: final & {self.state(flow_run)}, f"flow run {flow_run}", pause=1
+            ).pop()
         except AssertionError:
             states = requests.get(
                 f"{self.api}/flow_run_states/", params={"flow_run_id": str(flow_run)}, timeout=30

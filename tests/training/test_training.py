@@ -281,10 +281,10 @@ def test_a_batch_that_does_not_fit_into_memory_is_predicted_in_parts(
         predict_batches(model, batches, CPU)
 
 
-def make_job(samples: Samples, data_dir: Path) -> Job:
+def make_job(samples: Samples, data_dir: Path, val: int = 9) -> Job:
     # Without mixup, because each process mixes its own share of a batch.
     config = replace(curve_config(), epochs=3, seed=4, mixup=0.0)
-    return Job(9, "val5k", config, samples, samples.subset(range(9)), data_dir)
+    return Job(9, "val5k", config, samples, samples.subset(range(val)), data_dir)
 
 
 def run_job(job: Job, processes: int = 1) -> list[Epoch]:
@@ -323,49 +323,17 @@ if os.environ["RANK"] == "1":
 """
 
 
-def test_two_processes_train_as_one_does(
-    samples: Samples,
-    tmp_path: Path,
-    at_startup: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    at_startup(SECOND_FINDS_THE_DISK_FULL)  # rank 0 decides
-    # Prints to standard output, as NCCL does with NCCL_DEBUG=INFO.
-    monkeypatch.setenv("ONEDNN_VERBOSE", "1")
-    jobs = [make_job(samples, tmp_path / name) for name in ("one", "two")]
-    one, two = run_job(jobs[0]), run_job(jobs[1], processes=2)
-    assert [epoch.epoch for epoch in two] == [1, 2, 3]
-    for name in ("loss", "val_loss", "accuracy"):
-        expected = [getattr(epoch, name) for epoch in one]
-        assert [getattr(epoch, name) for epoch in two] == pytest.approx(expected, rel=0.02)
-    for job, epochs in zip(jobs, (one, two), strict=True):
-        best = max(epoch.epoch for epoch in epochs if epoch.best)
-        assert load_checkpoint(job.checkpoint).epoch == best
-    assert "onednn_verbose" in (tmp_path / "two" / "runs" / "9" / "torchrun.log").read_text()
-
-
-def test_processes_are_no_more_than_the_images_of_a_split(samples: Samples, tmp_path: Path) -> None:
-    job = make_job(samples, tmp_path)
-    job = replace(job, val=samples.subset([0, 1]), config=replace(job.config, epochs=1))
-    notes: list[str] = []
-    with open_training(job, CPU, processes=3, on_note=notes.append) as training:
-        (epoch,) = training.epochs()
-    assert notes == ["2 of 3 processes train: each needs an image of every batch and of val"]
-    assert epoch.decisions == 2
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_no_file_is_ahead_of_what_the_caller_has_stored(
-    samples: Samples, tmp_path: Path, processes: int
-) -> None:
-    job = make_job(samples, tmp_path)
+def train_an_epoch(
+    job: Job, processes: int = 1, on_note: Callable[[str], None] = lambda note: None
+) -> Epoch:
+    """Train and store the first epoch; no file may be ahead of what the caller has stored."""
 
     def files() -> set[str]:
         return {path.name for path in (job.checkpoint, job.state) if path.is_file()}
 
-    with open_training(job, CPU, processes) as training:
+    with open_training(job, CPU, processes, on_note=on_note) as training:
         epochs = training.epochs()
-        next(epochs)
+        first = next(epochs)
         time.sleep(1)  # in which processes that did not wait would write files
         assert files() == set()
         training.save_checkpoint()
@@ -374,7 +342,40 @@ def test_no_file_is_ahead_of_what_the_caller_has_stored(
         next(epochs)
     assert load_checkpoint(job.checkpoint).epoch == 1
     assert state_epoch(job.state.read_bytes()) == 1
-    assert [epoch.epoch for epoch in run_job(job, processes)] == [2, 3], "it is resumed"
+    return first
+
+
+def test_no_file_is_ahead_of_what_the_caller_has_stored(samples: Samples, tmp_path: Path) -> None:
+    job = make_job(samples, tmp_path)
+    train_an_epoch(job)
+    assert [epoch.epoch for epoch in run_job(job)] == [2, 3], "it is resumed"
+
+
+@pytest.mark.server
+def test_two_processes_train_and_resume_as_one_does(
+    samples: Samples,
+    tmp_path: Path,
+    at_startup: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More are asked for than val has images."""
+    at_startup(SECOND_FINDS_THE_DISK_FULL)  # rank 0 decides
+    # Prints to standard output, as NCCL does with NCCL_DEBUG=INFO.
+    monkeypatch.setenv("ONEDNN_VERBOSE", "1")
+    jobs = [make_job(samples, tmp_path / name, val=2) for name in ("one", "two")]
+    one = run_job(jobs[0])
+    notes: list[str] = []
+    two = [train_an_epoch(jobs[1], 3, notes.append), *run_job(jobs[1], processes=2)]
+    assert notes == ["2 of 3 processes train: each needs an image of every batch and of val"]
+    assert [epoch.epoch for epoch in two] == [1, 2, 3]
+    assert {epoch.decisions for epoch in two} == {2}
+    for name in ("loss", "val_loss", "accuracy"):
+        expected = [getattr(epoch, name) for epoch in one]
+        assert [getattr(epoch, name) for epoch in two] == pytest.approx(expected, rel=0.02)
+    for job, epochs in zip(jobs, (one, two), strict=True):
+        best = max(epoch.epoch for epoch in epochs if epoch.best)
+        assert load_checkpoint(job.checkpoint).epoch == best
+    assert "onednn_verbose" in (tmp_path / "two" / "runs" / "9" / "torchrun.log").read_text()
 
 
 def test_only_features_that_are_missing_need_room(
@@ -400,6 +401,7 @@ distributed.destroy_process_group = lambda: os.write(2, b"torn down")
 """
 
 
+@pytest.mark.server
 def test_an_error_in_a_process_is_reported(
     samples: Samples, tmp_path: Path, at_startup: Callable[[str], None]
 ) -> None:
