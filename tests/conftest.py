@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import psycopg
@@ -197,18 +197,16 @@ def long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]
 
     `--dist worksteal` gives each worker a slice of the list, which the worker runs in order.
     """
-    long = sorted(
-        (item for item in items if item.get_closest_marker("waits")),
-        key=lambda item: -item.get_closest_marker("waits").args[0],
-    )
-    others = iter([item for item in items if not item.get_closest_marker("waits")])
-    slices = []
-    for worker in range(workers):
-        # As xdist divides: the later slices are the longer ones.
-        size = (len(items) - sum(map(len, slices))) // (workers - worker)
-        own = long[worker::workers]
-        slices.append([*own, *islice(others, size - len(own))])
-    return list(chain(*slices))
+    seconds = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("waits"))}
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for item in sorted(seconds, key=seconds.__getitem__, reverse=True):
+        min(shares, key=lambda share: sum(map(seconds.__getitem__, share))).append(item)
+    others = iter([item for item in items if item not in seconds])
+    ordered: list[pytest.Item] = []
+    for worker, share in enumerate(shares):
+        size = (len(items) - len(ordered)) // (workers - worker)  # as xdist divides
+        ordered += [*share, *islice(others, size - len(share))]
+    return ordered
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

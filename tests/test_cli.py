@@ -126,7 +126,7 @@ def test_a_mistake_that_shows_while_a_flow_runs_has_no_traceback(
     assert "Traceback" not in result.stderr + result.stdout
 
 
-@pytest.mark.waits(132)
+@pytest.mark.waits(120)
 def test_the_main_job_runs_once_and_is_reused(env, with_server, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -219,7 +219,7 @@ def test_download_tells_what_failed_and_what_to_do(with_server, tmp_path: Path) 
     assert "24 of 24 images are there, 0 failed" in retried.stdout
 
 
-@pytest.mark.waits(153)
+@pytest.mark.waits(130)
 @pytest.mark.timeout(1800)  # a minute or two, and many times that beside other programs
 def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(
     env, prefect_database: Path, tmp_path: Path

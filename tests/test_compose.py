@@ -191,7 +191,7 @@ def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
         cluster.stop()
 
 
-@pytest.mark.waits(194)
+@pytest.mark.waits(180)
 @pytest.mark.timeout(1800)  # a minute or two, and many times that beside other programs
 def test_the_processes_of_the_file_do_a_job_together(
     dot_env: dict[str, str], tmp_path: Path, configure, monkeypatch: pytest.MonkeyPatch

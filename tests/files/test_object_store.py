@@ -291,7 +291,7 @@ def test_another_machine_reads_photos_and_masks_without_upstream(
     assert not seventh.data_dir.exists()
 
 
-@pytest.mark.waits(89)
+@pytest.mark.waits(90)
 @pytest.mark.usefixtures("prefect_server")
 def test_a_run_of_one_machine_is_scored_and_predicts_on_others(
     s3: S3,

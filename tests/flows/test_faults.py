@@ -107,7 +107,7 @@ def readable(url: str) -> Engine | None:
         return None
 
 
-@pytest.mark.waits(316)
+@pytest.mark.waits(250)
 @pytest.mark.timeout(2400)  # one to two minutes, and many times that beside other programs
 def test_a_run_survives_the_death_of_every_process(
     mirror: Path, tmp_path: Path, undisturbed, report: Report
@@ -241,7 +241,7 @@ def test_extraction_resumes_after_it_was_killed_while_it_wrote(
     report(3, contents(engine()), undisturbed)
 
 
-@pytest.mark.waits(73)
+@pytest.mark.waits(50)
 def test_two_trainings_at_once_fill_an_empty_database_once(
     mirror: Path, undisturbed, configure, tmp_path: Path, report: Report, postgres_url: str
 ) -> None:
@@ -270,7 +270,7 @@ def test_two_trainings_at_once_fill_an_empty_database_once(
     )
 
 
-@pytest.mark.waits(188)
+@pytest.mark.waits(90)
 def test_a_process_that_froze_leaves_its_run_to_the_process_that_took_it(
     mirror: Path, undisturbed, configure, report: Report, postgres_url: str
 ) -> None:
