@@ -20,6 +20,7 @@ from coconut_attr.settings import sqlalchemy_form
 from db.engine import DatabaseUnavailable
 from db.schema import open_database
 from flows.local import ROOT, Stack
+from tests.support.browser import WAIT
 from tests.support.cluster import Cluster, program
 from tests.support.ports import free_port
 from tests.support.team import wait_until
@@ -192,7 +193,6 @@ def postgres(by_hand: ByHand, folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.waits(180)
-@pytest.mark.timeout(1800)  # a minute or two, and many times that beside other programs
 def test_the_processes_of_the_file_do_a_job_together(
     dot_env: dict[str, str], tmp_path: Path, configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +281,7 @@ def test_the_processes_of_the_file_do_a_job_together(
 
         configure(database_url=url, data_dir=by_hand.data)
         monkeypatch.chdir(ROOT)
-        page = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60).run()
+        page = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=WAIT).run()
         assert not page.exception and not page.error
         shown = str(page.main)
         assert "sample" in shown.lower() and "13" in shown

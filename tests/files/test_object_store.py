@@ -467,7 +467,7 @@ def test_a_store_that_cannot_be_used_is_told_in_one_sentence(
         for changed, given, expected in cases
     ]
     for process, (changed, _, expected) in zip(started, cases, strict=True):
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=600)
         assert expected in output and output.count("\n") == 1, output
         assert not any(
             value in output

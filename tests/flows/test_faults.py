@@ -108,7 +108,7 @@ def readable(url: str) -> Engine | None:
 
 
 @pytest.mark.waits(250)
-@pytest.mark.timeout(2400)  # one to two minutes, and many times that beside other programs
+@pytest.mark.timeout(3600)  # four minutes, and many times that beside other programs
 def test_a_run_survives_the_death_of_every_process(
     mirror: Path, tmp_path: Path, undisturbed, report: Report
 ) -> None:

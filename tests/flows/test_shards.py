@@ -54,8 +54,8 @@ def dask(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     try:
         from distributed import Client
 
-        with Client(address, timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=60)
+        with Client(address, timeout=600, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=600)
         yield address, processes[1:]
     finally:
         for process in processes:
@@ -98,7 +98,7 @@ def test_a_killed_worker_leaves_the_labels_that_threads_make(
         threading.Thread(
             target=kill_in_the_middle, args=(engine, workers[0], armed), daemon=True
         ).start()
-        assert armed.wait(10)
+        assert armed.wait(600)
         assert extract("val5k") == 24
         assert [worker.poll() is None for worker in workers] == [False, True]
         (progress,) = (row for row in list_progress(engine) if row["what"] == "val5k labels")

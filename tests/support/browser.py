@@ -9,9 +9,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Error, expect, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WAIT = (
-    180  # seconds; long, because other processes may take the CPU: a wait ends when its event comes
-)
+#: Seconds; long, because other processes may take the CPU: a wait ends when its event comes.
+WAIT = 600
 
 
 def installed_chromium() -> str | None:
