@@ -64,7 +64,7 @@ def list_runs(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
-        caption="* shown everywhere; in brackets: 95 % interval, attributes counted, split",
+        caption="* shown everywhere; below a score: 95 % interval, attributes counted, split",
     )
     for row in rows:
         table.add_row(*_line(engine, row, row["run_id"] in shown))
