@@ -111,6 +111,12 @@ class Settings(BaseSettings):
         "",
         description="Dask scheduler whose workers extract and check; empty: the flow's own threads",
     )
+    review: bool = Field(
+        False, description="Show the dashboard's page Review, where people judge photos"
+    )
+    review_database_url: Annotated[str, AfterValidator(_absolute_sqlite)] = Field(
+        "", description="URL of the database for the page Review's judgements; empty: database_url"
+    )
     dashboard_port: int = Field(
         8501, ge=1, le=65535, description="Port of the dashboard, on 127.0.0.1"
     )
@@ -121,6 +127,11 @@ class Settings(BaseSettings):
         return sqlalchemy_form(
             self.database_url or f"sqlite:///{self.data_dir / 'coconut_attr.db'}"
         )
+
+    @property
+    def review_url(self) -> str:
+        """Return the database URL to connect to for adding the page Review's judgements."""
+        return sqlalchemy_form(self.review_database_url) or self.sqlalchemy_url
 
 
 def sqlalchemy_form(url: str) -> str:

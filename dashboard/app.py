@@ -3,6 +3,7 @@
 import streamlit as st
 
 from coconut_attr.errors import UserError
+from coconut_attr.settings import settings
 from dashboard import data, logo
 from dashboard.i18n import _, language_switch
 from dashboard.parts import layout, notices
@@ -14,6 +15,7 @@ from dashboard.views import (
     overview,
     predict,
     query,
+    review,
     runs,
     trust,
 )
@@ -50,6 +52,7 @@ def pages() -> list:
             (attributes, "attributes", _("Attributes"), "label"),
             (runs, "runs", _("Runs"), "show_chart"),
             (explore, "explore", _("Explore"), "image_search"),
+            *([(review, "review", _("Review"), "rate_review")] if settings().review else []),
             (predict, "predict", _("Predict"), "photo_camera"),
             (query, "sql", _("SQL"), "database"),
         )

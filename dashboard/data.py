@@ -11,7 +11,7 @@ import streamlit as st
 from coconut_attr.settings import settings
 from db import runs, sql
 from db.counts import table_counts
-from db.engine import Engine
+from db.engine import Engine, connect
 from db.progress import list_progress
 from db.schema import open_for_reading
 
@@ -45,6 +45,22 @@ def engine() -> Engine:
     """
     url = settings().sqlalchemy_url
     return _open(url, _file_identity(url))
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _open_for_judgements(url: str, identity: int) -> Engine:
+    return connect(url)
+
+
+def judgement_engine() -> Engine:
+    """Return the engine by which the page Review adds judgements.
+
+    Raises:
+        coconut_attr.errors.UserError: as `engine` does; a missing SQLite file is not created.
+    """
+    engine()
+    url = settings().review_url
+    return _open_for_judgements(url, _file_identity(url))
 
 
 def refresh() -> None:

@@ -21,6 +21,7 @@ def N_(message: str) -> str:  # gettext's name for it
 TERMS: Final = (
     N_("present"),
     N_("absent"),
+    N_("unsure"),
     N_("unknown"),
     N_("combined"),
     N_("panoptic"),

@@ -100,6 +100,7 @@ def dot_env() -> dict[str, str]:
     values = {name: secrets.token_hex(12) for name in names}
     own = {
         "COCONUT_ATTR_MIRROR": "",
+        "COCONUT_ATTR_REVIEW": "true",
         "COCONUT_ATTR_IMAGE_STORE": "",
         "COCONUT_ATTR_DASK": "tcp://dask-scheduler:8786",
     }
@@ -156,9 +157,9 @@ class ByHand:
         assert result.returncode == 0, result.stdout
         return result.stdout
 
-    def as_role(self, name: str) -> psycopg.Connection:
-        """Connect with the URL of a service."""
-        return psycopg.connect(self.environment(name)["COCONUT_ATTR_DATABASE_URL"], autocommit=True)
+    def as_role(self, name: str, setting: str = "DATABASE_URL") -> psycopg.Connection:
+        """Connect with a URL of a service."""
+        return psycopg.connect(self.environment(name)[f"COCONUT_ATTR_{setting}"], autocommit=True)
 
 
 @contextmanager
@@ -275,6 +276,18 @@ def test_the_processes_of_the_file_do_a_job_together(
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     writer.execute(words)
+        with by_hand.as_role("dashboard", "REVIEW_DATABASE_URL") as reviewer:
+            judgement = "SELECT 1, 0, 'x', now(), 'present', 'human', '2', 'random'"
+            reviewer.execute(f"INSERT INTO judgement {judgement}")
+            for words in (
+                "SELECT * FROM judgement",
+                "UPDATE judgement SET state = 'absent'",
+                "DELETE FROM judgement",
+                "INSERT INTO category VALUES (999, 'x', true)",
+                "CREATE TABLE x ()",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    reviewer.execute(words)
         url = by_hand.environment("dashboard")["COCONUT_ATTR_DATABASE_URL"]
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
             psycopg.connect(url.replace("/coconut_attr", "/prefect"))

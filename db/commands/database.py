@@ -17,12 +17,20 @@ Replace = Annotated[
 
 
 @db_commands.command()
-def upgrade() -> None:
+def upgrade(
+    reviewer: Annotated[
+        str, typer.Option(help="Account of PostgreSQL that may then add judgements.")
+    ] = "",
+) -> None:
     """Upgrade the database's schema to this version."""
     from coconut_attr.settings import settings
+    from db.review import admit_reviewer
     from db.schema import open_database
 
-    open_database(settings().sqlalchemy_url).dispose()
+    engine = open_database(settings().sqlalchemy_url)
+    if reviewer:
+        admit_reviewer(engine, reviewer)
+    engine.dispose()
     typer.echo("the database has this version's schema")
 
 
