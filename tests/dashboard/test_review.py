@@ -66,19 +66,14 @@ def review(
         admin.dispose()
 
 
-@pytest.fixture
-def page(browser: BrowserContext) -> Iterator[Page]:
-    opened = browser.new_page()
-    yield opened
-    opened.close()
-
-
 def enter(page: Page, address: str, name: str) -> None:
     """Open the page and give a name."""
     visit(page, address, "Review")
     page.get_by_label("Your name").fill(name)
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text(f"Judged by {name}, a person")).to_be_visible()
+    # The end of the page: before it is there, the buttons may be missing, and their keys with them.
+    expect(page.get_by_text("After reviewing: labels, training, scores")).to_be_visible()
 
 
 def press(page: Page, key: str, place: int) -> None:
