@@ -55,6 +55,7 @@ def status(
     console.print(datasets)
     shown = {row["run_id"] for row in runs_to_show(engine)}
     table = _table("run", "model, trained on", "scored on", "accuracy, 95 %", "mAP, 95 %")
+    table.columns[1].min_width = len("efficientnet_lite0")
     query = """
         SELECT * FROM run_summary
         WHERE run_id IN (SELECT id FROM run ORDER BY id DESC LIMIT :runs)
@@ -65,12 +66,12 @@ def status(
             f"{row['run_id']}{'*' * (row['run_id'] in shown)}\n{row['status']}",
             f"{row['backbone']}\n{row['trained_on']}"
             + ("" if row["kind"] == "trained" else f" ({row['kind']})"),
-            f"{row['evaluated_on']} {row['split']}, {AGAINST[row['against']]}\n"
+            f"{row['evaluated_on']} {row['split']}\n{AGAINST[row['against']]}\n"
             f"{row['decisions'] or 0:,} cells"
             if scored
             else "",
             _with_interval(row, "accuracy", "all absent", "all_absent_accuracy") if scored else "",
-            _with_interval(row, "map", "prior", "prior_map") if scored else "",
+            _with_interval(row, "map", "prior", "prior_map") + _counted(row) if scored else "",
         )
     table.caption = "* shown everywhere: the pinned run, or the best by val (coconut-attr runs)"
     console.print(table)
@@ -85,6 +86,12 @@ def _with_interval(row: "RowMapping", name: str, baseline: str, of_baseline: str
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
     return f"{_number(row[name])}\n{interval}\n{baseline} {_number(row[of_baseline])}"
+
+
+def _counted(row: "RowMapping") -> str:
+    """Say over how many attributes the mAP is the mean, where that is stored."""
+    counted = row["map_attributes"]
+    return "" if counted is None else f"\nof {counted} attributes"
 
 
 def _number(value: float | None) -> str:

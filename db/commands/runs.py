@@ -207,7 +207,7 @@ def checkpoint_of(run: int | None) -> Path:
     if row is None and run is None:
         return newest_checkpoint(settings())
     if row is None or not row["checkpoint"]:
-        raise UserError(f"run {run} has no checkpoint; see: coconut-attr runs")
+        raise UserError(f"there is no run {run} with a checkpoint; see: coconut-attr runs")
     path = settings().data_dir / row["checkpoint"]
     sync(settings(), path, epoch_of)
     return path
