@@ -22,7 +22,7 @@ from coconut_attr.evaluation.results import AttributeScore, Evaluation, Score
 
 RESAMPLES = 2_000
 BINS = 10
-RARER_CELLS = 5
+RARER_CELLS = 5  # the view `trust` has it too
 HALF = np.full(len(ATTRIBUTES), 0.5)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from coconut_attr.evaluation.scores import RARER_CELLS
 from dashboard.data import Row
 from dashboard.i18n import N_
 
@@ -87,9 +88,6 @@ def count(scores: pd.DataFrame, baseline: str) -> Counts | None:
     better = int((gains[f"over_{baseline}_low"] > 0).sum())
     worse = int((gains[f"over_{baseline}_high"] < 0).sum())
     return Counts(better, worse, len(gains) - better - worse)
-
-
-RARER_CELLS = 5  # fewer of the rarer state: a score is not counted, nor compared
 
 
 def is_few(scores: pd.DataFrame) -> pd.Series:

@@ -3,9 +3,11 @@
 import re
 
 import pandas as pd
+import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
+from dashboard.figures.verdict import compare
 from db import runs
 from tests.support.dashboard import PAGES, assert_no_error, expect_texts, marks, visit
 from tests.support.dashboard_rows import add_run, score
@@ -122,3 +124,20 @@ def test_scores_by_eyes_lead_and_name_what_is_degenerate_and_not_comparable(
     with engine.begin() as connection:  # other tests' pages draw the newest run's curves
         for table in ("attribute_metric", "run_metric"):
             connection.exec_driver_sql(f"DELETE FROM {table} WHERE against = 'eyes'")
+
+
+def test_the_strongest_baseline_is_the_one_to_beat_also_for_scores_of_an_older_version():
+    scores = {
+        name: {"value": value, "low": value - 0.02, "high": value + 0.02}
+        for name, value in (("map", 0.6), ("prior_map", 0.3), ("probe_map", 0.55))
+    }
+    older = compare(scores, "map")
+    assert older is not None and older.baseline == "linear probe"
+    assert (older.low, older.high) == pytest.approx((0.03, 0.07)), "the score's own interval"
+    scores["map_over_probe"] = {"value": 0.05, "low": -0.01, "high": 0.11}
+    paired = compare(scores, "map")
+    assert paired is not None and (paired.low, paired.high) == (-0.01, 0.11)
+    del scores["probe_map"]
+    without_probe = compare(scores, "map")
+    assert without_probe is not None and without_probe.baseline == "prior"
+    assert compare({"map": scores["map"]}, "map") is None
