@@ -179,7 +179,8 @@ def _answer(work: Work, state: State, reviewer: Reviewer) -> None:
 
 
 def _move(work: Work, places: int) -> None:
-    work.place += places
+    # A press may arrive when the button is already gone.
+    work.place = min(max(work.place + places, 0), len(work.cells))
 
 
 def _toggle_mask() -> None:

@@ -72,8 +72,11 @@ def enter(page: Page, address: str, name: str) -> None:
     page.get_by_label("Your name").fill(name)
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text(f"Judged by {name}, a person")).to_be_visible()
-    # The end of the page: before it is there, the buttons may be missing, and their keys with them.
+    # Streamlit drops a key that is pressed before the page has been drawn to its end.
     expect(page.get_by_text("After reviewing: labels, training, scores")).to_be_visible()
+    page.wait_for_function(
+        "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
+    )
 
 
 def press(page: Page, key: str, place: int) -> None:
