@@ -25,6 +25,7 @@ POOL = 2_000  # photos
 _DOUBT = """
     CASE l.state WHEN 'present' THEN 1 - (l.estimate + p.probability) / 2
                  ELSE (l.estimate + p.probability) / 2 END"""
+_CONTRADICTED = "(l.state = 'present') = (p.probability < 0.5)"  # by the image model
 #: The cells of each queue with a score; of two cells, that with the higher score is judged first.
 #: `only` is the condition on the attribute.
 _CELLS: Final[dict[Queue, str]] = {
@@ -39,7 +40,7 @@ _CELLS: Final[dict[Queue, str]] = {
         SELECT l.image_id, l.attribute_id, {_DOUBT} AS score
         FROM pool o JOIN prediction p ON p.run_id = :run AND p.image_id = o.id
         JOIN image_attribute l ON l.image_id = o.id AND l.attribute_id = p.attribute_id
-        WHERE l.state <> 'unknown' AND NOT l.judged AND {_DOUBT} > 0.5 {{only}}""",  # noqa: S608
+        WHERE l.state <> 'unknown' AND NOT l.judged AND {_CONTRADICTED} {{only}}""",  # noqa: S608
     "conflict": """
         SELECT l.image_id, l.attribute_id, 1 AS score
         FROM pool o JOIN image_attribute l ON l.image_id = o.id
@@ -139,7 +140,8 @@ def label_issues(
     Returns:
         rows with the image (`id`, `coco_id`, `path`, `mask_path`, `split`), `attribute`, the
         label's `state`, `judged`, the label model's `estimate`, the run's `probability`, and
-        `doubt`: the mean of both models' probabilities that the label is wrong, above 0.5.
+        `doubt`: the mean of both models' probabilities that the label is wrong. The run contradicts
+        each of these labels at the threshold 0.5.
     """
     query = f"""
         SELECT i.id, i.coco_id, i.path, i.mask_path, i.split, a.name AS attribute, l.state,
@@ -150,7 +152,7 @@ def label_issues(
         JOIN attribute a ON a.id = p.attribute_id
         WHERE p.run_id = :run AND i.dataset = :dataset AND i.split IN ('val', 'test')
           AND {"1 = 1" if attribute is None else "p.attribute_id = :attribute"}
-          AND l.state <> 'unknown' AND {"1 = 1" if judged else "NOT l.judged"} AND {_DOUBT} > 0.5
+          AND l.state <> 'unknown' AND {"1 = 1" if judged else "NOT l.judged"} AND {_CONTRADICTED}
         ORDER BY doubt DESC, i.coco_id, a.id LIMIT :size"""  # noqa: S608
     parameters = {"run": run, "dataset": dataset, "size": size}
     return sql(

@@ -1,4 +1,4 @@
-"""Label issues: the labels that label model and image model together contradict most."""
+"""Label issues: labels that the image model contradicts, the most doubtful ones first."""
 
 from typing import Final
 
@@ -31,15 +31,15 @@ def label_issues(dataset: str, run: int, reviewer: Reviewer) -> None:
     table = data.read_counts(review.label_issues, dataset, run, only, SIZE, judged)
     st.caption(
         _(
-            "Labels of val and test, on which run {run} did not train. Doubt: the mean of the "
-            "probabilities by label model and by run {run} that the label is wrong; those above "
-            "0.5, the highest first, at most {n}.",
+            "Labels of val and test, on which run {run} did not train, and which it contradicts. "
+            "Doubt: the mean of the probabilities by label model and by run {run} that the label "
+            "is wrong; the highest first, at most {n}.",
             run=run,
             n=SIZE,
         )
     )
     if not len(table):
-        st.write(_("No such label: both models together contradict none."))
+        st.write(_("No such label: the model contradicts none."))
         return
     own = {
         (row["image_id"], row["attribute"])
@@ -94,7 +94,7 @@ def label_issues(dataset: str, run: int, reviewer: Reviewer) -> None:
                 _("model"), format="%.2f", help=_("probability that the model predicts")
             ),
             "doubt": st.column_config.ProgressColumn(
-                _("doubt"), format="%.2f", min_value=0.5, max_value=1
+                _("doubt"), format="%.2f", min_value=0, max_value=1
             ),
         },
     )

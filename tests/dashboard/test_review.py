@@ -126,7 +126,7 @@ def test_undo_leads_back_to_a_cell_whose_next_answer_replaces_the_first(
     page: Page, review: str, photos: Engine
 ) -> None:
     enter(page, review, "eva")
-    assert "label" not in page.locator("[data-testid=stMain]").inner_text()  # it would lead the eye
+    expect(page.get_by_text("Label, model and evidence")).to_have_count(0)  # it would lead the eye
     press(page, "p", 0)
     expect(page.get_by_text("person: you say present. Label, model")).to_be_visible()
     page.keyboard.press("z")
