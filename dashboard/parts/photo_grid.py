@@ -49,8 +49,9 @@ def grid(
             for row in photos:
                 _photo(row, attribute, pictures[row["id"]])
         with st.container(horizontal=True):
+            # With a modifier: a box that was clicked has the focus, and takes single letters.
             confirmed = st.form_submit_button(
-                _("Confirm: all others are absent"), type="primary", shortcut="N"
+                _("Confirm: all others are absent"), type="primary", shortcut="Ctrl+Enter"
             )
             left = st.form_submit_button(_("Skip these photos"), type="tertiary", shortcut="S")
     if left:

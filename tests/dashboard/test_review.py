@@ -164,12 +164,12 @@ def test_a_click_on_a_photo_says_present_and_confirming_says_absent_of_all_other
     assert len(rows) == 18 and 3 not in {row["coco_id"] for row in rows}
     assert {row["chosen"] for row in rows} == {"uncertain"}
     assert [row["coco_id"] for row in rows if row["state"] == "present"] == [7]
-    page.keyboard.press("z")
+    page.get_by_role("button", name="Undo").click()
     box = page.get_by_role("checkbox", name="Image 7", exact=True)
     expect(box).to_be_checked()
     page.get_by_role("img", name="Image 7").click(force=True, position={"x": 40, "y": 40})
     expect(box).not_to_be_checked()
-    page.keyboard.press("n")
+    page.keyboard.press("Control+Enter")
     expect(page.get_by_text("18 photos, 0 of them present, 1 unsure (red)")).to_be_visible()
     assert_no_error(page)
 
