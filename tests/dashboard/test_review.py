@@ -188,9 +188,9 @@ def test_label_issues_are_listed_and_judged_one_by_one(
     expect(page.get_by_text("Labels follow at the next extraction")).to_be_visible()
     expect(page.get_by_text("No Prefect server with the deployment train/val5k")).to_be_visible()
     page.get_by_role("button", name="Judge these one by one").click()
-    expect(page.get_by_text("1 of 6")).to_be_visible()  # photos of the test split
+    expect(page.get_by_text("1 of 5")).to_be_visible()  # downloaded photos of the test split
     page.keyboard.press("p")
-    expect(page.get_by_text("2 of 6")).to_be_visible()
+    expect(page.get_by_text("2 of 5")).to_be_visible()
     page.keyboard.press("n")
     expect(page.get_by_role("button", name="Judge these one by one")).to_be_visible()
     (row,) = sql(photos, "SELECT * FROM judgement_latest")
