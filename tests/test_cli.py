@@ -17,7 +17,7 @@ import requests
 from prefect.settings import get_current_settings
 from typer.testing import CliRunner, Result
 
-from coconut_attr.cli import app
+from coconut_attr.cli import all_commands
 from coconut_attr.model.backbones.names import BACKBONES
 from coconut_attr.settings import SETTLED
 from db.engine import DatabaseUnavailable
@@ -67,7 +67,7 @@ def in_process(env: dict[str, str], *arguments: str) -> Result:
         for name, value in env.items():
             patch.setenv(name, value)
         forget_settings()
-        return CliRunner().invoke(app, arguments)
+        return CliRunner().invoke(all_commands(), arguments)
 
 
 def test_attributes_are_listed(env) -> None:
