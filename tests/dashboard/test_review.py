@@ -57,6 +57,7 @@ def review(
             "COCONUT_ATTR_DATABASE_URL": server.url(name, "reads"),
             "COCONUT_ATTR_REVIEW_DATABASE_URL": server.url(name, "judges"),
         }
+    urls["PREFECT_API_URL"] = "http://127.0.0.1:9/api"  # whatever runs on this machine
     with serving(tmp_path / "data", COCONUT_ATTR_REVIEW="1", **urls) as address:
         yield f"{address}/review"
     if admin:
