@@ -190,9 +190,9 @@ def test_label_issues_are_listed_and_judged_one_by_one(
     expect(page.get_by_text("No Prefect server with the deployment train/val5k")).to_be_visible()
     page.get_by_role("button", name="Judge these one by one").click()
     expect(page.get_by_text("1 of 5")).to_be_visible()  # downloaded photos of the test split
-    page.keyboard.press("p")
+    page.get_by_role("button", name="Present").click()
     expect(page.get_by_text("2 of 5")).to_be_visible()
-    page.keyboard.press("n")
+    page.get_by_role("button", name="Back to the table").click()
     expect(page.get_by_role("button", name="Judge these one by one")).to_be_visible()
     (row,) = sql(photos, "SELECT * FROM judgement_latest")
     assert (row["attribute"], row["state"], row["chosen"]) == ("animal", "present", "issues")
