@@ -75,7 +75,7 @@ def page() -> None:
             _grid(dataset, queue, attribute, reviewer, run)
         after_review.progress(dataset, reviewer, (reviewer, st.session_state.get(DONE, 0)))
         after_review.after_review(dataset)
-    pickers.write_address()
+        pickers.write_address()  # not earlier: the pickers of label issues come after the name
 
 
 def _run(dataset: str) -> int | None:
