@@ -43,11 +43,12 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from coconut_attr.labels.label_model import load_label_model
 from coconut_attr.settings import settings, sqlalchemy_form
 from db import annotations, bulk, counts, runs
 from db.admin.copy import copy_database
 from db.admin.integrity import row_counts
-from db.labels import label_estimates, label_page, record_labels
+from db.labels import label_page, record_labels, unjudged_labels
 from db.models import AttributeEvidence, ImageAttribute, Segment
 from db.progress import list_progress
 from db.schema import downgrade, open_database, open_for_reading
@@ -204,7 +205,7 @@ def readers(begin: float, seconds: float, count: int, pause: float) -> Done:
         lambda engine: counts.coverage(engine, DATASET),
         lambda engine: annotations.findings(engine, DATASET),
         lambda engine: runs.attribute_scores(engine, run_id, DATASET, "test"),
-        lambda engine: label_estimates(engine, DATASET, random.sample(ids, 40)),
+        lambda engine: unjudged_labels(engine, DATASET, random.sample(ids, 40), load_label_model()),
         lambda engine: label_page(
             engine, DATASET, None, random.choice(ids), size=20, segments=True
         ),

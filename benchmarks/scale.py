@@ -187,7 +187,7 @@ def main() -> None:
             segments: Rows = []
             for item in annotated_images(engines[0], part[begin : begin + SHARD]):
                 found, key = extract_image(extractor, item), item.image["id"]
-                labels[key] = label_rows(key, found, model)
+                labels[key] = label_rows(key, found, model, None)
                 evidence += evidence_rows(key, found)
                 segments += segment_rows(key, found)
             reading += time.perf_counter() - began

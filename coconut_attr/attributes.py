@@ -3,7 +3,7 @@
 from typing import Final, Literal, get_args
 
 State = Literal["present", "absent", "unknown"]
-Source = Literal["panoptic", "pixels", "caption", "pancap"]
+Source = Literal["panoptic", "pixels", "caption", "pancap", "model"]
 SOURCES: Final[tuple[Source, ...]] = get_args(Source)  #: of evidence
 Split = Literal["train", "val", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)

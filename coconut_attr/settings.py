@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     label_model_file: AbsoluteOrNone = Field(
         None, description="Label model, in place of coconut_attr/labels/label_model.json"
     )
+    second_pass: bool = Field(
+        True, description="After a training, label again with what its encoder predicts"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to train and predict"
     )

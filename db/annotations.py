@@ -37,6 +37,7 @@ from db.models import (
     Download,
     FindingRow,
     Image,
+    ImageAttribute,
     PanCapText,
     Segment,
     now,
@@ -404,6 +405,18 @@ def set_rule_version(
         batch = image_ids[start : start + BATCH]
         connection.execute(
             update(Image).where(Image.id.in_(batch)).values(rule_version=rule_version)
+        )
+
+
+def forget_predictions(connection: Connection, image_ids: Sequence[int]) -> None:
+    """Delete out-of-fold predictions of images whose photo is another one now."""
+    for start in range(0, len(image_ids), BATCH):
+        batch = image_ids[start : start + BATCH]
+        connection.execute(update(Image).where(Image.id.in_(batch)).values(model_run_id=None))
+        connection.execute(
+            update(ImageAttribute)
+            .where(ImageAttribute.image_id.in_(batch))
+            .values(model_probability=None)
         )
 
 

@@ -25,7 +25,7 @@ from coconut_attr.errors import UserError
 from coconut_attr.files.atomic import clear_leftovers, sync_folders
 from coconut_attr.files.object_store import object_store
 from coconut_attr.settings import Settings
-from db.annotations import mask_paths, set_rule_version
+from db.annotations import forget_predictions, mask_paths, set_rule_version
 from db.bulk import BATCH, Row, clock, table_of, update_rows, upsert
 from db.models import Download, DownloadClaim, Image, now
 from db.periodic import every
@@ -406,6 +406,7 @@ def record_downloads(engine: Engine, outcomes: Sequence[Row]) -> int:
             row["id"] for row in files if before.get(row["id"], row["sha256"]) != row["sha256"]
         ]
         set_rule_version(connection, replaced, None)
+        forget_predictions(connection, replaced)
         update_rows(connection, table_of(Image), files)
         update_rows(connection, table_of(Image), moved)
         update_rows(connection, table_of(Image), lost)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, select, update
 
 from coconut_attr.annotations.records import SegmentInfo
 from coconut_attr.attributes import CODES, INDEX, SOURCES
@@ -37,34 +37,37 @@ if TYPE_CHECKING:
 States = dict[int, list[int]]
 
 
-def label_estimates(
-    engine: Engine, dataset: str, coco_ids: Sequence[int]
+def unjudged_labels(
+    engine: Engine, dataset: str, coco_ids: Sequence[int], model: "LabelModel"
 ) -> dict[int, list[tuple[float | None, str]]]:
-    """Return the label model's probabilities and the states: COCO image id -> 34 of them.
+    """Return the labels as they are without judgements: COCO image id -> 34 of them.
 
-    Labels of an older version have no probability.
+    Each is a probability and a state. Labels of an older version have no probability.
     """
     query = (
-        select(Image.coco_id, ImageAttribute.estimate, ImageAttribute.state)
+        select(
+            *(Image.coco_id, ImageAttribute.state),
+            *(ImageAttribute.estimate, ImageAttribute.model_probability),
+        )
         .join(ImageAttribute)
         .where(Image.dataset == dataset, Image.coco_id.in_(coco_ids))
         .order_by(Image.coco_id, ImageAttribute.attribute_id)
     )
-    estimates: dict[int, list[tuple[float | None, str]]] = defaultdict(list)
+    labels: dict[int, list[tuple[float | None, str]]] = defaultdict(list)
     with engine.connect() as connection:
-        for coco_id, estimate, state in connection.execute(query):
-            estimates[coco_id].append((estimate, state))
-    return dict(estimates)
+        for coco_id, state, estimate, prediction in connection.execute(query):
+            labels[coco_id].append(
+                (None, state) if estimate is None else model.label(estimate, prediction)
+            )
+    return dict(labels)
 
 
-def estimated_labels(
+def unjudged_states(
     engine: Engine, dataset: str, coco_ids: Sequence[int], model: "LabelModel"
 ) -> States:
-    """Return the labels as they are without judgements: COCO image id -> 34 states (1, 0, -1)."""
-    return {
-        coco_id: [CODES[state if p is None else model.state(p)] for p, state in row]
-        for coco_id, row in label_estimates(engine, dataset, coco_ids).items()
-    }
+    """Return the states of `unjudged_labels`: COCO image id -> 34 of them (1, 0, -1)."""
+    labels = unjudged_labels(engine, dataset, coco_ids, model)
+    return {coco_id: [CODES[state] for _, state in row] for coco_id, row in labels.items()}
 
 
 def source_labels(engine: Engine, dataset: str, coco_ids: list[int]) -> dict[str, States]:
@@ -199,11 +202,14 @@ def local_images(engine: Engine, image_ids: Sequence[int]) -> list[AnnotatedImag
 class LabelledImage:
     """An image with its labels, in the order of the attributes.
 
+    What an image model predicts plays no part in them: a model that is trained on its own
+    predictions, or scored against them, would confirm itself.
+
     Attributes:
-        states: 1 present, 0 absent, -1 unknown.
-        probabilities: of present; None for labels of an older version.
-        estimates: as `probabilities`, but the label model's even where somebody judged.
+        states: 1 present, 0 absent, -1 unknown; by the estimate alone, also where somebody judged.
+        estimates: the label model's probability of present; None for labels of an older version.
         judged: whether the label is what somebody saw.
+        probabilities: the estimate, or 1 or 0 where judged.
     """
 
     id: int
@@ -217,8 +223,14 @@ class LabelledImage:
 
 
 @persistent
-def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledImage]:
-    """Read the labelled images of a split in the order of their COCO ids."""
+def labelled_images(
+    engine: Engine, dataset: str, split: str, model: "LabelModel"
+) -> list[LabelledImage]:
+    """Read the labelled images of a split in the order of their COCO ids.
+
+    Args:
+        model: whose thresholds make states of estimates.
+    """
     query = (
         select(
             *(Image.id, Image.path, Image.bytes, Image.sha256, ImageAttribute.state),
@@ -234,8 +246,8 @@ def labelled_images(engine: Engine, dataset: str, split: str) -> list[LabelledIm
             new = LabelledImage(image_id, path or "", size, sha256 or "", [], [], [], [])
             image = images.setdefault(image_id, new)
             probability, estimate, judged = label
-            image.states.append(CODES[state])
-            image.probabilities.append(probability)
+            image.states.append(CODES[state if estimate is None else model.state(estimate)])
+            image.probabilities.append(probability if judged else estimate)
             image.estimates.append(estimate)
             image.judged.append(judged)
     return list(images.values())
@@ -388,24 +400,95 @@ def _changed(
     return new | {image_id for image_id in before if before[image_id] != after[image_id]}
 
 
+@persistent
+def model_probabilities(engine: Engine, image_ids: Sequence[int]) -> dict[int, list[float | None]]:
+    """Return the out-of-fold predictions of those images that have some: image id -> 34."""
+    query = (
+        select(ImageAttribute.image_id, ImageAttribute.model_probability)
+        .join(Image, Image.id == ImageAttribute.image_id)
+        .where(Image.id.in_(image_ids), Image.model_run_id.is_not(None))
+        .order_by(ImageAttribute.image_id, ImageAttribute.attribute_id)
+    )
+    predictions: dict[int, list[float | None]] = defaultdict(list)
+    with engine.connect() as connection:
+        for image_id, probability in connection.execute(query):
+            predictions[image_id].append(probability)
+    return dict(predictions)
+
+
 def label_rows(
-    image_id: int, extraction: "Extraction", model: "LabelModel"
+    image_id: int,
+    extraction: "Extraction",
+    model: "LabelModel",
+    predictions: Sequence[float | None] | None,
 ) -> list[dict[str, Any]]:
-    """Build the rows of the table `image_attribute` for an image: the label model's estimates."""
+    """Build the rows of the table `image_attribute` for an image.
+
+    Args:
+        predictions: by an image model that was trained without the image; None: there are none.
+    """
     estimates = model.probabilities([extraction.signals])[0].tolist()
-    return [
-        {
-            "image_id": image_id,
-            "attribute_id": INDEX[label.attribute],
-            "state": model.state(estimate),
-            "confidence": max(estimate, 1 - estimate),
-            "conflict": label.conflict,
-            "probability": estimate,
-            "estimate": estimate,
-            "judged": False,
-        }
-        for label, estimate in zip(extraction.labels, estimates, strict=True)
-    ]
+    rows = []
+    for label, estimate, prediction in zip(
+        extraction.labels, estimates, predictions or [None] * len(estimates), strict=True
+    ):
+        probability, state = model.label(estimate, prediction)
+        rows.append(
+            {
+                "image_id": image_id,
+                "attribute_id": INDEX[label.attribute],
+                "state": state,
+                "confidence": max(probability, 1 - probability),
+                "conflict": label.conflict,
+                "probability": probability,
+                "estimate": estimate,
+                "judged": False,
+                "model_probability": prediction,
+            }
+        )
+    return rows
+
+
+@persistent
+def record_model_probabilities(
+    engine: Engine, run_id: int, predictions: Mapping[int, Sequence[float]], model: "LabelModel"
+) -> int:
+    """Store out-of-fold predictions of images, and join them to the labels that nobody judged.
+
+    Args:
+        run_id: the run whose labels taught them.
+        predictions: image id -> 34 probabilities, by a model that was trained without the image.
+
+    Returns:
+        The number of labels whose state changed.
+    """
+    table = table_of(ImageAttribute)
+    image_ids = list(predictions)
+    changed = 0
+    with engine.begin() as connection:
+        for start in range(0, len(image_ids), BATCH):
+            ids = image_ids[start : start + BATCH]
+            query = select(table).where(table.c.image_id.in_(ids), table.c.estimate.is_not(None))
+            rows = []
+            for row in connection.execute(query).mappings():
+                prediction = predictions[row["image_id"]][row["attribute_id"]]
+                probability, state = row["probability"], row["state"]
+                if not row["judged"]:
+                    probability, state = model.label(row["estimate"], prediction)
+                changed += state != row["state"]
+                rows.append(
+                    {
+                        "image_id": row["image_id"],
+                        "attribute_id": row["attribute_id"],
+                        "state": state,
+                        "confidence": max(probability, 1 - probability),
+                        "probability": probability,
+                        "model_probability": prediction,
+                    }
+                )
+            update_rows(connection, table, rows)
+            connection.execute(update(Image).where(Image.id.in_(ids)).values(model_run_id=run_id))
+    return changed
 
 
 @persistent
@@ -413,8 +496,8 @@ def apply_truth(engine: Engine, truth: States, model: "LabelModel") -> int:
     """Make what was seen in photos the labels of their images, and return how many labels change.
 
     Args:
-        truth: image id -> 34 codes; 1 present, 0 absent, -1 unsure or not judged: the estimate of
-            the label model is the label then.
+        truth: image id -> 34 codes; 1 present, 0 absent, -1 unsure or not judged: the label model
+            decides then.
     """
     table = table_of(ImageAttribute)
     changed = []
@@ -425,13 +508,17 @@ def apply_truth(engine: Engine, truth: States, model: "LabelModel") -> int:
             query = select(table).where(table.c.image_id.in_(ids), table.c.estimate.is_not(None))
             for row in connection.execute(query).mappings():
                 seen = truth[row["image_id"]][row["attribute_id"]]
-                probability = row["estimate"] if seen < 0 else float(seen)
+                probability, state = (
+                    model.label(row["estimate"], row["model_probability"])
+                    if seen < 0
+                    else (float(seen), model.state(float(seen)))
+                )
                 if (probability, seen >= 0) != (row["probability"], row["judged"]):
                     changed.append(
                         {
                             "image_id": row["image_id"],
                             "attribute_id": row["attribute_id"],
-                            "state": model.state(probability),
+                            "state": state,
                             "confidence": max(probability, 1 - probability),
                             "probability": probability,
                             "judged": seen >= 0,

@@ -133,6 +133,9 @@ class Image(Base):
     rule_version: Mapped[str | None] = mapped_column(
         comment="rules its labels were made with; NULL: not labelled yet"
     )
+    model_run_id: Mapped[int | None] = mapped_column(
+        comment="the run whose labels taught model_probability"
+    )
 
 
 class Download(Base):
@@ -271,7 +274,9 @@ class ImageAttribute(Base):
     `confidence` is the probability of its more probable state; `conflict`: there is evidence for
     both states.
 
-    `probability` and `estimate` are NULL until `extract` labels an image of an older version again.
+    `estimate` is the label model's, from the evidence of annotations, texts and pixels;
+    `probability` joins `model_probability` to it, if there is one. Both are NULL until `extract`
+    labels an image of an older version again.
     """
 
     __tablename__ = "image_attribute"
@@ -286,13 +291,16 @@ class ImageAttribute(Base):
     confidence: Mapped[float]
     conflict: Mapped[bool]
     probability: Mapped[float | None] = mapped_column(
-        comment="of present: as judged (0 or 1), else the estimate"
+        comment="of present: as judged (0 or 1), else by estimate and model_probability"
     )
     estimate: Mapped[float | None] = mapped_column(
         comment="the label model's probability of present, whatever is judged"
     )
     judged: Mapped[bool] = mapped_column(
         default=False, server_default=false(), comment="the label is what somebody saw"
+    )
+    model_probability: Mapped[float | None] = mapped_column(
+        comment="of present, by an image model that was trained without the image"
     )
 
 

@@ -4,8 +4,9 @@ Each queue is one SQL query. Those that rank cells rank the cells of a random po
 that they take as long in a dataset of 118,000 images as in one of 5,000.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import ProgrammingError
@@ -16,6 +17,9 @@ from coconut_attr.judgements.records import GUIDELINE, Kind, State
 from db.bulk import insert_for, table_of
 from db.models import Judgement, now
 from db.sql import Rows, persistent, sql
+
+if TYPE_CHECKING:
+    from coconut_attr.labels.label_model import LabelModel
 
 Queue = Literal["random", "uncertain", "model", "conflict", "rare", "disagreement"]
 QUEUES: Final[tuple[Queue, ...]] = get_args(Queue)
@@ -244,26 +248,30 @@ def shared_judgements(engine: Engine, dataset: str, annotator: str) -> Rows:
     return sql(engine, query, dataset=dataset, annotator=annotator)
 
 
-def label_changes(engine: Engine, dataset: str, present: float, absent: float) -> Rows:
-    """Count the cells that somebody decided: by what they saw, the label, and the estimate.
-
-    Args:
-        present, absent: the label model's thresholds.
+def label_changes(engine: Engine, dataset: str, model: "LabelModel") -> list[dict[str, Any]]:
+    """Count the cells that somebody decided: by what they saw, and the label with and without it.
 
     Returns:
         rows `truth` and `label` (the state as stored), `estimated` (the state without judgements),
         `judged` (whether the label is what somebody saw), `cells`.
     """
     query = """
-        SELECT t.state AS truth, l.state AS label, l.judged,
-               CASE WHEN l.estimate >= :present THEN 'present'
-                    WHEN l.estimate <= :absent THEN 'absent' ELSE 'unknown' END AS estimated,
-               COUNT(*) AS cells
+        SELECT t.state AS truth, l.state AS label, l.judged, l.estimate, l.model_probability
         FROM truth t
         JOIN image_attribute l ON l.image_id = t.image_id AND l.attribute_id = t.attribute_id
         WHERE t.dataset = :dataset AND t.state IN ('present', 'absent')
-        GROUP BY 1, 2, 3, 4"""
-    return sql(engine, query, dataset=dataset, present=present, absent=absent)
+          AND l.estimate IS NOT NULL"""
+    cells = Counter(
+        (
+            row["truth"],
+            row["label"],
+            model.label(row["estimate"], row["model_probability"])[1],
+            bool(row["judged"]),
+        )
+        for row in sql(engine, query, dataset=dataset)
+    )
+    names = ("truth", "label", "estimated", "judged")
+    return [dict(zip(names, kind, strict=True)) | {"cells": n} for kind, n in cells.items()]
 
 
 def scores_by_judgements(engine: Engine, dataset: str) -> Rows:

@@ -9,13 +9,24 @@ FROM image_attribute l
 JOIN image i ON i.id = l.image_id
 JOIN attribute a ON a.id = l.attribute_id;
 
--- One row for each piece of evidence behind a label.
+-- One row for each piece of evidence behind a label; the source `model` is an image model that was
+-- trained without the image.
 CREATE VIEW evidence AS
 SELECT i.dataset, i.coco_id, i.file_name, a.name AS attribute, e.source, e.state, e.confidence,
        e.detail, e.segment_id, e.caption_id, i.id AS image_id
 FROM attribute_evidence e
 JOIN image i ON i.id = e.image_id
-JOIN attribute a ON a.id = e.attribute_id;
+JOIN attribute a ON a.id = e.attribute_id
+UNION ALL
+SELECT i.dataset, i.coco_id, i.file_name, a.name, 'model',
+       CASE WHEN l.model_probability >= 0.5 THEN 'present' ELSE 'absent' END,
+       CASE WHEN l.model_probability >= 0.5 THEN l.model_probability
+            ELSE 1 - l.model_probability END,
+       'trained without this image, taught by run ' || i.model_run_id, NULL, NULL, i.id
+FROM image_attribute l
+JOIN image i ON i.id = l.image_id
+JOIN attribute a ON a.id = l.attribute_id
+WHERE l.model_probability IS NOT NULL;
 
 -- One row for each attribute that a COCONut-PanCap text gives a segment.
 CREATE VIEW segment_label AS

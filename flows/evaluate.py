@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
-from coconut_attr.attributes import CODES, Split
+from coconut_attr.attributes import Split
 from coconut_attr.datasets import get_dataset
 from coconut_attr.evaluation.results import Evaluation
 from coconut_attr.files.run_files import sync
@@ -20,13 +20,16 @@ from coconut_attr.training.config import TrainingError
 from db import runs
 from db.duplicates import unify_splits
 from db.judgements import States, states_by, truth_rows
-from db.labels import labelled_images
+from db.labels import labelled_images, unjudged_states
 from flows.database import engine
 from flows.parameters import DatasetName
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.samples import load_samples
 from flows.summary import against_words
+
+if TYPE_CHECKING:
+    from coconut_attr.judgements.label_agreement import Agreement
 
 
 @flow
@@ -69,7 +72,6 @@ def score_run(
     from coconut_attr.evaluation.retrieval import retrieval_scores
     from coconut_attr.evaluation.scores import choose_thresholds
     from coconut_attr.evaluation.scores import evaluate as evaluate_predictions
-    from coconut_attr.judgements.label_agreement import agree
     from coconut_attr.model.backbones.catalogue import get_backbone
     from coconut_attr.model.checkpoint import load_checkpoint
     from coconut_attr.model.predict import choose_device, predict_batches
@@ -97,6 +99,7 @@ def score_run(
     with Progress(f"{dataset} scores", 2 * len(loader)) as progress:
         predicted = predict_batches(loaded.model, reported(loader, progress), device)
         probabilities = predicted.logits.sigmoid().numpy()
+        embeddings = predicted.embeddings
         predictions = runs.prediction_rows(samples.image_ids, probabilities)
         runs.record_predictions(engine(), run_id, predictions)
         progress.reach(len(loader), "fitting the linear probe")
@@ -107,8 +110,8 @@ def score_run(
         progress.reach(2 * len(loader))
     share = prior(train)
     overall: list[dict[str, Any]] = []
-    labels, by_eyes = labels_without_judgements(dataset, split), seen_by_eyes(dataset, split)
-    for target in (labels, by_eyes):
+    by_eyes = seen_by_eyes(dataset, split)
+    for target in (labels_of_first_pass(dataset, split), by_eyes):
         rows = [k for k, image_id in enumerate(samples.image_ids) if image_id in target.states]
         if not rows:
             continue
@@ -122,7 +125,9 @@ def score_run(
             probe_thresholds=choose_thresholds(share),
         )
         retrieval = retrieval_scores(
-            states, probabilities[rows], predicted.image.numpy()[rows], predicted.attribute.numpy()
+            states,
+            probabilities[rows],
+            embeddings and (embeddings[0].numpy()[rows], embeddings[1].numpy()),
         )
         overall = runs.overall_rows(evaluation.overall | retrieval, evaluation.images)
         runs.record_evaluation(
@@ -134,7 +139,7 @@ def score_run(
             overall=overall,
             attributes=runs.attribute_rows(
                 evaluation.attributes,
-                agree(labels.states, by_eyes.states) if target is by_eyes else (),
+                label_agreement(dataset, split) if target is by_eyes else (),
             ),
             judged_by=target.judged_by,
         )
@@ -166,20 +171,21 @@ class Target:
     judged_by: str | None = None
 
 
-def labels_without_judgements(dataset: str, split: str) -> Target:
-    """Return the labels of a split as the label model states them, also where somebody judged."""
-    model = load_label_model()
-    images = labelled_images(engine(), dataset, split)
-    return Target(
-        "labels",
-        {
-            image.id: [
-                state if estimate is None else CODES[model.state(estimate)]
-                for state, estimate in zip(image.states, image.estimates, strict=True)
-            ]
-            for image in images
-        },
-    )
+def labels_of_first_pass(dataset: str, split: str) -> Target:
+    """Return what the evidence alone says of the images of a split, also where somebody judged.
+
+    In the second pass, what a model of the same encoder predicts has a say.
+    """
+    images = labelled_images(engine(), dataset, split, load_label_model())
+    return Target("labels", {image.id: image.states for image in images})
+
+
+def label_agreement(dataset: str, split: Split) -> "list[Agreement]":
+    """Compare the labels of a split, as they are without judgements, with what was seen."""
+    from coconut_attr.judgements.label_agreement import agree
+
+    truth = states_by("coco_id", truth_rows(engine(), dataset, (split,)))
+    return agree(unjudged_states(engine(), dataset, list(truth), load_label_model()), truth)
 
 
 def seen_by_eyes(dataset: str, split: Split) -> Target:

@@ -24,6 +24,7 @@ from db.labels import (
     images_to_label,
     label_rows,
     local_images,
+    model_probabilities,
     record_labels,
     segment_attribute_rows,
     segment_rows,
@@ -102,6 +103,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
     segment_attributes: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     hashes: dict[int, str] = {}
+    predictions = model_probabilities(engine(), image_ids)
     for item in local_images(engine(), image_ids):
         image_id = item.image["id"]
         try:
@@ -110,7 +112,7 @@ def label_images(dataset: str, image_ids: list[int], version: str) -> int:
             get_run_logger().warning("image %s is not labelled: %s", item.image["coco_id"], error)
             findings.append({"image_id": image_id, "kind": "image not read", "detail": str(error)})
             continue
-        labels[image_id] = label_rows(image_id, extraction, model)
+        labels[image_id] = label_rows(image_id, extraction, model, predictions.get(image_id))
         evidence += evidence_rows(image_id, extraction)
         segments += segment_rows(image_id, extraction)
         segment_attributes += segment_attribute_rows(image_id, extraction)

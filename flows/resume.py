@@ -16,6 +16,7 @@ from flows.database import engine
 from flows.evaluate import evaluate
 from flows.resumable import NotResumable, unfinished_run
 from flows.samples import fingerprint
+from flows.second_pass import second_pass
 from flows.training_run import train_model
 
 
@@ -59,7 +60,9 @@ def resume_run(run_id: int) -> int:
     dataset, data = run["dataset"], run["data_fingerprint"]
     if data != fingerprint(dataset):
         raise NotResumable(run_id, f"the images or labels of {dataset} have changed")
-    return evaluate(dataset, train_model(dataset, TrainConfig(**run["config"]), data, run_id))
+    train_model(dataset, TrainConfig(**run["config"]), data, run_id)
+    second_pass(dataset, run_id)
+    return evaluate(dataset, run_id)
 
 
 def fetch_state(run_id: int) -> bool:

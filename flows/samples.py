@@ -10,6 +10,7 @@ import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES, SPLITS
 from coconut_attr.files.object_store import fetch_files, missing_locally
+from coconut_attr.labels.label_model import load_label_model
 from coconut_attr.settings import settings
 from db.labels import LabelledImage, labelled_images
 from flows.database import engine
@@ -26,19 +27,23 @@ def load_samples(dataset: str, split: str) -> Samples:
     """
     from coconut_attr.training.data import Samples
 
-    images = labelled_images(engine(), dataset, split)
+    images = labelled_images(engine(), dataset, split, load_label_model())
     photos = [(image.path, image.bytes) for image in images]
     if missing := missing_locally(settings(), photos):
         with Progress(f"{dataset} {split} photos", len(missing)) as progress:
             for _ in fetch_files(settings(), missing):
                 progress.advance()
+    shape = (-1, len(ATTRIBUTES))
+    states = np.array([i.states for i in images], np.int8).reshape(shape)
+    judged = np.array([i.judged for i in images], bool).reshape(shape)
+    probabilities = _probabilities(images)
     return Samples(
         image_ids=[image.id for image in images],
         paths=[settings().data_dir / image.path for image in images],
-        labels=np.array([i.states for i in images], np.int8).reshape(-1, len(ATTRIBUTES)),
+        labels=np.where(judged, probabilities, states).astype(np.int8),
         hashes=[image.sha256 for image in images],
-        probabilities=_probabilities(images),
-        judged=np.array([i.judged for i in images], bool).reshape(-1, len(ATTRIBUTES)),
+        probabilities=probabilities,
+        judged=judged,
     )
 
 
@@ -59,6 +64,6 @@ def fingerprint(dataset: str) -> str:
     """Return the SHA-256 of a dataset's images, splits and labels: equal data, equal value."""
     digest = hashlib.sha256()
     for split in SPLITS:
-        for image in labelled_images(engine(), dataset, split):
+        for image in labelled_images(engine(), dataset, split, load_label_model()):
             digest.update(f"{split} {image.sha256} {image.probabilities}\n".encode())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, 
 from flows.resumable import refuse_other_settings
 from flows.resume import finished_run, resume_own_run, resume_run
 from flows.samples import fingerprint
+from flows.second_pass import second_pass
 from flows.training_run import train_model
 from flows.weights import resolve_backbone
 
@@ -77,7 +78,9 @@ def train(
         run_id = resume_own_run(own_run["id"])
         if run_id is not None:
             return run_id
-    return evaluate(name, train_model(name, config, data))
+    run_id = train_model(name, config, data)
+    second_pass(name, run_id)
+    return evaluate(name, run_id)
 
 
 def is_complete(dataset: str) -> bool:

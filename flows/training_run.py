@@ -209,7 +209,7 @@ def start_run(
     from coconut_attr.model.network import AttributeModel, count_parameters
     from coconut_attr.training.environment import environment
 
-    counts = count_parameters(AttributeModel(config.backbone, pretrained=False))
+    counts = count_parameters(AttributeModel(config.backbone, config.head, pretrained=False))
     return RunLease.start(
         engine(),
         worker_name(),

@@ -12,18 +12,20 @@ QUERIES = 2_000  # more are not ranked: the scores of all images by all would no
 
 
 def retrieval_scores(
-    labels: np.ndarray, probabilities: np.ndarray, image: np.ndarray, attribute: np.ndarray
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    embeddings: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Score]:
     """Compute Recall@k of images retrieved by their attributes, at most QUERIES of them.
 
-    Images are ranked by the shared embedding, by the product of the probabilities, and, as the
-    baseline, in random order.
+    Images are ranked by the product of the probabilities, by the shared embedding if there is one,
+    and, as the baseline, in random order.
 
     Args:
         labels: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
         probabilities: float [n, 34].
-        image: float [n, width], embeddings of unit length.
-        attribute: float [34, width], embeddings of unit length.
+        embeddings: of the images, float [n, width], and of the attributes, float [34, width], of
+            unit length.
 
     Returns:
         Scores named `retrieval RANKING recall@K`; none if no image has a present attribute.
@@ -32,10 +34,9 @@ def retrieval_scores(
     n = len(targets)
     if not n:
         return {}
-    rankings = {
-        "embedding": embedding_scores(image, attribute, queries),
-        "product": product_scores(probabilities, queries),
-    }
+    rankings = {"product": product_scores(probabilities, queries)}
+    if embeddings:
+        rankings["embedding"] = embedding_scores(*embeddings, queries)
     scores = {}
     for name, ranking in rankings.items():
         for k, recall in recall_at(ranking, targets).items():

@@ -1,6 +1,6 @@
 """Fitting the label model on judged images, and measuring it on images that it has not seen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.evaluation.results import Score
-from coconut_attr.labels.label_model import LabelModel, LabelModelError
+from coconut_attr.labels.label_model import LabelModel, LabelModelError, SecondPass, logit
 from coconut_attr.labels.signals import Signals
 
 if TYPE_CHECKING:
@@ -32,15 +32,21 @@ class Fit:
     Attributes:
         estimates: float64 [n, 34], by cross-validation over images.
         scores: mAP, accuracy, balanced accuracy and calibration error of `estimates`, by name.
+        second_scores: the same of the second pass; None if it was not fitted.
     """
 
     model: LabelModel
     estimates: np.ndarray
     scores: dict[str, Score]
+    second_scores: dict[str, Score] | None
 
 
 def fit_label_model(
-    signals: Sequence[Signals], states: np.ndarray, judged: np.ndarray, facts: dict[str, Any]
+    signals: Sequence[Signals],
+    states: np.ndarray,
+    judged: np.ndarray,
+    facts: dict[str, Any],
+    predictions: np.ndarray | None = None,
 ) -> Fit:
     """Fit a label model, choose its thresholds, and score it by cross-validation.
 
@@ -49,12 +55,12 @@ def fit_label_model(
         states: int8 [n, 34], what was seen; 1 present, 0 absent, -1 unsure or not judged.
         judged: bool [n, 34].
         facts: what is fitted on, for the model's file.
+        predictions: float [n, 34], probabilities by an image model that was trained without the
+            image; the second pass is fitted on them.
 
     Raises:
         LabelModelError: too few images.
     """
-    from coconut_attr.evaluation.scores import evaluate
-
     if len(signals) < MIN_IMAGES:
         raise LabelModelError(
             f"{len(signals)} judged images of train and val are too few to fit a label model: "
@@ -66,21 +72,82 @@ def fit_label_model(
         judged,
         lambda train, seen, cells, images: fit_weights(train, seen, cells).probabilities(images),
     )
-    prior = np.array([_share(column) for column in states.T])
-    scores = evaluate(states, estimates, prior).overall
+    scores = _scores(states, estimates)
     present, absent = choose_thresholds(states, estimates)
-    cross_validated = {
-        name: {"value": round(scores[name].value, 3), "n": scores[name].n}
-        | {"low": round(scores[name].low, 3), "high": round(scores[name].high, 3)}
-        for name in ("map", "accuracy", "balanced_accuracy", "ece")
-    }
+    facts = {**facts, "images": len(signals), "cross_validated": _rounded(scores)}
+    second_pass, second_scores = None, None
+    if predictions is not None:
+        second_pass, joined = fit_second_pass(states, estimates, predictions)
+        second_scores = _scores(states, joined)
+        facts["second_pass_cross_validated"] = _rounded(second_scores)
     model = replace(
         fit_weights(signals, states, judged),
         present=present,
         absent=absent,
-        facts={**facts, "images": len(signals), "cross_validated": cross_validated},
+        facts=facts,
+        second_pass=second_pass,
     )
-    return Fit(model, estimates, scores)
+    return Fit(model, estimates, scores, second_scores)
+
+
+def fit_second_pass(
+    states: np.ndarray, estimates: np.ndarray, predictions: np.ndarray
+) -> tuple[SecondPass, np.ndarray]:
+    """Fit the second pass, and choose its thresholds by cross-validation.
+
+    Args:
+        states: int8 [n, 34]; 1 present, 0 absent, -1 unknown.
+        estimates: float [n, 34], by a label model that was fitted without the image.
+        predictions: float [n, 34], by an image model that was trained without it.
+
+    Returns:
+        The second pass, and its probabilities by cross-validation over images: float64 [n, 34].
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    logits = np.stack([logit(estimates), logit(predictions)], axis=-1)
+
+    def fit(images: np.ndarray) -> SecondPass:
+        decided = states[images] >= 0
+        regression = LogisticRegression(C=100.0)
+        regression.fit(logits[images][decided], states[images][decided])
+        intercept, (evidence, model) = regression.intercept_[0], regression.coef_[0]
+        return SecondPass(
+            round(float(intercept), 3),
+            round(float(evidence), 3),
+            round(float(model), 3),
+            present=0.5,
+            absent=0.49,
+        )
+
+    joined = np.empty(estimates.shape)
+    for out, rest in _folds(len(states)):
+        joined[out] = fit(rest).join(estimates[out], predictions[out])
+    present, absent = choose_thresholds(states, joined)
+    return replace(fit(np.arange(len(states))), present=present, absent=absent), joined
+
+
+def _scores(states: np.ndarray, probabilities: np.ndarray) -> dict[str, Score]:
+    from coconut_attr.evaluation.scores import evaluate
+
+    prior = np.array([_share(column) for column in states.T])
+    return evaluate(states, probabilities, prior).overall
+
+
+def _rounded(scores: dict[str, Score]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"value": round(scores[name].value, 3), "n": scores[name].n}
+        | {"low": round(scores[name].low, 3), "high": round(scores[name].high, 3)}
+        for name in ("map", "accuracy", "balanced_accuracy", "ece")
+    }
+
+
+def _folds(images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Return the images of each fold, and the others."""
+    order = np.random.default_rng(0).permutation(images)
+    for fold in range(FOLDS):
+        out = order[fold::FOLDS]
+        yield out, np.setdiff1d(order, out)
 
 
 def cross_validate(
@@ -95,9 +162,7 @@ def cross_validate(
         float64 [n, 34].
     """
     estimates = np.empty(states.shape)
-    order = np.random.default_rng(0).permutation(len(signals))
-    for fold in range(FOLDS):
-        out, rest = order[fold::FOLDS], np.setdiff1d(order, order[fold::FOLDS])
+    for out, rest in _folds(len(signals)):
         estimates[out] = estimate(
             [signals[i] for i in rest], states[rest], judged[rest], [signals[i] for i in out]
         )

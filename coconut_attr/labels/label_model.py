@@ -3,12 +3,15 @@
 A logistic regression for each attribute on the signals of its own cell and of the whole image. The
 weights of the cell's signals are shared between attributes in part (partial pooling), because few
 images are judged; `coconut_attr.labels.fit` fits them. The file is JSON with a weight by name.
+
+After a training, the second pass joins what an image model predicts of images that it was not
+trained on.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -31,6 +34,37 @@ class LabelModelError(UserError):
 
 
 @dataclass(frozen=True)
+class SecondPass:
+    """How an image model's out-of-fold probability joins the label model's estimate.
+
+    Logistic regression on the logits of both, with the same three weights for all attributes.
+
+    Attributes:
+        intercept: of the joined logit.
+        evidence: weight of the estimate's logit.
+        model: weight of the image model's logit.
+        present, absent: thresholds of the joined probability, as those of `LabelModel`.
+    """
+
+    intercept: float
+    evidence: float
+    model: float
+    present: float
+    absent: float
+
+    def join(self, estimates: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """Compute joined probabilities of present, of the shape of both arguments."""
+        logits = self.evidence * logit(estimates) + self.model * logit(predictions)
+        return np.clip(1 / (1 + np.exp(-self.intercept - logits)), SUREST, 1 - SUREST)
+
+
+def logit(probabilities: np.ndarray) -> np.ndarray:
+    """Return the logits of probabilities, of which none counts as surer than SUREST."""
+    clipped = np.clip(probabilities, SUREST, 1 - SUREST)
+    return np.log(clipped / (1 - clipped))
+
+
+@dataclass(frozen=True)
 class LabelModel:
     """A fitted label model.
 
@@ -40,6 +74,7 @@ class LabelModel:
         image_weights: float64 [34, len(IMAGE_SIGNALS)].
         present: an attribute with at least this probability is called present.
         absent: an attribute with at most this probability is called absent; between: unknown.
+        second_pass: None: what an image model predicts is not joined.
         facts: what it was fitted on and how right it is, for people.
         version: first 8 hex digits of the file's SHA-256; empty if it has not been written.
     """
@@ -50,6 +85,7 @@ class LabelModel:
     present: float
     absent: float
     facts: dict[str, Any]
+    second_pass: SecondPass | None = None
     version: str = ""
 
     def probabilities(self, signals: Sequence[Signals]) -> np.ndarray:
@@ -61,11 +97,21 @@ class LabelModel:
         )
         return np.clip(1 / (1 + np.exp(-logits)), SUREST, 1 - SUREST)
 
-    def state(self, probability: float) -> State:
-        """Return the state that a probability stands for."""
-        if probability >= self.present:
-            return "present"
-        return "absent" if probability <= self.absent else "unknown"
+    def state(self, estimate: float) -> State:
+        """Return the state that an estimate, or a judgement as 0 or 1, stands for."""
+        return _state(estimate, self.present, self.absent)
+
+    def label(self, estimate: float, prediction: float | None) -> tuple[float, State]:
+        """Return the probability and the state of a cell.
+
+        Args:
+            prediction: the image model's out-of-fold probability; None: there is none.
+        """
+        second = self.second_pass
+        if second is None or prediction is None:
+            return estimate, self.state(estimate)
+        probability = float(second.join(np.array(estimate), np.array(prediction)))
+        return probability, _state(probability, second.present, second.absent)
 
     def to_json(self) -> str:
         """Return the file's content: weights rounded to three decimals, without those of 0."""
@@ -80,9 +126,16 @@ class LabelModel:
         content = {
             "facts": self.facts,
             "thresholds": {"present": self.present, "absent": self.absent},
+            "second_pass": self.second_pass and asdict(self.second_pass),
             "attributes": attributes,
         }
         return json.dumps(content, indent=1)
+
+
+def _state(probability: float, present: float, absent: float) -> State:
+    if probability >= present:
+        return "present"
+    return "absent" if probability <= absent else "unknown"
 
 
 def labels_version(rules: LoadedRules, model: LabelModel) -> str:
@@ -130,17 +183,22 @@ def parse_label_model(content: dict[str, Any], version: str = "") -> LabelModel:
     if set(attributes) != set(ATTRIBUTES):
         differing = sorted(set(attributes) ^ set(ATTRIBUTES))
         raise ValueError(f"other attributes: {', '.join(differing)}")
-    thresholds = content["thresholds"]
-    present, absent = float(thresholds["present"]), float(thresholds["absent"])
-    if not 0 <= absent < present <= 1:
-        raise ValueError(f"the threshold absent ({absent}) is not below present ({present})")
+    second = content.get("second_pass")
+    second_pass = second and SecondPass(**{name: float(value) for name, value in second.items()})
+    thresholds = {name: float(content["thresholds"][name]) for name in ("present", "absent")}
+    for present, absent in [
+        (thresholds["present"], thresholds["absent"]),
+        *([(second_pass.present, second_pass.absent)] if second_pass else []),
+    ]:
+        if not 0 <= absent < present <= 1:
+            raise ValueError(f"the threshold absent ({absent}) is not below present ({present})")
     return LabelModel(
         intercepts=np.array([float(attributes[name]["intercept"]) for name in ATTRIBUTES]),
         cell_weights=_table([attributes[name]["cell"] for name in ATTRIBUTES], CELL_SIGNALS),
         image_weights=_table([attributes[name]["image"] for name in ATTRIBUTES], IMAGE_SIGNALS),
-        present=present,
-        absent=absent,
+        **thresholds,
         facts=content["facts"],
+        second_pass=second_pass,
         version=version,
     )
 

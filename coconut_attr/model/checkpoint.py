@@ -16,6 +16,7 @@ from coconut_attr.files.object_store import object_store
 from coconut_attr.files.run_files import RUNS, sync
 from coconut_attr.model.backbones.names import BackboneError
 from coconut_attr.model.checkpoint_metadata import checkpoint_metadata, epoch_of
+from coconut_attr.model.heads import check_head
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.settings import Settings
 
@@ -51,6 +52,7 @@ def save_checkpoint(
     metadata = {
         "format": FORMAT,
         "backbone": model.backbone_name,
+        "head": model.head,
         "attributes": json.dumps(ATTRIBUTES),
         "run": str(run),
         "dataset": dataset,
@@ -107,7 +109,9 @@ def read_checkpoint(content: bytes, path: Path, device: torch.device | None = No
                 f"{path} is not a usable checkpoint: thresholds of shape {thresholds.shape}"
             )
         run, dataset, epoch = int(metadata["run"]), metadata["dataset"], int(metadata["epoch"])
-        model = AttributeModel(metadata["backbone"], pretrained=False)
+        # Checkpoints of versions before the linear head name none.
+        head = check_head(metadata.get("head", "attention"))
+        model = AttributeModel(metadata["backbone"], head, pretrained=False)
         model.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, BackboneError) as error:
         raise CheckpointError(f"{path} is not a usable checkpoint: {error}") from error

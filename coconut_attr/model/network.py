@@ -1,7 +1,7 @@
-"""The attribute model: an encoder, a token per attribute, cross-modal attention, a classifier."""
+"""The attribute model: an image encoder, and a head of attention or of one linear layer."""
 
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.backbones.encoder import Stage
+from coconut_attr.model.heads import Head
 
 WIDTH = 512
 FROZEN_SHARE = 0.8
+ATTENTION_TENSORS = 18  # parameter tensors of the attention head
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,13 @@ class Output:
     Attributes:
         logits: float [n, 34]; their sigmoid is the probability of each attribute.
         image: float [n, 512], unit length; embeddings of the images in the space that they share
-            with the attributes.
-        attribute: float [34, 512], unit length; embeddings of the attributes.
+            with the attributes. None with the linear head.
+        attribute: float [34, 512], unit length; embeddings of the attributes. None likewise.
     """
 
     logits: Tensor
-    image: Tensor
-    attribute: Tensor
+    image: Tensor | None = None
+    attribute: Tensor | None = None
 
 
 class AttributeModel(nn.Module):
@@ -35,6 +37,8 @@ class AttributeModel(nn.Module):
 
     Args:
         backbone_name: a name in `coconut_attr.model.backbones.names.BACKBONES`.
+        head: `attention` is the report's: a token per attribute, cross-modal attention, a
+            classifier, 3.6 M parameters. `linear` starts at 0, so that its seed plays no role.
         pretrained: load the encoder's ImageNet weights.
         attributes: number of attributes.
         heads: number of attention heads.
@@ -46,6 +50,7 @@ class AttributeModel(nn.Module):
     def __init__(
         self,
         backbone_name: str = "resnet50",
+        head: Head = "attention",
         *,
         pretrained: bool = True,
         attributes: int = len(ATTRIBUTES),
@@ -54,11 +59,23 @@ class AttributeModel(nn.Module):
         super().__init__()
         backbone = get_backbone(backbone_name)
         self.backbone_name = backbone_name
+        self.head = head
         # Registration order decides which tensors "the first 80 %" are.
         self.encoder = backbone.build()
         if pretrained:
             backbone.load(self.encoder)
-        self.visual_projection = nn.Linear(backbone.channels, WIDTH)
+        # Both heads freeze the same stages of an encoder, and so share its cached features.
+        tensors = len(list(self.encoder.parameters())) + ATTENTION_TENSORS
+        if head == "linear":
+            self.classifier: nn.Linear | nn.Sequential = nn.Linear(backbone.channels, attributes)
+            nn.init.zeros_(self.classifier.weight)
+            nn.init.zeros_(self.classifier.bias)
+        else:
+            self._build_attention(backbone.channels, attributes, heads)
+        self._freeze(int(FROZEN_SHARE * tensors))
+
+    def _build_attention(self, channels: int, attributes: int, heads: int) -> None:
+        self.visual_projection = nn.Linear(channels, WIDTH)
         self.attribute_tokens = nn.Linear(attributes, WIDTH)
         self.attention = nn.MultiheadAttention(WIDTH, heads, batch_first=True)
         self.fusion = nn.Sequential(
@@ -69,12 +86,10 @@ class AttributeModel(nn.Module):
             nn.Linear(WIDTH, WIDTH // 2), nn.GELU(), nn.Linear(WIDTH // 2, attributes)
         )
         self.register_buffer("identity", torch.eye(attributes), persistent=False)
-        self._freeze(FROZEN_SHARE)
 
-    def _freeze(self, share: float) -> None:
-        """Freeze the first share of the parameter tensors."""
-        parameters = list(self.parameters())
-        for parameter in parameters[: int(share * len(parameters))]:
+    def _freeze(self, tensors: int) -> None:
+        """Freeze so many of the first parameter tensors."""
+        for parameter in islice(self.parameters(), tensors):
             parameter.requires_grad = False
 
     def train(self, mode: bool = True) -> "AttributeModel":
@@ -121,6 +136,9 @@ class AttributeModel(nn.Module):
     def after_prefix(self, features: Tensor) -> Output:
         """Predict from features of `prefix`."""
         features = self.encode_after_prefix(features)
+        classifier = self.classifier
+        if isinstance(classifier, nn.Linear):
+            return Output(classifier(features.flatten(2).mean(2)))
         positions = self.visual_projection(features.flatten(2).transpose(1, 2))
         tokens = self.attribute_tokens(self.identity)
         attended, _ = self.attention(
@@ -128,8 +146,8 @@ class AttributeModel(nn.Module):
         )
         fused = attended + self.fusion(attended)
         # Token k gives logit k alone: the last layer's other rows need not be computed for it.
-        hidden = self.classifier[:-1](fused)
-        last = self.classifier[-1]
+        hidden = classifier[:-1](fused)
+        last = classifier[-1]
         logits = (hidden * last.weight).sum(-1) + last.bias
         return Output(
             logits=logits,

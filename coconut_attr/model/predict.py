@@ -46,13 +46,12 @@ class Predictions:
 
     Attributes:
         logits: float32 [n, 34].
-        image: float32 [n, 512], unit length; embeddings of the images.
-        attribute: float32 [34, 512], unit length; embeddings of the attributes.
+        embeddings: of the images, float32 [n, 512], and of the attributes, float32 [34, 512], of
+            unit length; None with the linear head.
     """
 
     logits: torch.Tensor
-    image: torch.Tensor
-    attribute: torch.Tensor
+    embeddings: tuple[torch.Tensor, torch.Tensor] | None
 
 
 @torch.inference_mode()
@@ -87,8 +86,11 @@ def predict_batches(
             else:
                 done += len(part)
     logits = torch.cat([output.logits.float() for output in outputs]).cpu()
-    image = torch.cat([output.image.float() for output in outputs]).cpu()
-    return Predictions(logits, image, outputs[0].attribute.float().cpu())
+    images = [output.image.float() for output in outputs if output.image is not None]
+    attribute = outputs[0].attribute
+    if attribute is None:
+        return Predictions(logits, None)
+    return Predictions(logits, (torch.cat(images).cpu(), attribute.float().cpu()))
 
 
 def to_device(inputs: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -117,7 +117,8 @@ class Training:
         self.job = job
         config = job.config
         seed_everything(config.seed)
-        model = AttributeModel(config.backbone, pretrained=config.pretrained).to(device)
+        model = AttributeModel(config.backbone, config.head, pretrained=config.pretrained)
+        model.to(device)
         features = feature_cache(job, model, on_note)
         if features:
             if distributed.rank() == 0:

@@ -38,7 +38,7 @@ class LinearProbe:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Compute probabilities float [n, 34] for pooled features float [n, channels]."""
         logits = (features - self.mean) / self.scale @ self.weights.T + self.intercepts
-        return 1 / (1 + np.exp(-logits))
+        return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
 
 
 def fit_probe(
@@ -52,11 +52,12 @@ def fit_probe(
         train, val: pooled features float [n, channels], and targets float [n, 2, 34]: the
             probability that a cell is present, and its weight.
     """
-    probes = [_fit(*train, c) for c in strengths]
+    probes = [fit_logistic(*train, c) for c in strengths]
     return min(probes, key=lambda probe: _loss(probe.predict(val[0]), val[1]))
 
 
-def _fit(features: np.ndarray, targets: np.ndarray, c: float) -> LinearProbe:
+def fit_logistic(features: np.ndarray, targets: np.ndarray, c: float) -> LinearProbe:
+    """Fit with a given C; args as those of `fit_probe`."""
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = features.mean(0), features.std(0)

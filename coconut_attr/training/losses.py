@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from coconut_attr.model.network import Output
-
 TEMPERATURE = 0.07
 
 
@@ -37,18 +35,21 @@ def count_anchors(targets: Tensor) -> Tensor:
     return (_positives(targets) > 0).any(1).sum().clamp(min=1)
 
 
-def contrastive(output: Output, targets: Tensor, anchors: Tensor | None = None) -> Tensor:
+def contrastive(
+    image: Tensor, attribute: Tensor, targets: Tensor, anchors: Tensor | None = None
+) -> Tensor:
     """Compute the supervised contrastive loss (Khosla et al. 2020, L_out) of images and attributes.
 
     The image is the anchor; the attributes that are rather present than not are its positives, each
     with its weight. The attributes with a weight are compared with.
 
     Args:
-        output: of the model for n images.
+        image: float [n, 512], unit length; embeddings of n images.
+        attribute: float [34, 512], unit length; embeddings of the attributes.
         targets: float [n, 2, 34]; the probability that a cell is present, and its weight.
         anchors: number of images with a positive of the batch that this is a part of.
     """
-    similarity = output.image @ output.attribute.T / TEMPERATURE
+    similarity = image @ attribute.T / TEMPERATURE
     positives = _positives(targets).to(similarity.dtype)
     log_probability = similarity - torch.logsumexp(
         similarity.masked_fill(targets[:, 1] == 0, -1e4), dim=1, keepdim=True

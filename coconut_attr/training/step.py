@@ -92,9 +92,10 @@ class Step:
                         output.logits, partner, self.config.label_smoothing, weight
                     )
                     loss = mix.own * loss + (1 - mix.own) * other
-                loss = loss + self.config.contrastive_weight * contrastive(
-                    output, targets[rows], anchors
-                )
+                if output.image is not None and output.attribute is not None:
+                    loss = loss + self.config.contrastive_weight * contrastive(
+                        output.image, output.attribute, targets[rows], anchors
+                    )
             loss.backward()
             total += loss.detach()
         return total

@@ -13,7 +13,7 @@ from coconut_attr.judgements.label_agreement import Agreement, Overall, agree, i
 from coconut_attr.labels.label_model import load_label_model
 from dashboard import data
 from db.counts import COMBINED
-from db.labels import estimated_labels, source_labels
+from db.labels import source_labels, unjudged_states
 
 #: COCONut-PanCap describes photos of train2017, the gold set is of val2017.
 CHOICES = (COMBINED, *(source for source in SOURCES if source != "pancap"))
@@ -24,7 +24,7 @@ States = Mapping[int, Sequence[int]]  #: the 34 states (1, 0, -1) of an image, b
 def label_states(dataset: str, coco_ids: Sequence[int], source: str) -> States:
     """Return the labels of images by one source, or combined from all."""
     if source == COMBINED:
-        return estimated_labels(data.engine(), dataset, list(coco_ids), load_label_model())
+        return unjudged_states(data.engine(), dataset, list(coco_ids), load_label_model())
     return source_labels(data.engine(), dataset, list(coco_ids))[source]
 
 

@@ -14,7 +14,7 @@ from coconut_attr.labels.label_model import load_label_model
 from dashboard import data
 from db import review
 from db.judgements import states_by
-from db.labels import estimated_labels
+from db.labels import unjudged_states
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def figures(dataset: str, annotator: str, version: object) -> Figures:
 def _precision(dataset: str, truth: dict[int, list[int]]) -> Precision:
     if not truth:
         return Precision(math.nan, UNDEFINED, 0, 0)
-    labels = estimated_labels(data.engine(), dataset, list(truth), load_label_model())
+    labels = unjudged_states(data.engine(), dataset, list(truth), load_label_model())
     total = overall(agree(labels, truth))
     n = total.present + total.absent
     interval = intervals(labels, truth)["right"] if n else UNDEFINED
@@ -123,7 +123,7 @@ class Changes:
 def changes(dataset: str) -> Changes:
     """Count the labels that judgements change."""
     model = load_label_model()
-    rows = review.label_changes(data.engine(), dataset, model.present, model.absent)
+    rows = review.label_changes(data.engine(), dataset, model)
     done = [row for row in rows if row["judged"]]
 
     def count(rows: Sequence, before: str, unknown: bool) -> int:

@@ -29,6 +29,7 @@ def fit(
     from coconut_attr.labels.rules import load_rules
     from coconut_attr.settings import settings
     from db.judgements import SPLITS_OF, judged_cells, states_by, truth_rows
+    from db.labels import model_probabilities
     from db.schema import open_for_reading
     from db.work.extract import signals_of
 
@@ -40,11 +41,16 @@ def fit(
     image_ids = list(signals)
     states = np.array([truth[image_id] for image_id in image_ids], np.int8)
     cells = np.array([judged[image_id] for image_id in image_ids], bool)
+    stored = model_probabilities(engine, image_ids)
+    complete = [image_id for image_id in image_ids if None not in stored.get(image_id, [None])]
+    predictions = None
+    if len(complete) == len(image_ids):
+        predictions = np.array([stored[image_id] for image_id in image_ids], float)
     facts = {
         "truth": f"judged images of {name}, splits train and val",
         "rules": load_rules().version,
     }
-    result = fit_label_model([signals[k] for k in image_ids], states, cells, facts)
+    result = fit_label_model([signals[k] for k in image_ids], states, cells, facts, predictions)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(to, (result.model.to_json() + "\n").encode())
@@ -53,17 +59,27 @@ def fit(
     table = Table(
         "by eyes", "this fit, cross-validated", "95 %", "the model in use, as its file says"
     )
-    known = present.facts.get("cross_validated", {})
-    for score_name in ("map", "accuracy", "balanced_accuracy", "ece"):
-        score = result.scores[score_name]
-        before = known.get(score_name, {}).get("value")
-        table.add_row(
-            score_name,
-            f"{score.value:.3f}",
-            f"{score.low:.3f} to {score.high:.3f}",
-            "–" if before is None else f"{before:.3f}",
-        )
+    for title, scores, fact in (
+        ("", result.scores, "cross_validated"),
+        (", second pass", result.second_scores, "second_pass_cross_validated"),
+    ):
+        if scores is None:
+            continue
+        for score_name in ("map", "accuracy", "balanced_accuracy", "ece"):
+            score = scores[score_name]
+            before = present.facts.get(fact, {}).get(score_name, {}).get("value")
+            table.add_row(
+                score_name + title,
+                f"{score.value:.3f}",
+                f"{score.low:.3f} to {score.high:.3f}",
+                "–" if before is None else f"{before:.3f}",
+            )
     Console().print(table)
+    if result.second_scores is None:
+        typer.echo(
+            "no second pass: not every judged image has an out-of-fold prediction; train, and fit "
+            "again"
+        )
     typer.echo(
         f"fitted on {len(image_ids)} images; present from {result.model.present:.2f}, absent up to "
         f"{result.model.absent:.2f}; wrote {to}\n"

@@ -55,7 +55,7 @@ def report(
     from coconut_attr.labels.label_model import load_label_model
     from coconut_attr.settings import settings
     from db.judgements import kinds_of_truth, truth_of_part
-    from db.labels import estimated_labels, source_labels
+    from db.labels import source_labels, unjudged_states
     from db.schema import open_for_reading
 
     engine = open_for_reading(settings().sqlalchemy_url)
@@ -65,7 +65,7 @@ def report(
             f"no image of the {part} part of {name} is judged; to add judgements:"
             " coconut-attr judgements import"
         )
-    labels = estimated_labels(engine, name, list(truth), load_label_model())
+    labels = unjudged_states(engine, name, list(truth), load_label_model())
     if not labels:
         raise UserError(
             f"no judged image of the {part} part of {name} is labelled; to label it:"
@@ -111,9 +111,10 @@ def _print_estimates(
     import numpy as np
 
     from coconut_attr.evaluation.scores import evaluate
-    from db.labels import label_estimates
+    from coconut_attr.labels.label_model import load_label_model
+    from db.labels import unjudged_labels
 
-    labels = label_estimates(engine, dataset, list(truth))
+    labels = unjudged_labels(engine, dataset, list(truth), load_label_model())
     rows = {coco_id: [p for p, _ in row if p is not None] for coco_id, row in labels.items()}
     rows = {coco_id: row for coco_id, row in rows.items() if len(row) == len(ATTRIBUTES)}
     if not rows:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, insert, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 import db
+from coconut_attr.labels.label_model import load_label_model
 from db import annotations, browse, counts, downloads, runs
 from db.adhoc import QueryError, ask
 from db.counts import refresh_counts
@@ -149,7 +150,7 @@ def test_downloads_are_retried_and_labels_replaced(store: Engine) -> None:
         for row in rows(store, "dataset_coverage")
     }
     assert coverage == {"red": (1, 0, 1.0), "blue": (0, 1, 0.0)}
-    (found,) = labelled_images(store, "d", "train")
+    (found,) = labelled_images(store, "d", "train", load_label_model())
     assert (found.id, found.path, found.states) == (first, f"p{first}", [1, -1])
 
     (by_source,) = rows(store, "dataset_coverage_by_source")

@@ -97,7 +97,7 @@ def test_a_judged_cell_takes_the_judgement_as_label_and_an_unsure_one_the_estima
     between = (model.absent + model.present) / 2
     ids = {row["coco_id"]: row["id"] for row in sql(judged, "SELECT id, coco_id FROM image")}
     estimated = {"state": "unknown", "confidence": max(between, 1 - between), "conflict": False}
-    estimated |= {"probability": between, "estimate": between, "judged": False}
+    estimated |= {**NO_ESTIMATE, "probability": between, "estimate": between}
     older = {**estimated, **NO_ESTIMATE}
     labels = {
         ids[7]: [{"image_id": ids[7], "attribute_id": k, **estimated} for k in (RED, DOG)],

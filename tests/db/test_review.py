@@ -1,5 +1,7 @@
 """The page Review's queries: what each queue shows first, and what judging changes."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
@@ -7,6 +9,7 @@ from typer.testing import CliRunner
 
 from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.errors import UserError
+from coconut_attr.labels.label_model import load_label_model
 from db import review
 from db.commands.database import db_commands
 from db.engine import connect
@@ -143,7 +146,8 @@ def test_changes_of_labels_and_scores_are_counted(filled: Engine) -> None:
     label(filled, 4, state="present", judged=True)
     answer(filled, 4, "present")
     answer(filled, 5, "unsure")
-    rows = [dict(row) for row in review.label_changes(filled, "val5k", 0.8, 0.2)]
+    model = replace(load_label_model(), present=0.8, absent=0.2)
+    rows = review.label_changes(filled, "val5k", model)
     rows.sort(key=lambda row: row["label"])
     common = {"truth": "present", "estimated": "absent", "cells": 1}
     assert rows == [

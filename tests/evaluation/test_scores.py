@@ -148,11 +148,11 @@ def test_images_are_retrieved_by_their_attributes() -> None:
     labels = np.full((3, 34), -1, dtype=np.int8)
     labels[0, :2], labels[1, 1:3] = 1, 1  # the third image has no attribute to ask for
     image, attribute = (labels == 1) / np.sqrt(2), np.eye(34)
-    scores = retrieval_scores(labels, np.full((3, 34), 0.5), image, attribute)
+    scores = retrieval_scores(labels, np.full((3, 34), 0.5), (image, attribute))
     recall = {name: score.value for name, score in scores.items()}
     assert {score.n for score in scores.values()} == {2}
     assert recall["retrieval embedding recall@1"] == 1
     assert recall["retrieval product recall@1"] == 0, "images that tie share their mean rank"
     assert recall["retrieval product recall@5"] == 1
     assert recall["retrieval chance recall@1"] == pytest.approx(1 / 3)
-    assert retrieval_scores(labels[2:], np.full((1, 34), 0.5), image[2:], attribute) == {}
+    assert retrieval_scores(labels[2:], np.full((1, 34), 0.5)) == {}

@@ -507,6 +507,31 @@ def test_an_interrupted_run_is_resumed_and_scored(
             train("val5k", resume=run_id)
 
 
+def test_after_a_training_what_its_encoder_predicts_joins_the_labels(
+    tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(mirror=tiny_mirror)
+    settings = {"backbone": "efficientnet_lite0", "epochs": 1}
+    few = train("val5k", **settings)
+    assert "no second pass of the labels" in caplog.text
+    assert sql("SELECT * FROM evidence WHERE source = 'model'") == []
+    before = sql("SELECT image_id, attribute, probability FROM label ORDER BY 1, 2")
+
+    monkeypatch.setattr("coconut_attr.training.out_of_fold.MIN_IMAGES", 4)
+    run_id = train("val5k", seed=1, **settings)
+    assert run_id != few
+    taught = sql("SELECT DISTINCT image_id, detail FROM evidence WHERE source = 'model'")
+    assert {row["detail"] for row in taught} == {
+        f"trained without this image, taught by run {run_id}"
+    }
+    assert len(taught) == len(before) / 34, "images of every split"
+    after = sql("SELECT image_id, attribute, probability FROM label ORDER BY 1, 2")
+    assert sum(a != b for a, b in zip(before, after, strict=True)) > len(before) / 2
+    assert train("val5k", seed=1, reuse=True, **settings) == run_id, (
+        "what was predicted is no part of what a run is made from"
+    )
+
+
 def test_judged_photos_are_scored_by_eyes_and_against_labels_and_the_summary_leads_with_eyes(
     tiny_mirror: Path, configure, caplog: pytest.LogCaptureFixture
 ) -> None:

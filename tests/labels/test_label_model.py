@@ -17,8 +17,13 @@ from coconut_attr.annotations.splits import split_of
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.judgements.gold import load_gold
 from coconut_attr.judgements.records import Judgement, Origin
-from coconut_attr.labels.fit import MIN_IMAGES
-from coconut_attr.labels.label_model import LabelModelError, load_label_model, parse_label_model
+from coconut_attr.labels.fit import MIN_IMAGES, fit_second_pass
+from coconut_attr.labels.label_model import (
+    LabelModelError,
+    SecondPass,
+    load_label_model,
+    parse_label_model,
+)
 from coconut_attr.labels.signals import CELL_SIGNALS, IMAGE_SIGNALS, Signals
 from db import annotations, downloads
 from db.commands.labels import labels_commands
@@ -64,6 +69,43 @@ def test_a_model_that_is_written_and_read_estimates_the_same() -> None:
     assert np.abs(model.probabilities(signals) - finer.probabilities(signals)).max() > 0.01
 
 
+def test_the_second_pass_is_written_and_read_and_joins_what_a_model_predicts() -> None:
+    first = load_label_model()
+    model = parse_label_model(
+        json.loads(replace(first, second_pass=SecondPass(0, 1.0, 0.5, 0.7, 0.2)).to_json())
+    )
+    estimates, predictions = np.array([0.5, 0.8, 0.8]), np.array([0.9, 0.2, 0.8])
+    joined = model.second_pass.join(estimates, predictions)
+    np.testing.assert_allclose(joined, [0.75, 2 / 3, 8 / 9])  # odds 9^0.5, 4 / 4^0.5, 4 * 4^0.5
+    assert model.label(0.5, 0.9) == (pytest.approx(0.75), "present")
+    assert model.label(0.5, None) == (0.5, "unknown"), "there is no prediction"
+    assert first.label(0.8, None) == (0.8, first.state(0.8))
+    assert replace(first, second_pass=None).label(0.5, 0.9) == (0.5, "unknown")
+
+
+@pytest.mark.parametrize("informed", [True, False])
+def test_the_second_pass_weighs_what_a_model_predicts_by_how_right_it_is(informed: bool) -> None:
+    rng = np.random.default_rng(0)
+    states = rng.integers(-1, 2, size=(200, len(ATTRIBUTES))).astype(np.int8)
+    truth = np.where(states < 0, rng.integers(0, 2, states.shape), states)
+
+    def noisy(signal: float) -> np.ndarray:
+        return 1 / (1 + np.exp(-(signal * (2 * truth - 1) + rng.normal(size=truth.shape))))
+
+    estimates = noisy(1.0)
+    second, joined = fit_second_pass(states, estimates, noisy(1.0 if informed else 0.0))
+    assert abs(second.intercept) < 0.1
+    known = states >= 0
+    right = [((p >= 0.5) == states)[known].mean() for p in (estimates, joined)]
+    if informed:
+        assert second.model > 1.5
+        assert right[1] > right[0] + 0.05
+        assert 0 < second.absent < 0.5 < second.present < 1
+    else:
+        assert abs(second.model) < 0.1
+        assert right[1] == pytest.approx(right[0], abs=0.01)
+
+
 def rename_attribute(content: dict) -> None:
     content["attributes"]["purple"] = content["attributes"].pop("red")
 
@@ -74,6 +116,10 @@ def swap_thresholds(content: dict) -> None:
 
 def drop_intercept(content: dict) -> None:
     del content["attributes"]["red"]["intercept"]
+
+
+def break_second_pass(content: dict) -> None:
+    content["second_pass"] = {"intercept": 0, "evidence": 1}
 
 
 def name_unknown_signal(content: dict) -> None:
@@ -87,6 +133,7 @@ def name_unknown_signal(content: dict) -> None:
         (swap_thresholds, r"the threshold absent \(0.8\) is not below present \(0.1\)"),
         (drop_intercept, "no weight or threshold 'intercept'"),
         (name_unknown_signal, "unknown signals: smell"),
+        (break_second_pass, "missing 3 required positional arguments: 'model', 'present'"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(

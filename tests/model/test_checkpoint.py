@@ -15,6 +15,7 @@ from coconut_attr.model.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
+from coconut_attr.model.heads import HEADS, Head
 from coconut_attr.model.network import AttributeModel
 from coconut_attr.model.predict import DeviceError, choose_device, predict_images
 from coconut_attr.settings import Settings
@@ -25,9 +26,12 @@ from tests.support.tiny_mirror import jpeg
 CPU = torch.device("cpu")
 
 
-def test_a_checkpoint_predicts_as_the_model_did(tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_a_checkpoint_predicts_as_the_model_did(tmp_path: Path, head: Head) -> None:
     torch.manual_seed(0)
-    model = AttributeModel("efficientnet_lite0").eval()
+    model = AttributeModel("efficientnet_lite0", head).eval()
+    if head == "linear":
+        torch.nn.init.normal_(model.classifier.weight, std=0.1)
     path = tmp_path / "runs" / "5" / "best.safetensors"
     save_checkpoint(path, model, run=5, dataset="val5k", epoch=3, thresholds=np.full(34, 0.3))
     assert newest_checkpoint(Settings(data_dir=tmp_path)) == path

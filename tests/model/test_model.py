@@ -30,6 +30,27 @@ def test_the_default_model_has_the_reported_parameters() -> None:
     assert frozen[-1] == "encoder.layer4.0.downsample.1.bias"
 
 
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
+def test_the_linear_head_freezes_what_the_attention_head_does(name: str) -> None:
+    attention, linear = (
+        AttributeModel(name, head, pretrained=False) for head in ("attention", "linear")
+    )
+    assert linear.prefix_length == attention.prefix_length
+    frozen = [
+        [parameter for parameter, p in model.named_parameters() if not p.requires_grad]
+        for model in (attention, linear)
+    ]
+    assert frozen[0] == frozen[1]
+    channels = get_backbone(name).channels
+    head = {n: tuple(p.shape) for n, p in linear.named_parameters() if not n.startswith("encoder.")}
+    assert head == {"classifier.weight": (34, channels), "classifier.bias": (34,)}
+    size = get_backbone(name).size
+    with torch.inference_mode():
+        output = linear.eval()(torch.zeros(2, 3, size, size))
+    assert output.logits.tolist() == [[0.0] * 34] * 2, "it starts at 0"
+    assert (output.image, output.attribute) == (None, None)
+
+
 def test_batch_norm_of_the_encoder_keeps_its_statistics() -> None:
     model = AttributeModel(pretrained=False).train()
     norms = [

@@ -98,7 +98,12 @@ def outcome(image_id: int, **changes) -> dict:
 
 
 #: A label of an older version.
-NO_ESTIMATE: dict[str, object] = {"probability": None, "estimate": None, "judged": False}
+NO_ESTIMATE: dict[str, object] = {
+    "probability": None,
+    "estimate": None,
+    "judged": False,
+    "model_probability": None,
+}
 
 
 def labels(image_id: int, state: str) -> list[dict]:

@@ -2,7 +2,6 @@
 
 import torch
 
-from coconut_attr.model.network import Output
 from coconut_attr.training.losses import contrastive, weighted_bce
 
 
@@ -32,8 +31,8 @@ def test_the_losses_of_parts_add_up_to_that_of_the_batch() -> None:
 def test_the_contrastive_loss_is_low_where_images_lie_at_their_attributes() -> None:
     cells = targets([[0.9, 0.1, 0.5], [0.0, 1.0, 0.0]], [[0.8, 0.8, 0.0], [1.0, 1.0, 1.0]])
     attribute = torch.eye(3)
-    near = contrastive(Output(torch.zeros(2, 3), torch.eye(3)[:2], attribute), cells)
-    far = contrastive(Output(torch.zeros(2, 3), torch.eye(3)[[1, 0]], attribute), cells)
+    near = contrastive(torch.eye(3)[:2], attribute, cells)
+    far = contrastive(torch.eye(3)[[1, 0]], attribute, cells)
     assert near < 0.01 < far
     nothing_present = targets([[0.2] * 3] * 2, [[1.0] * 3] * 2)
-    assert contrastive(Output(torch.zeros(2, 3), torch.eye(3)[:2], attribute), nothing_present) == 0
+    assert contrastive(torch.eye(3)[:2], attribute, nothing_present) == 0

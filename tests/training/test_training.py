@@ -26,6 +26,7 @@ from coconut_attr.model.backbones.catalogue import get_backbone
 from coconut_attr.model.checkpoint import (
     load_checkpoint,
 )
+from coconut_attr.model.heads import HEADS, Head
 from coconut_attr.model.network import AttributeModel, Output
 from coconut_attr.model.predict import predict_batches
 from coconut_attr.training.config import TrainConfig, TrainingError, profile
@@ -63,9 +64,10 @@ def samples(tmp_path: Path) -> Samples:
     return samples_of(paths, labels)
 
 
-def test_training_learns_and_leaves_the_frozen_part_alone(samples: Samples) -> None:
-    config = TrainConfig(backbone="efficientnet_lite0", epochs=3, batch_size=4, learning_rate=1e-3)
-    model = AttributeModel(config.backbone).to(CPU)
+@pytest.mark.parametrize("head", HEADS)
+def test_training_learns_and_leaves_the_frozen_part_alone(samples: Samples, head: Head) -> None:
+    config = TrainConfig("efficientnet_lite0", head, epochs=3, batch_size=4, learning_rate=1e-3)
+    model = AttributeModel(config.backbone, config.head).to(CPU)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     statistics = model.encoder._bn0.running_mean.clone()
     trainer = Trainer(model, samples, samples, config, CPU, score=mean_average_precision)
