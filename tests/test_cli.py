@@ -25,6 +25,7 @@ from db.schema import open_for_reading
 from db.sql import sql
 from tests.conftest import forget_settings
 from tests.support.ports import free_port
+from tests.support.prefect_server import SERVER
 from tests.support.tiny_mirror import jpeg, write_mirror
 
 pytestmark = pytest.mark.server  # each test starts the program, some of them servers
@@ -255,9 +256,9 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(
                 assert requests.get(deployment, timeout=30).ok
 
         api = env["PREFECT_API_URL"]
-        deployment = requests.get(f"{api}/deployments/name/train/sample", timeout=30).json()["id"]
+        deployment = SERVER.get(f"{api}/deployments/name/train/sample", timeout=30).json()["id"]
         parameters = {"backbone": "efficientnet_lite0", "epochs": 500}
-        long = requests.post(
+        long = SERVER.post(
             f"{api}/deployments/{deployment}/create_flow_run",
             json={"parameters": parameters},
             timeout=30,
@@ -278,7 +279,7 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(
         time.sleep(5)  # long enough for a worker that did not keep to the pool's limit to begin it
         assert len(sql(engine, "SELECT id FROM run WHERE kind = 'trained'")) == 1
         cancelling = {"state": {"type": "CANCELLING"}}
-        assert requests.post(f"{api}/flow_runs/{long}/set_state", json=cancelling, timeout=30).ok
+        assert SERVER.post(f"{api}/flow_runs/{long}/set_state", json=cancelling, timeout=30).ok
         logs = tmp_path / "data" / "logs"
         output, _ = queued.communicate(timeout=600)
         assert queued.returncode == 0, output + (logs / "worker-gpu.log").read_text()
@@ -294,9 +295,7 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(
         # Prefect's server on SQLite sometimes answers that its database is locked; its clients
         # retry, so only the final states count.
         begun = {"parent_task_run_id": {"is_null_": True}, "start_time": {"is_null_": False}}
-        runs = requests.post(
-            f"{api}/flow_runs/filter", json={"flow_runs": begun}, timeout=30
-        ).json()
+        runs = SERVER.post(f"{api}/flow_runs/filter", json={"flow_runs": begun}, timeout=30).json()
         assert sorted(run["state_type"] for run in runs) == ["CANCELLED", "COMPLETED"]
 
         taken = call(env, "up", cwd=tmp_path)

@@ -22,7 +22,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import requests
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
@@ -47,6 +46,7 @@ from tests.conftest import forget_settings, own_settings
 from tests.support.cluster import Cluster
 from tests.support.downloads import WORKER, stocked
 from tests.support.ports import free_port
+from tests.support.prefect_server import SERVER
 from tests.support.proxy import proxy
 from tests.support.s3 import s3_server
 from tests.support.team import contents, team, wait_until
@@ -180,7 +180,7 @@ def test_a_run_survives_the_death_of_every_process(
             "deployments": {"name": {"any_": ["nightly"]}},
             "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         }
-        assert requests.post(f"{t.api}/flow_runs/count", json=nights, timeout=30).json() > 0
+        assert SERVER.post(f"{t.api}/flow_runs/count", json=nights, timeout=30).json() > 0
 
         assert (tmp_path / "another" / "data" / "runs" / "2").is_dir()
         assert not (tmp_path / "data").exists()
@@ -533,7 +533,7 @@ def test_the_server_refuses_parameters_that_no_flow_takes(
 
     def made() -> int:
         of_dataset = {"deployments": {"name": {"any_": ["val5k"]}}}
-        return requests.post(f"{api}/flow_runs/count", json=of_dataset, timeout=30).json()
+        return SERVER.post(f"{api}/flow_runs/count", json=of_dataset, timeout=30).json()
 
     before = made()
     wrong = {
@@ -560,10 +560,10 @@ def test_the_server_refuses_parameters_that_no_flow_takes(
     }
     reasons = {"epochs": "less than the minimum", "profile": "'fast' is not one of"}
     for name, cases in wrong.items():
-        deployment = requests.get(f"{api}/deployments/name/{name}", timeout=30).json()
+        deployment = SERVER.get(f"{api}/deployments/name/{name}", timeout=30).json()
         address = f"{api}/deployments/{deployment['id']}/create_flow_run"
         for parameters in cases:
-            answer = requests.post(address, json={"parameters": parameters}, timeout=30)
+            answer = SERVER.post(address, json={"parameters": parameters}, timeout=30)
             assert answer.status_code in {409, 422}, (name, parameters, answer.text)
             if parameters in ({"epochs": 0}, {"profile": "fast"}):
                 assert reasons[next(iter(parameters))] in answer.text
@@ -576,24 +576,24 @@ def test_registering_again_keeps_pool_limits_and_watches_running_flow_runs(
     """A server that was restarted has forgotten the events that it waits for."""
     api = PREFECT_API_URL.value()
     pool = f"{api}/work_pools/gpu"
-    assert requests.get(pool, timeout=30).json()["concurrency_limit"] == POOLS["gpu"] == 1
-    requests.patch(pool, json={"concurrency_limit": 3}, timeout=30).raise_for_status()
-    deployment = requests.get(f"{api}/deployments/name/train/sample", timeout=30).json()
+    assert SERVER.get(pool, timeout=30).json()["concurrency_limit"] == POOLS["gpu"] == 1
+    SERVER.patch(pool, json={"concurrency_limit": 3}, timeout=30).raise_for_status()
+    deployment = SERVER.get(f"{api}/deployments/name/train/sample", timeout=30).json()
     address = f"{api}/deployments/{deployment['id']}/create_flow_run"
-    run = requests.post(address, json={"state": {"type": "RUNNING"}}, timeout=30).json()
-    automations = requests.post(f"{api}/automations/filter", json={}, timeout=30).json()
+    run = SERVER.post(address, json={"state": {"type": "RUNNING"}}, timeout=30).json()
+    automations = SERVER.post(f"{api}/automations/filter", json={}, timeout=30).json()
     assert len(automations) == 3
     register()
-    assert requests.get(pool, timeout=30).json()["concurrency_limit"] == 3
-    requests.patch(pool, json={"concurrency_limit": 1}, timeout=30).raise_for_status()
-    assert requests.post(f"{api}/automations/filter", json={}, timeout=30).json() == automations
+    assert SERVER.get(pool, timeout=30).json()["concurrency_limit"] == 3
+    SERVER.patch(pool, json={"concurrency_limit": 1}, timeout=30).raise_for_status()
+    assert SERVER.post(f"{api}/automations/filter", json={}, timeout=30).json() == automations
     wanted = {
         "event": {"name": ["prefect.flow-run.heartbeat"]},
         "resource": {"id": [f"prefect.flow-run.{run['id']}"]},
     }
 
     def heartbeats() -> list[dict[str, Any]]:
-        return requests.post(f"{api}/events/filter", json={"filter": wanted}, timeout=30).json()[
+        return SERVER.post(f"{api}/events/filter", json={"filter": wanted}, timeout=30).json()[
             "events"
         ]
 
@@ -601,7 +601,7 @@ def test_registering_again_keeps_pool_limits_and_watches_running_flow_runs(
     assert "prefect.tag.coconut-attr" in {
         related["prefect.resource.id"] for related in event["related"]
     }
-    requests.delete(f"{api}/flow_runs/{run['id']}", timeout=30).raise_for_status()
+    SERVER.delete(f"{api}/flow_runs/{run['id']}", timeout=30).raise_for_status()
 
 
 def test_a_flow_run_that_a_worker_took_and_never_started_is_queued_again(

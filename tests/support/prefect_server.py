@@ -7,12 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
 from flows.local import HOST, healthy
 from tests.support.ports import free_port
 from tests.support.team import wait_until
 
 #: Loops that no test needs; each asks the database every few seconds.
 IDLE_SERVICES = ("SCHEDULER", "LATE_RUNS", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "FOREMAN")
+
+
+def _server() -> requests.Session:
+    session = requests.Session()
+    # On SQLite the server answers 500 or 503 while another of its writers has the database.
+    retry = Retry(20, backoff_factor=0.2, status_forcelist=(500, 503), allowed_methods=None)
+    session.mount("http://", HTTPAdapter(max_retries=retry))
+    return session
+
+
+#: For requests to Prefect's API, repeated while the server is busy.
+SERVER = _server()
 
 
 def migrate(database: Path) -> None:
