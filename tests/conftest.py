@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -24,6 +25,10 @@ from tests.support.tiny_mirror import write_mirror
 
 # The modules of all tests stay: looking for garbage among them took a fifth of the imports' time.
 gc.disable()
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and so every program that a
+# test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
