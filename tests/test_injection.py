@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from altair.utils import schemapi
 from prefect.exceptions import ParameterTypeError
 from sqlalchemy import Engine, select
 from streamlit.testing.v1 import AppTest
@@ -86,10 +85,7 @@ ADDRESSES: list[tuple[str, dict[str, str], list[str]]] = [
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)  # each database takes a minute
-def test_pages_treat_a_text_in_their_address_as_nothing_but_text(
-    filled: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schemapi, "DEBUG_MODE", False)  # complete charts are validated, not parts
+def test_pages_treat_a_text_in_their_address_as_nothing_but_text(filled: Engine) -> None:
     for text in TEXTS[2:]:
         for page, given, names in ADDRESSES:
             test = AppTest.from_string(SCRIPT.format(page=page), default_timeout=WAIT)

@@ -9,9 +9,14 @@ from typing import Any
 import altair as alt
 import pandas as pd
 import streamlit as st
+from altair.utils import schemapi
 
 from coconut_attr.attributes import GROUP_OF, GROUPS
 from dashboard.i18n import _
+
+# Altair validates every part of a chart as it is made, a third of a page's time. What stays is the
+# validation of the complete chart.
+schemapi.disable_debug_mode()
 
 Chart = alt.LayerChart | alt.FacetChart
 
