@@ -148,7 +148,7 @@ def _labels(cells: pd.DataFrame, sizes: pd.DataFrame) -> None:
         st.caption(
             _(
                 "n = {n} labelled images for each attribute. Known: the share that is present or "
-                "absent. Training and scores skip unknown cells.",
+                "absent. Scores against labels skip unknown cells.",
                 n=formats.count(images),
             )
         )
