@@ -69,11 +69,12 @@ def rows_of(page: Page) -> list[str]:
 def test_a_model_of_stand_in_photos_says_so(page: Page, address: str, engine: Engine):
     of_coconut = runs.get_run(engine, 3)
     assert of_coconut is not None
-    change_run(engine, 2, checkpoint=of_coconut["checkpoint"])
+    # With a name, because a page that was drawn before looks at runs again only for such a change.
+    change_run(engine, 2, checkpoint=of_coconut["checkpoint"], name="stand-in")
     try:
         visit(page, f"{address}/predict?run=2", PAGES["predict"])
         expect_texts(page, "NOT COCONut RESULTS")
         visit(page, f"{address}/predict?run=3", PAGES["predict"])
         expect(page.get_by_text("NOT COCONut RESULTS")).to_have_count(0)
     finally:
-        change_run(engine, 2, checkpoint=None)
+        change_run(engine, 2, checkpoint=None, name=None)
