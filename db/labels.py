@@ -437,16 +437,20 @@ def label_rows(
             {
                 "image_id": image_id,
                 "attribute_id": INDEX[label.attribute],
-                "state": state,
-                "confidence": max(probability, 1 - probability),
+                **_label_columns(probability, state),
                 "conflict": label.conflict,
-                "probability": probability,
                 "estimate": estimate,
                 "judged": False,
                 "model_probability": prediction,
             }
         )
     return rows
+
+
+def _label_columns(probability: float, state: str) -> Row:
+    """Return the columns of `image_attribute` that say what a label is."""
+    confidence = max(probability, 1 - probability)
+    return {"state": state, "confidence": confidence, "probability": probability}
 
 
 @persistent
@@ -480,9 +484,7 @@ def record_model_probabilities(
                     {
                         "image_id": row["image_id"],
                         "attribute_id": row["attribute_id"],
-                        "state": state,
-                        "confidence": max(probability, 1 - probability),
-                        "probability": probability,
+                        **_label_columns(probability, state),
                         "model_probability": prediction,
                     }
                 )
@@ -518,9 +520,7 @@ def apply_truth(engine: Engine, truth: States, model: "LabelModel") -> int:
                         {
                             "image_id": row["image_id"],
                             "attribute_id": row["attribute_id"],
-                            "state": state,
-                            "confidence": max(probability, 1 - probability),
-                            "probability": probability,
+                            **_label_columns(probability, state),
                             "judged": seen >= 0,
                         }
                     )

@@ -21,6 +21,7 @@ from db import runs
 from db.duplicates import unify_splits
 from db.judgements import States, states_by, truth_rows
 from db.labels import labelled_images, unjudged_states
+from db.sql import Rows
 from flows.database import engine
 from flows.parameters import DatasetName
 from flows.progress import Progress
@@ -110,7 +111,8 @@ def score_run(
         progress.reach(2 * len(loader))
     share = prior(train)
     overall: list[dict[str, Any]] = []
-    by_eyes = seen_by_eyes(dataset, split)
+    truth = truth_rows(engine(), dataset, (split,))
+    by_eyes = seen_by_eyes(truth)
     for target in (labels_of_first_pass(dataset, split), by_eyes):
         rows = [k for k, image_id in enumerate(samples.image_ids) if image_id in target.states]
         if not rows:
@@ -139,7 +141,7 @@ def score_run(
             overall=overall,
             attributes=runs.attribute_rows(
                 evaluation.attributes,
-                label_agreement(dataset, split) if target is by_eyes else (),
+                label_agreement(dataset, truth) if target is by_eyes else (),
             ),
             judged_by=target.judged_by,
         )
@@ -180,17 +182,16 @@ def labels_of_first_pass(dataset: str, split: str) -> Target:
     return Target("labels", {image.id: image.states for image in images})
 
 
-def label_agreement(dataset: str, split: Split) -> "list[Agreement]":
-    """Compare the labels of a split, as they are without judgements, with what was seen."""
+def label_agreement(dataset: str, rows: Rows) -> "list[Agreement]":
+    """Compare the labels of images, as they are without judgements, with their `truth_rows`."""
     from coconut_attr.judgements.label_agreement import agree
 
-    truth = states_by("coco_id", truth_rows(engine(), dataset, (split,)))
+    truth = states_by("coco_id", rows)
     return agree(unjudged_states(engine(), dataset, list(truth), load_label_model()), truth)
 
 
-def seen_by_eyes(dataset: str, split: Split) -> Target:
-    """Return what was seen in the photos of a split, and by whom."""
-    rows = truth_rows(engine(), dataset, (split,))
+def seen_by_eyes(rows: Rows) -> Target:
+    """Return what was seen by `truth_rows`, and by whom."""
     kinds = {row["kind"] for row in rows}
     judged_by = "both" if len(kinds) > 1 else next(iter(kinds), None)
     return Target("eyes", states_by("image_id", rows), judged_by)

@@ -92,22 +92,15 @@ def evaluate(
         correct["probe_accuracy"] = (probe >= 0.5) == states
     overall = _accuracies(states, correct, bootstrap)
     precisions = _precisions(states, probabilities, probe, bootstrap)
+    decisions = _decision_scores(states, probabilities >= thresholds, bootstrap)
+    means = {**precisions, "balanced_accuracy": decisions["balanced_accuracy"]}
+    if probe is not None:
+        of_probe = _decision_scores(states, probe >= probe_thresholds, bootstrap)
+        means["probe_balanced_accuracy"] = of_probe["balanced_accuracy"]
     counted = rarer_cells(states) >= RARER_CELLS
     overall |= {
         name: replace(score(_mean(table[:, counted]), n), attributes=int(counted.sum()))
-        for name, table in precisions.items()
-    }
-    decisions = _decision_scores(states, probabilities >= thresholds, bootstrap)
-    balanced = {"balanced_accuracy": decisions}
-    if probe is not None:
-        balanced["probe_balanced_accuracy"] = _decision_scores(
-            states, probe >= probe_thresholds, bootstrap
-        )
-    overall |= {
-        name: replace(
-            score(_mean(tables["balanced_accuracy"][:, counted]), n), attributes=int(counted.sum())
-        )
-        for name, tables in balanced.items()
+        for name, table in means.items()
     }
     overall["ece"] = score(_calibration_error(states, probabilities, bootstrap), n)
     attributes = _attribute_scores(

@@ -7,13 +7,14 @@ from coconut_attr.attributes import ATTRIBUTES
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.scores import ACCURACY, PRECISION, score_chart, score_legend
-from dashboard.data import Row, offered, read, rows_by
+from dashboard.data import Row, read, rows_by
 from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.attribute_detail import attribute_detail
 from dashboard.parts.score_table import score_table
+from dashboard.parts.scored_run import choose_scored_run, mark_stand_ins, scored_runs
 from dashboard.parts.verdict import attribute_counts, verdict
-from db.runs import attribute_scores, run_scores, run_summaries
+from db.runs import attribute_scores, run_scores
 
 REFRESH = 10  # seconds
 NONE = "none"
@@ -33,38 +34,19 @@ COMPARED = ["accuracy", "ap", "ap_low", "ap_high", "f1", "f1_low", "f1_high"]  #
 def page() -> None:
     """Show the scores of a run on a split, and one attribute in detail."""
     run_picker, split_picker, other_picker = layout.header(_("Scores by attribute"), 3, 2, 2)
-    runs = offered(read(run_summaries))
-    scored = runs[(runs["kind"] == "trained") & runs["split"].notna()] if len(runs) else runs
+    scored = scored_runs()
     if not len(scored):
-        notices.empty(
-            _("No scores yet"),
-            _("No run of this project has been evaluated. To train and evaluate one:"),
-        )
         layout.watch(REFRESH / 2)
         return
-    scored = scored.assign(
-        id=scored["run_id"].astype(str), on=scored["evaluated_on"] + "/" + scored["split"]
-    )
-    by_id = rows_by(scored, "id")
-    with run_picker:
-        chosen = pickers.choose(_("Run"), list(by_id), "run", lambda i: layout.run_name(by_id[i]))
-    splits = rows_by(scored[scored["id"] == chosen].sort_values("split"), "on")
-    with split_picker:
-        on = pickers.choose(_("Evaluated on"), list(splits), "on", lambda o: o.replace("/", " · "))
-    run = splits[on]
-    others = rows_by(scored[(scored["on"] == on) & (scored["id"] != chosen)], "id")
+    run = choose_scored_run(scored, run_picker, split_picker)
+    others = rows_by(scored[(scored["on"] == run["on"]) & (scored["id"] != run["id"])], "id")
 
     def describe(other: str) -> str:
         return _("no other run") if other == NONE else layout.run_name(others[other])
 
     with other_picker:
         other = pickers.choose(_("Compare with"), [NONE, *others], "with", describe)
-    for dataset, is_coconut in {
-        (run["trained_on"], run["is_coconut"]),
-        (run["evaluated_on"], run["evaluated_on_coconut"]),
-    }:
-        if not pd.isna(is_coconut) and not is_coconut:
-            notices.not_coconut(dataset)
+    mark_stand_ins(run)
     scores = read(attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
     _overall(run, scores)
     if len(scores):

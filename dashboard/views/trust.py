@@ -8,10 +8,11 @@ import streamlit as st
 from coconut_attr.evaluation.intervals import wilson
 from dashboard import formats
 from dashboard.charts import common
-from dashboard.data import Row, offered, read, rows_by
+from dashboard.data import Row, read
 from dashboard.i18n import N_, _
-from dashboard.parts import layout, notices, pickers
-from db.runs import run_summaries, trust
+from dashboard.parts import layout, notices
+from dashboard.parts.scored_run import choose_scored_run, mark_stand_ins, scored_runs
+from db.runs import trust
 
 REFRESH = 10  # seconds
 #: Verdicts of the view, in their order.
@@ -40,31 +41,12 @@ REASONS = (
 def page() -> None:
     """Show the view `trust` of a run on a split."""
     run_picker, split_picker = layout.header(_("What can I trust?"), 3, 2)
-    runs = offered(read(run_summaries))
-    scored = runs[(runs["kind"] == "trained") & runs["split"].notna()] if len(runs) else runs
+    scored = scored_runs()
     if not len(scored):
-        notices.empty(
-            _("No scores yet"),
-            _("No run of this project has been evaluated. To train and evaluate one:"),
-        )
         layout.watch(REFRESH)
         return
-    scored = scored.assign(
-        id=scored["run_id"].astype(str), on=scored["evaluated_on"] + "/" + scored["split"]
-    )
-    by_id = rows_by(scored, "id")
-    with run_picker:
-        chosen = pickers.choose(_("Run"), list(by_id), "run", lambda i: layout.run_name(by_id[i]))
-    splits = rows_by(scored[scored["id"] == chosen].sort_values("split"), "on")
-    with split_picker:
-        on = pickers.choose(_("Evaluated on"), list(splits), "on", lambda o: o.replace("/", " · "))
-    run = splits[on]
-    for dataset, is_coconut in {
-        (run["trained_on"], run["is_coconut"]),
-        (run["evaluated_on"], run["evaluated_on_coconut"]),
-    }:
-        if not pd.isna(is_coconut) and not is_coconut:
-            notices.not_coconut(dataset)
+    run = choose_scored_run(scored, run_picker, split_picker)
+    mark_stand_ins(run)
     table = read(trust, run["run_id"], run["evaluated_on"], run["split"])
     if len(table):
         _show(run, table)
