@@ -49,6 +49,19 @@ CHANGES: dict[str, dict[str, object]] = {
 }
 
 
+def train_and_val() -> Samples:
+    """Return the labelled images of val5k's train and val splits."""
+    train, val = (load_samples("val5k", split) for split in ("train", "val"))
+    return Samples(
+        [*train.image_ids, *val.image_ids],
+        [*train.paths, *val.paths],
+        np.concatenate([train.labels, val.labels]),
+        [*train.hashes, *val.hashes],
+        np.concatenate([train.probabilities, val.probabilities]),
+        np.concatenate([train.judged, val.judged]),
+    )
+
+
 def seen(samples: Samples) -> np.ndarray:
     """Return what was seen in the photos: int8 [n, 34]; 1 present, 0 absent, -1 unknown."""
     return np.where(samples.judged, samples.probabilities >= 0.5, -1).astype(np.int8)
@@ -104,15 +117,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=list(CHANGES), default=list(CHANGES))
     arguments = parser.parse_args()
-    train, val = (load_samples("val5k", split) for split in ("train", "val"))
-    samples = Samples(
-        [*train.image_ids, *val.image_ids],
-        [*train.paths, *val.paths],
-        np.concatenate([train.labels, val.labels]),
-        [*train.hashes, *val.hashes],
-        np.concatenate([train.probabilities, val.probabilities]),
-        np.concatenate([train.judged, val.judged]),
-    )
+    samples = train_and_val()
     states = seen(samples)
     print(
         f"`python benchmarks/ablation.py --seeds {arguments.seeds}`: {BACKBONE}, {len(samples)} "
@@ -136,7 +141,7 @@ def main() -> None:
             maps = [mean_average_precision(states, p) for p in predictions]
             spread = f"{np.std(maps, ddof=1):.4f}" if len(maps) > 1 else ""
             median = predictions[int(np.argsort(maps)[len(maps) // 2])]
-            scores = evaluate(states, median, prior(train), probe=probe).overall
+            scores = evaluate(states, median, prior(samples), probe=probe).overall
             gain = scores["map_over_probe"]
             print(
                 f"| {name} | {np.mean(maps):.4f} | {spread} | {gain.value:+.4f} "

@@ -378,6 +378,15 @@ class Run(Base):
     trainable_parameters: Mapped[int]
     train_images: Mapped[int | None]
     val_images: Mapped[int | None]
+    val_all_absent_accuracy: Mapped[float | None] = mapped_column(
+        comment="of calling every known val cell absent"
+    )
+    val_prior_accuracy: Mapped[float | None] = mapped_column(
+        comment="of the state that is likelier in train, on the known val cells"
+    )
+    val_prior_map: Mapped[float | None] = mapped_column(
+        comment="of any constant score, on the known val cells"
+    )
     seed: Mapped[int | None]
     config: Mapped[dict[str, Any]]
     environment: Mapped[dict[str, Any]] = mapped_column(

@@ -217,10 +217,11 @@ def run_scores(
 
 
 def epoch_curves(engine: Engine) -> Rows:
-    """Return `epoch_curve` of all runs, with the number of val images behind its scores."""
+    """Return `epoch_curve` of all runs, with their val images and trivial baselines on them."""
     return sql(
         engine,
-        "SELECT e.*, r.val_images FROM epoch_curve e JOIN run r ON r.id = e.run_id"
+        "SELECT e.*, r.val_images, r.val_all_absent_accuracy, r.val_prior_accuracy,"
+        " r.val_prior_map FROM epoch_curve e JOIN run r ON r.id = e.run_id"
         " ORDER BY e.run_id, e.epoch",
     )
 

@@ -36,7 +36,7 @@ def resume_own_run(run_id: int) -> int | None:
     if run is None:
         return None
     if run["status"] == "finished":
-        return evaluate(run["dataset"], run_id)
+        return label_and_score(run["dataset"], run_id)
     if not fetch_state(run_id):
         note = "its process ended before its first epoch did"
         RunLease.take(engine(), run_id, worker_name()).finish("failed", note)
@@ -61,6 +61,14 @@ def resume_run(run_id: int) -> int:
     if data != fingerprint(dataset):
         raise NotResumable(run_id, f"the images or labels of {dataset} have changed")
     train_model(dataset, TrainConfig(**run["config"]), data, run_id)
+    return label_and_score(dataset, run_id)
+
+
+def label_and_score(dataset: str, run_id: int) -> int:
+    """Do what follows on a training: the labels' second pass, and the scores; return the run's id.
+
+    Both may be done again: a process may have died between them.
+    """
     second_pass(dataset, run_id)
     return evaluate(dataset, run_id)
 

@@ -11,13 +11,11 @@ from coconut_attr.training.config import profile as named_profile
 from db import annotations, lease, runs
 from flows.database import engine
 from flows.download import download, summary
-from flows.evaluate import evaluate
 from flows.extract import extract
 from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, ProfileName, Seed
 from flows.resumable import refuse_other_settings
-from flows.resume import finished_run, resume_own_run, resume_run
+from flows.resume import finished_run, label_and_score, resume_own_run, resume_run
 from flows.samples import fingerprint
-from flows.second_pass import second_pass
 from flows.training_run import train_model
 from flows.weights import resolve_backbone
 
@@ -79,8 +77,7 @@ def train(
         if run_id is not None:
             return run_id
     run_id = train_model(name, config, data)
-    second_pass(name, run_id)
-    return evaluate(name, run_id)
+    return label_and_score(name, run_id)
 
 
 def is_complete(dataset: str) -> bool:

@@ -1,5 +1,6 @@
 """The task that trains a run and stores it epoch by epoch."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -206,7 +207,9 @@ def start_run(
     val: "Samples",
 ) -> RunLease:
     """Store a new run with all that it is made from, and return its lease."""
+    from coconut_attr.evaluation.scores import trivial_baselines
     from coconut_attr.model.network import AttributeModel, count_parameters
+    from coconut_attr.training.data import prior
     from coconut_attr.training.environment import environment
 
     counts = count_parameters(AttributeModel(config.backbone, config.head, pretrained=False))
@@ -219,6 +222,10 @@ def start_run(
         trainable_parameters=counts.trainable,
         train_images=len(train),
         val_images=len(val),
+        **{
+            f"val_{name}": None if math.isnan(value) else value
+            for name, value in trivial_baselines(val.labels, prior(train)).items()
+        },
         seed=config.seed,
         config=asdict(config),
         environment=environment(device),

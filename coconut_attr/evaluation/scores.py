@@ -43,6 +43,26 @@ def mean_average_precision(states: np.ndarray, scores: np.ndarray) -> float:
     return float(_mean(images_alone.average_precisions(states, scores))[0])
 
 
+def trivial_baselines(states: np.ndarray, prior: np.ndarray) -> dict[str, float]:
+    """Score what knows no photo, as the epochs of a run are scored.
+
+    Args:
+        states: int8 [n, 34] of the images; 1 present, 0 absent, -1 unknown.
+        prior: float [34], the share of present among the training images.
+
+    Returns:
+        `all_absent_accuracy`, `prior_accuracy` and `prior_map`; nan where it is undefined.
+    """
+    known = states >= 0
+    likelier = np.broadcast_to(prior >= 0.5, states.shape)
+    n = known.sum() or math.nan
+    return {
+        "all_absent_accuracy": float((states == 0).sum() / n),
+        "prior_accuracy": float((known & (states == likelier)).sum() / n),
+        "prior_map": mean_average_precision(states, np.zeros(states.shape)),
+    }
+
+
 def choose_thresholds(prior: np.ndarray) -> np.ndarray:
     """Choose the threshold of each attribute: float [34], between 0.5 and its prior.
 

@@ -45,10 +45,15 @@ def show_progress() -> None:
 #: Pieces of work, as the flows name them after the dataset.
 WORK = (
     N_("images"),
+    N_("train photos"),
+    N_("val photos"),
+    N_("test photos"),
+    N_("weights (MB)"),
     N_("labels"),
     N_("hashes"),
     N_("features"),
     N_("training"),
+    N_("second pass"),
     N_("scores"),
     N_("check"),
 )

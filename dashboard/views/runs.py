@@ -8,16 +8,15 @@ import streamlit as st
 from dashboard import formats
 from dashboard.charts import common
 from dashboard.charts.curves import Measure, ReferenceLine, curve_chart
-from dashboard.data import Row, read, read_counts, rows_by, run_to_show
-from dashboard.figures.baselines import val_baselines
+from dashboard.data import Row, read, rows_by, run_to_show
 from dashboard.i18n import _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.run_tables import run_details, runs_table
-from db import counts
 from db.runs import epoch_curves, run_summaries
 
 REFRESH = 10  # seconds
 REFRESH_RUNNING = 2
+BASELINES = ["val_all_absent_accuracy", "val_prior_accuracy", "val_prior_map"]
 
 
 def page() -> None:
@@ -156,9 +155,10 @@ def _charts(curves: pd.DataFrame, report: pd.DataFrame, colors: dict[str, str]) 
         (
             loss,
             _(
-                "Val loss: binary cross-entropy over labelled cells. Training loss adds a "
-                "contrastive term and smooths the labels. The report does not say how its loss is "
-                "defined. Losses of different definitions or datasets are not comparable."
+                "Val loss: binary cross-entropy over all cells, each by how sure its label is. "
+                "Training loss is of mixed images (mixup), and adds a contrastive term for an "
+                "attention head. The report does not say how its loss is defined. Losses of "
+                "different definitions or datasets are not comparable."
             ),
         ),
         (
@@ -214,30 +214,27 @@ def _chart(
 def _baseline_lines(curves: pd.DataFrame) -> tuple[dict[str, list[ReferenceLine]], str]:
     """Return the baselines of the runs' val split as lines by measure, and a note about them.
 
-    There are no lines unless all runs were scored on the cells that are known now.
+    There are no lines unless all runs were scored on the same cells.
     """
     lines: dict[str, list[ReferenceLine]] = {"accuracy": [], "map": []}
     if not len(curves):
         return lines, ""
-    datasets, decisions = curves["dataset"].unique(), curves["decisions"].unique()
-    baselines = None
-    if len(datasets) == len(decisions) == 1:
-        baselines = val_baselines(read_counts(counts.label_counts, datasets[0]))
-    if baselines is None or baselines.cells != decisions[0]:
+    known = curves[["dataset", "decisions", *BASELINES]].drop_duplicates()
+    if len(known) > 1 or known["val_prior_accuracy"].isna().any():
         return lines, _(
-            "No baselines drawn: the runs were scored on different labels, or the labels have "
-            "changed since."
+            "No baselines drawn: the runs were scored on different labels, or by an older version."
         )
-    prior = _("prior {value}", value=formats.percent(baselines.accuracy))
-    absent = _("all absent {value}", value=formats.percent(baselines.all_absent))
+    row = known.iloc[0]
+    prior = _("prior {value}", value=formats.percent(row["val_prior_accuracy"]))
+    absent = _("all absent {value}", value=formats.percent(row["val_all_absent_accuracy"]))
     lines["accuracy"] = [
-        ReferenceLine(baselines.accuracy, prior, common.AMBER),
-        ReferenceLine(baselines.all_absent, absent),
+        ReferenceLine(row["val_prior_accuracy"], prior, common.AMBER),
+        ReferenceLine(row["val_all_absent_accuracy"], absent),
     ]
-    if baselines.map is not None:
-        prior = _("prior {value}", value=formats.number(baselines.map))
-        lines["map"] = [ReferenceLine(baselines.map, prior, common.AMBER)]
-    return lines, _("Baselines on the same {n} known val cells.", n=formats.count(baselines.cells))
+    if not pd.isna(row["val_prior_map"]):
+        prior = _("prior {value}", value=formats.number(row["val_prior_map"]))
+        lines["map"] = [ReferenceLine(row["val_prior_map"], prior, common.AMBER)]
+    return lines, _("Baselines on the same {n} known val cells.", n=formats.count(row["decisions"]))
 
 
 def _download(curves: pd.DataFrame) -> None:

@@ -1,12 +1,14 @@
 """The languages of the pages."""
 
+import re
 from string import Formatter
 
 from babel.messages.extract import extract_from_dir
 from playwright.sync_api import Page, expect
 
-from coconut_attr.attributes import ATTRIBUTES, GROUPS
+from coconut_attr.attributes import ATTRIBUTES, GROUPS, SPLITS
 from dashboard.i18n import catalogue
+from dashboard.parts.progress import WORK
 from flows.local import ROOT
 from tests.support.dashboard import PAGES, assert_no_error, visit
 
@@ -40,3 +42,14 @@ def test_every_message_has_a_chinese_translation_with_the_same_values():
     assert [text for text in messages if values(text) != values(chinese[text])] == []
     names = [chinese[name] for name in (*GROUPS, *ATTRIBUTES)]
     assert len(names) == len(set(names))  # rows of charts are told apart by them
+
+
+def test_every_piece_of_work_that_flows_report_has_a_name_in_both_languages():
+    reported = {
+        what.replace("{split}", split)
+        for file in (ROOT / "flows").glob("*.py")
+        for what in re.findall(r'Progress\(f"\{[\w.]+\} ([^"]+)"', file.read_text())
+        for split in SPLITS
+    }
+    reported |= {"features", "training"}  # TrainingProgress shows one after the other
+    assert reported - {"{what}"} == set(WORK)

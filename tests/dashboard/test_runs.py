@@ -2,12 +2,9 @@
 
 from datetime import timedelta
 
-import pandas as pd
-import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
-from dashboard.figures.baselines import val_baselines
 from db.models import now
 from tests.support.dashboard import MARK, PAGES, chart, expect_texts, marks, visit
 from tests.support.dashboard_rows import add_epoch, add_run
@@ -60,19 +57,12 @@ def test_a_run_whose_process_died_is_called_interrupted(page: Page, address: str
         lease_of(engine, run).finish("failed", "unit-test end")
 
 
-def test_val_baselines_are_those_of_the_training_labels():
-    rows = [
-        ("train", "red", 8, 2),
-        ("val", "red", 3, 1),
-        ("train", "blue", 1, 9),
-        ("val", "blue", 1, 4),
-        ("val", "open", 2, 0),
-    ]
-    counts = pd.DataFrame(rows, columns=["split", "attribute", "present", "absent"])
-    baselines = val_baselines(counts)
-    assert baselines is not None
-    assert baselines.cells == 11
-    assert baselines.all_absent == pytest.approx(5 / 11)
-    assert baselines.accuracy == pytest.approx((3 + 4 + 0) / 11)
-    assert baselines.map == pytest.approx((3 / 4 + 1 / 5) / 2)
-    assert val_baselines(counts.head(0)) is None
+def test_curves_stand_beside_the_baselines_that_the_run_was_stored_with(page: Page, address: str):
+    visit(page, f"{address}/runs?runs=3", PAGES["runs"])
+    for description, lines in {
+        "val accuracy over epochs": ("prior 61.0 %", "all absent 52.0 %"),
+        "val mAP over epochs": ("prior 0.330",),
+    }.items():
+        for line in lines:
+            expect(chart(page, description).locator("text", has_text=line)).to_have_count(1)
+    expect_texts(page, "Baselines on the same 136 known val cells.")

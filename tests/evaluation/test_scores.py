@@ -13,6 +13,7 @@ from coconut_attr.evaluation.scores import (
     choose_thresholds,
     evaluate,
     mean_average_precision,
+    trivial_baselines,
 )
 
 EVEN = np.full(34, 0.5)
@@ -21,6 +22,21 @@ EVEN = np.full(34, 0.5)
 def random_case(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     return rng.integers(-1, 2, (n, 34)).astype(np.int8), rng.random((n, 34))
+
+
+def test_the_baselines_of_a_curve_know_the_training_images_alone() -> None:
+    states = np.full((5, 34), -1, np.int8)
+    states[:4, 0] = [1, 1, 1, 0]  # common in train
+    states[:, 1] = [1, 0, 0, 0, 0]  # rare in train
+    states[:2, 2] = 1  # rare in train, and without an absent cell
+    prior = np.full(34, 0.1)
+    prior[0] = 0.8
+    baselines = trivial_baselines(states, prior)
+    assert baselines["all_absent_accuracy"] == pytest.approx(5 / 11)
+    assert baselines["prior_accuracy"] == pytest.approx((3 + 4 + 0) / 11)
+    assert baselines["prior_map"] == pytest.approx((3 / 4 + 1 / 5) / 2)
+    unknown = trivial_baselines(np.full((5, 34), -1, np.int8), prior)
+    assert all(math.isnan(value) for value in unknown.values())
 
 
 def test_scores_skip_unknown_cells_and_stand_beside_their_baselines() -> None:

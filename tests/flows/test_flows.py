@@ -507,6 +507,9 @@ def test_an_interrupted_run_is_resumed_and_scored(
             train("val5k", resume=run_id)
 
 
+TAUGHT_BY = "trained without this image, taught by run {}"
+
+
 def test_after_a_training_what_its_encoder_predicts_joins_the_labels(
     tiny_mirror: Path, configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -521,15 +524,20 @@ def test_after_a_training_what_its_encoder_predicts_joins_the_labels(
     run_id = train("val5k", seed=1, **settings)
     assert run_id != few
     taught = sql("SELECT DISTINCT image_id, detail FROM evidence WHERE source = 'model'")
-    assert {row["detail"] for row in taught} == {
-        f"trained without this image, taught by run {run_id}"
-    }
+    assert {row["detail"] for row in taught} == {TAUGHT_BY.format(run_id)}
     assert len(taught) == len(before) / 34, "images of every split"
     after = sql("SELECT image_id, attribute, probability FROM label ORDER BY 1, 2")
     assert sum(a != b for a, b in zip(before, after, strict=True)) > len(before) / 2
     assert train("val5k", seed=1, reuse=True, **settings) == run_id, (
         "what was predicted is no part of what a run is made from"
     )
+    monkeypatch.setattr(
+        "flows.train.flow_run", SimpleNamespace(run_count=2, root_flow_run_id="restarted")
+    )
+    assert train("val5k", resume=few) == few, "its process died before the second pass"
+    assert {row["detail"] for row in sql("SELECT detail FROM evidence WHERE source = 'model'")} == {
+        TAUGHT_BY.format(few)
+    }
 
 
 def test_judged_photos_are_scored_by_eyes_and_against_labels_and_the_summary_leads_with_eyes(
