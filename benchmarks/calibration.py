@@ -11,10 +11,8 @@ means over `--repeats` random choices of the images.
 """
 
 import argparse
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,6 +22,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
 from coconut_attr.evaluation.scores import HALF, choose_thresholds, evaluate
+from coconut_attr.settings import settings
 from coconut_attr.training.config import profile
 from coconut_attr.training.data import prior
 
@@ -127,9 +126,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     repeats = parser.parse_args().repeats
     samples = train_and_val()
-    with tempfile.TemporaryDirectory() as folder:
-        run = partial(train_and_predict, profile("default", backbone=BACKBONE), Path(folder))
-        probabilities = cross_predict(samples, run)
+    features = settings().data_dir / "features"
+    config = profile("default", backbone=BACKBONE)
+    probabilities = cross_predict(samples, partial(train_and_predict, config, features))
     judged = np.flatnonzero(samples.judged.any(1))
     states, probabilities = seen(samples)[judged], probabilities[judged]
     of_train = prior(samples)
