@@ -1,4 +1,4 @@
-"""The two requests to Prefect's API by which the page Review starts a deployment.
+"""Prefect's UI, and the two requests to its API by which the page Review starts a deployment.
 
 By HTTP, because importing Prefect's client takes longer than any page.
 """
@@ -16,6 +16,18 @@ class PrefectError(Exception):
     """The API does not answer, or refuses; the message says why."""
 
 
+def flow_run_page(flow_run: str) -> str | None:
+    """Return the address of a flow run's page in Prefect's UI; None if no UI is known."""
+    address = ui()
+    return f"{address}/runs/flow-run/{flow_run}" if address else None
+
+
+def ui() -> str | None:
+    """Return the address of Prefect's UI, as a browser reaches it; None if none is known."""
+    api = os.environ.get("PREFECT_API_URL", "")
+    return os.environ.get("PREFECT_UI_URL") or api.removesuffix("/api") or None
+
+
 def find_deployment(name: str) -> str | None:
     """Return the id of a deployment FLOW/NAME; None if the API does not answer or lacks it."""
     try:
@@ -25,12 +37,12 @@ def find_deployment(name: str) -> str | None:
 
 
 def start(deployment: str) -> str:
-    """Queue a run of a deployment by its id; return the flow run's name.
+    """Queue a run of a deployment by its id; return the flow run's id.
 
     Raises:
         PrefectError: it was not queued.
     """
-    return str(_request("post", f"deployments/{deployment}/create_flow_run", json={})["name"])
+    return str(_request("post", f"deployments/{deployment}/create_flow_run", json={})["id"])
 
 
 def _request(method: str, path: str, **arguments: Any) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Images have the columns `id`, `coco_id`, `path`, `mask_path`. Lists are read fro
 page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Engine, RowMapping
@@ -24,65 +25,141 @@ PREDICTED: dict[Kind, tuple[str, str]] = {
 }
 
 
-def images_by_label(
-    engine: Engine,
-    dataset: str,
-    split: str | None,
-    states: Mapping[int, str],
-    size: int,
-    start: int = 0,
+@dataclass(frozen=True)
+class ImageFilter:
+    """What an image has to have; what is empty asks for nothing.
+
+    Attributes:
+        split: train, val or test.
+        states: pairs of an attribute's id and the state of its label.
+        lowest, highest: bounds of the probability of each label in `states`.
+        judged: whether somebody has judged a cell of the image.
+        caption: a text that a caption contains, in upper or lower case.
+        category, color: id and colour of one segment.
+    """
+
+    split: str = ""
+    states: tuple[tuple[int, str], ...] = ()
+    lowest: float = 0.0
+    highest: float = 1.0
+    judged: bool | None = None
+    caption: str = ""
+    category: int | None = None
+    color: str = ""
+
+    def where(self, dataset: str) -> tuple[str, dict[str, Any]]:
+        """Return SQL from FROM to WHERE, with the image as `i`, and its parameters."""
+        tables, conditions = ["image i"], ["i.dataset = :dataset"]
+        parameters: dict[str, Any] = {"dataset": dataset}
+        if self.split:
+            conditions.append("i.split = :split")
+            parameters["split"] = self.split
+        for place, (attribute, state) in enumerate(self.states):
+            tables.append(f"image_attribute l{place} ON l{place}.image_id = i.id")
+            conditions.append(
+                f"l{place}.attribute_id = :attribute{place} AND l{place}.state = :state{place}"
+            )
+            parameters |= {f"attribute{place}": attribute, f"state{place}": state}
+            if (self.lowest, self.highest) != (0, 1):
+                conditions.append(f"l{place}.probability BETWEEN :lowest AND :highest")
+                parameters |= {"lowest": self.lowest, "highest": self.highest}
+        if self.judged is not None:
+            judged = "EXISTS (SELECT 1 FROM judgement j WHERE j.image_id = i.id)"
+            conditions.append(judged if self.judged else f"NOT {judged}")
+        if self.caption:
+            conditions.append(
+                "EXISTS (SELECT 1 FROM caption c WHERE c.image_id = i.id"
+                " AND LOWER(c.text) LIKE :caption ESCAPE '!')"
+            )
+            escaped = "".join(f"!{c}" if c in "!%_" else c for c in self.caption.lower())
+            parameters["caption"] = f"%{escaped}%"
+        of_segment = ["s.image_id = i.id"]
+        if self.category is not None:
+            of_segment.append("s.category_id = :category")
+            parameters["category"] = self.category
+        if self.color:
+            of_segment.append("s.color = :color")
+            parameters["color"] = self.color
+        if len(of_segment) > 1:
+            found = " AND ".join(of_segment)
+            conditions.append(f"EXISTS (SELECT 1 FROM segment s WHERE {found})")  # noqa: S608
+        return f"FROM {' JOIN '.join(tables)} WHERE {' AND '.join(conditions)}", parameters
+
+
+def find_images(
+    engine: Engine, dataset: str, wanted: ImageFilter, size: int, start: int = 0
 ) -> Rows:
-    """Return images of a dataset in which every attribute of `states` (by id) has its state."""
-    parameters: dict[str, Any] = {"dataset": dataset, "split": split, "size": size, "start": start}
-    tables = ["image i"]
-    conditions = ["i.dataset = :dataset"] + ["i.split = :split"] * (split is not None)
-    for place, (attribute, state) in enumerate(states.items()):
-        tables.append(f"image_attribute l{place} ON l{place}.image_id = i.id")
-        conditions.append(
-            f"l{place}.attribute_id = :attribute{place} AND l{place}.state = :state{place}"
-        )
-        parameters |= {f"attribute{place}": attribute, f"state{place}": state}
-    query = f"""
-        SELECT {IMAGE} FROM {" JOIN ".join(tables)} WHERE {" AND ".join(conditions)}
-        ORDER BY {"l0.image_id" if states else "i.id"} LIMIT :size OFFSET :start"""  # noqa: S608
+    """Return images of a dataset that a filter lets through, in database order."""
+    found, parameters = wanted.where(dataset)
+    order = "l0.image_id" if wanted.states else "i.id"
+    query = f"SELECT {IMAGE} {found} ORDER BY {order} LIMIT :size OFFSET :start"
+    return sql(engine, query, size=size, start=start, **parameters)
+
+
+def count_images(engine: Engine, dataset: str, wanted: ImageFilter) -> Rows:
+    """Return one row with the number `n` of images that a filter lets through."""
+    found, parameters = wanted.where(dataset)
+    return sql(engine, f"SELECT COUNT(*) AS n {found}", **parameters)
+
+
+def list_images(engine: Engine, dataset: str, wanted: ImageFilter) -> Rows:
+    """Return dataset, coco_id, file_name and split of all images that a filter lets through."""
+    found, parameters = wanted.where(dataset)
+    query = f"SELECT i.dataset, i.coco_id, i.file_name, i.split {found} ORDER BY i.id"
     return sql(engine, query, **parameters)
 
 
-def images_by_prediction(
-    engine: Engine,
-    run: int,
-    dataset: str,
-    split: str,
-    attribute: int,
-    kind: Kind,
-    threshold: float,
-    size: int,
-    start: int = 0,
-) -> Rows:
-    """Return images of a split by a run's prediction of one attribute.
+def present_labels(engine: Engine, images: Sequence[int]) -> Rows:
+    """Return image_id and attribute of the labels `present` of images, the surest first."""
+    parameters = {f"image{place}": image for place, image in enumerate(images)}
+    names = ", ".join(f":{name}" for name in parameters)
+    query = f"""
+        SELECT l.image_id, a.name AS attribute
+        FROM image_attribute l JOIN attribute a ON a.id = l.attribute_id
+        WHERE l.image_id IN ({names or "NULL"}) AND l.state = 'present'
+        ORDER BY l.image_id, l.probability DESC, a.id"""  # noqa: S608
+    return sql(engine, query, **parameters)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The images of a split by a run's prediction of one attribute."""
+
+    run: int
+    dataset: str
+    split: str
+    attribute: int
+    kind: Kind
+    threshold: float
+
+    def where(self) -> tuple[str, dict[str, Any]]:
+        """Return SQL from FROM to WHERE, and its parameters."""
+        found = f"""
+            FROM prediction p JOIN image i ON i.id = p.image_id
+            LEFT JOIN image_attribute l
+              ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
+            WHERE p.run_id = :run AND p.attribute_id = :attribute AND {PREDICTED[self.kind][0]}
+              AND i.dataset = :dataset AND i.split = :split"""
+        names = ("run", "dataset", "split", "attribute", "threshold")
+        return found, {name: getattr(self, name) for name in names}
+
+
+def images_by_prediction(engine: Engine, wanted: Predicted, size: int, start: int = 0) -> Rows:
+    """Return images by prediction, the most confident first.
 
     Further columns: `probability`, and the label's `state`.
     """
-    condition, order = PREDICTED[kind]
+    found, parameters = wanted.where()
     query = f"""
-        SELECT {IMAGE}, p.probability, l.state
-        FROM prediction p JOIN image i ON i.id = p.image_id
-        LEFT JOIN image_attribute l
-          ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
-        WHERE p.run_id = :run AND p.attribute_id = :attribute AND {condition}
-          AND i.dataset = :dataset AND i.split = :split
-        ORDER BY {order} LIMIT :size OFFSET :start"""  # noqa: S608
-    return sql(
-        engine,
-        query,
-        run=run,
-        dataset=dataset,
-        split=split,
-        attribute=attribute,
-        threshold=threshold,
-        size=size,
-        start=start,
-    )
+        SELECT {IMAGE}, p.probability, l.state {found}
+        ORDER BY {PREDICTED[wanted.kind][1]} LIMIT :size OFFSET :start"""
+    return sql(engine, query, size=size, start=start, **parameters)
+
+
+def count_by_prediction(engine: Engine, wanted: Predicted) -> Rows:
+    """Return one row with the number `n` of images by prediction."""
+    found, parameters = wanted.where()
+    return sql(engine, f"SELECT COUNT(*) AS n {found}", **parameters)
 
 
 def images_with_all(

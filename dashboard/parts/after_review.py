@@ -113,7 +113,9 @@ def _start_button(name: str) -> None:
         except prefect_api.PrefectError as error:
             st.error(_("Prefect did not start it: {reason}", reason=error))
         else:
-            st.success(_("Prefect has queued the flow run {run}.", run=run))
+            address = prefect_api.flow_run_page(run)
+            queued = f"[{run}]({address})" if address else run
+            st.success(_("Prefect has queued the flow run {run}.", run=queued))
     st.caption(_("It keeps the label model that its worker has; the judgements become labels."))
 
 

@@ -67,7 +67,7 @@ def attribute_detail(run: Row, scores: Row) -> None:
                 baseline=formats.number(2 * states.mean() / (1 + states.mean())),
             )
         )
-    _images(run, attribute, query, threshold)
+    _images(run, attribute, threshold)
 
 
 @st.cache_resource(show_spinner=False)
@@ -172,7 +172,7 @@ def _reliability(states: np.ndarray, probabilities: np.ndarray, scores: Row) -> 
     )
 
 
-def _images(run: Row, attribute: str, query: tuple[Any, ...], threshold: float) -> None:
+def _images(run: Row, attribute: str, threshold: float) -> None:
     masks = st.toggle(
         _("Darken the segments that the label is not based on, where there is a mask"),
         value=True,
@@ -180,7 +180,9 @@ def _images(run: Row, attribute: str, query: tuple[Any, ...], threshold: float) 
     )
     for kind, title in KINDS.items():
         st.markdown(f"**{_(title)}**")
-        images = read(browse.images_by_prediction, *query, kind, threshold, IMAGES)
+        on = run["evaluated_on"], run["split"]
+        wanted = browse.Predicted(run["run_id"], *on, INDEX[attribute], kind, threshold)
+        images = read(browse.images_by_prediction, wanted, IMAGES)
         if not len(images):
             st.caption(_("None."))
             continue

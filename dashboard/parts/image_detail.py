@@ -1,7 +1,8 @@
 """One image in full: photo with segments, captions, labels, predictions and evidence."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
@@ -15,12 +16,20 @@ from dashboard.parts import photos, pickers
 from db import browse
 from db.labels import captions_of, evidence_of
 
+SIMILAR: Final = 6  # photos
 
-def image_detail(dataset: str, requested: str) -> None:
+
+def image_detail(
+    dataset: str,
+    requested: str,
+    before: Callable[[], None] | None = None,
+    after: Callable[[], None] | None = None,
+) -> None:
     """Show one image, or that there is none.
 
     Args:
         requested: the COCO image id as the address gives it, which may be any text.
+        before, after: open the image before and after it; None if there is none.
     """
     image = None
     if re.fullmatch("[0-9]{1,17}", requested):
@@ -31,9 +40,14 @@ def image_detail(dataset: str, requested: str) -> None:
     pickers.remember("image", requested)
     coco_id = int(requested)
     with st.container(border=True):
-        heading, close = st.columns([6, 1], vertical_alignment="center")
-        heading.subheader(_("Image {id}", id=coco_id), anchor=False)
-        close.button(_("Close"), on_click=_close, icon=":material/close:")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(_("Image {id}", id=coco_id), anchor=False)
+            for label, step, key, icon in (
+                (_("Previous image"), before, "Left", ":material/chevron_left:"),
+                (_("Next image"), after, "Right", ":material/chevron_right:"),
+            ):
+                st.button(label, on_click=step, disabled=step is None, shortcut=key, icon=icon)
+            st.button(_("Close"), on_click=_close, shortcut="Esc", icon=":material/close:")
         left, right = st.columns([2, 3], gap="medium")
         runs = offered(read(browse.predicting_runs), dataset)
         runs = runs[runs["dataset"] == dataset] if len(runs) else runs
@@ -44,6 +58,41 @@ def image_detail(dataset: str, requested: str) -> None:
             _labels(data.to_frame(browse.cells_of(data.engine(), image["id"], run)), run)
             st.markdown("**" + _("Evidence") + "**")
             photos.evidence_table(read(evidence_of, dataset, (coco_id,)), with_attribute=True)
+        if run is not None:
+            _similar(dataset, image, run)
+
+
+def _similar(dataset: str, image: Any, run: int) -> None:
+    """Offer the photos of the split for which a run predicts the most similar probabilities."""
+    box = st.expander(_("Photos for which the model predicts the like"), on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        cells = browse.cells_of(data.engine(), image["id"], run)
+        probabilities = [cell["probability"] for cell in cells]
+        if None in probabilities:
+            st.caption(
+                _(
+                    "Run {run} has no prediction for this image: it was not scored on the image's "
+                    "split.",
+                    run=run,
+                )
+            )
+            return
+        near = browse.images_near(
+            data.engine(), run, dataset, image["split"], probabilities, SIMILAR + 1
+        )
+        others = data.to_frame(near)
+        others = others[others["id"] != image["id"]].head(SIMILAR)
+        photos.gallery(dataset, others, pd.DataFrame(), "similar")
+        st.caption(
+            _(
+                "Of the {split} split, by the distance between the probabilities that run {run} "
+                "predicts.",
+                split=_(image["split"]),
+                run=run,
+            )
+        )
 
 
 def _close() -> None:

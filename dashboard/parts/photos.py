@@ -20,6 +20,15 @@ from dashboard.parts import layout
 
 THUMBNAIL = 320  # pixels of the longer side
 BOUNDARY = (1.0, 0.85, 0.2)
+CHIPS = 5  # of each image
+#: The link under a photo covers the photo too.
+GALLERY_STYLE = """<style>
+.st-key-NAME img {aspect-ratio: 4 / 3; object-fit: contain}
+.st-key-NAME [data-testid=stVerticalBlock] {position: relative}
+.st-key-NAME :is(:has(> [data-testid=stPageLink]), [data-testid=stPageLink] *) {position: static}
+.st-key-NAME [data-testid=stPageLink] a::after
+  {content: ""; position: absolute; top: 0; left: 0; width: 100%; aspect-ratio: 4 / 3}
+</style>"""
 SHADE = 0.35  # brightness of pixels outside the highlighted segments
 
 
@@ -113,8 +122,9 @@ def gallery(
     *,
     width: int = 176,
     masks: bool = False,
+    chips: Mapping[int, Sequence[str]] | None = None,
 ) -> None:
-    """Show photos with what model and label say, as many in a row as fit.
+    """Show photos with what model and label say, as many in a row as fit; a click opens one.
 
     Args:
         images: rows of a query of `db.browse`.
@@ -122,16 +132,26 @@ def gallery(
         key: unique on the page.
         width: of each photo, in pixels.
         masks: darken the segments that the evidence is not based on.
+        chips: attributes of each image by its id, of which the first are shown with it.
     """
     name = key.replace(" ", "-")
     with st.container(key=name, horizontal=True):
-        st.html(f"<style>.st-key-{name} img {{aspect-ratio: 4 / 3; object-fit: contain}}</style>")
+        st.html(GALLERY_STYLE.replace("NAME", name))
         for row in images.to_dict("records"):
             of_image = evidence
             if len(evidence):
                 of_image = evidence[evidence["coco_id"] == row["coco_id"]]
             with st.container(width=width, gap="small"):
                 _gallery_item(row.get("dataset", dataset), row, of_image, masks)
+                if chips:
+                    _chips(chips.get(row["id"], ()))
+
+
+def _chips(attributes: Sequence[str]) -> None:
+    shown = [f":gray-badge[{_(name)}]" for name in attributes[:CHIPS]]
+    if len(attributes) > CHIPS:
+        shown.append(f":gray-badge[+{len(attributes) - CHIPS}]")
+    st.markdown(" ".join(shown))
 
 
 def _gallery_item(

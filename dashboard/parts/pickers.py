@@ -1,7 +1,7 @@
 """Pickers whose choices the page's address holds, so that a copied address shows the same."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 import streamlit as st
 
@@ -25,15 +25,23 @@ def remember(parameter: str, value: str) -> None:
 
 
 def choose(
-    label: str, options: Sequence[str], parameter: str, describe: Callable[[str], str] = str
+    label: str,
+    options: Sequence[str],
+    parameter: str,
+    describe: Callable[[str], str] = str,
+    unset: str | None = None,
 ) -> str:
-    """Show a select box; return its choice, at first the address's or else the first option."""
+    """Show a select box; return its choice, at first the address's or else the first option.
+
+    Args:
+        unset: the choice that the address need not have.
+    """
     key = f"choice of {parameter}"
     if st.session_state.get(key) not in options:
         value = requested(parameter)
         st.session_state[key] = value if value in options else options[0]
     choice = st.selectbox(label, options, format_func=describe, key=key)
-    remember(parameter, choice)
+    remember(parameter, "" if choice == unset else choice)
     return choice
 
 
@@ -52,6 +60,31 @@ def choose_many(
     choices = st.multiselect(label, options, format_func=describe, key=key, placeholder=placeholder)
     remember(parameter, ",".join(choices))
     return choices
+
+
+def enter(label: str, parameter: str, placeholder: str = "") -> str:
+    """Show a text box; return its text without outer spaces, at first the address's."""
+    key = f"text of {parameter}"
+    if key not in st.session_state:
+        st.session_state[key] = requested(parameter) or ""
+    text = st.text_input(label, key=key, placeholder=placeholder, max_chars=100).strip()
+    remember(parameter, text)
+    return text
+
+
+def choose_range(label: str, parameter: str) -> tuple[float, float]:
+    """Show a slider of two bounds between 0 and 1; return them, at first the address's."""
+    key = f"range of {parameter}"
+    if key not in st.session_state:
+        try:
+            low, high = (float(bound) for bound in (requested(parameter) or "").split("-"))
+        except ValueError:
+            low, high = 0.0, 1.0
+        st.session_state[key] = (min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0))
+    bounds = st.slider(label, 0.0, 1.0, step=0.01, key=key)
+    low, high = cast(tuple[float, float], bounds)  # as the session's value has two
+    remember(parameter, "" if (low, high) == (0, 1) else f"{low:.2f}-{high:.2f}")
+    return low, high
 
 
 def choose_groups() -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import data, formats
+from dashboard import data, formats, prefect_api
 from dashboard.i18n import _
 from dashboard.parts import layout
 
@@ -112,6 +112,8 @@ def run_details(run_id: int, name: str) -> None:
             _("Settings"): run["config"],
             _("Code and machine"): run["environment"],
         }
+        if run["flow_run_id"] and (address := prefect_api.flow_run_page(run["flow_run_id"])):
+            st.link_button(_("Its flow run in Prefect"), address, icon=":material/open_in_new:")
         for column, (title, values) in zip(st.columns(3, gap="medium"), parts.items(), strict=True):
             column.markdown(f"**{title}**")
             if not values:

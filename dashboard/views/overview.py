@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from coconut_attr.attributes import ATTRIBUTES
-from dashboard import formats
+from dashboard import formats, prefect_api
 from dashboard.charts import common
 from dashboard.data import Row, engine, read, read_counts, rows_by, run_to_show
 from dashboard.figures import agreement
@@ -66,6 +66,8 @@ def page() -> None:
 def _running() -> None:
     st.subheader(_("Now running"), anchor=False)
     show_progress()
+    if address := prefect_api.ui():
+        st.link_button(_("Flow runs in Prefect"), address, icon=":material/open_in_new:")
 
 
 def _shown_run(dataset: str) -> Row | None:

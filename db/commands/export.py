@@ -1,5 +1,6 @@
 """The command `labels export`: write labels to files for other programs."""
 
+import csv
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,12 @@ def export(
     ],
     to: Annotated[Path, typer.Option(help="File (coco, parquet) or folder (hf) to write.")],
     split: Annotated[Split | None, typer.Option(help="Only this split; by default all.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only the images that the column coco_id of this CSV names; Explore writes such."
+        ),
+    ] = None,
     states: Annotated[
         str, typer.Option(help="States to write; cells in other states become unknown.")
     ] = ",".join(KNOWN_STATES),
@@ -54,6 +61,7 @@ def export(
             f"--states {states}: give present, absent or present,absent "
             "(unknown cells are left empty)"
         )
+    only = None if images is None else read_ids(images)
     check_target(to, folder=file_format is Format.HF, force=force)
     from coconut_attr.export.coco import write_coco
     from coconut_attr.export.huggingface import write_hf
@@ -66,18 +74,19 @@ def export(
     write = {Format.COCO: write_coco, Format.PARQUET: write_parquet, Format.HF: write_hf}
     engine = open_for_reading(settings().sqlalchemy_url)
     header = export_header(engine, dataset, split)
-    images = export_images(
+    exported = export_images(
         engine,
         dataset,
         split,
         chosen_states,
+        only=only,
         data_dir=settings().data_dir,
         photos=file_format is Format.HF,
         segments=file_format is Format.COCO,
         captions=file_format is Format.HF,
     )
     try:
-        counts = write[file_format](header, images, to)
+        counts = write[file_format](header, exported, to)
     except OSError as error:
         raise UserError(f"cannot write {to}: {error}; fix that, or choose another --to") from error
     total = counts.images.total()
@@ -90,6 +99,32 @@ def export(
             f"left out {counts.unmasked:,} segments whose mask file is missing or unreadable;"
             f" to name them: coconut-attr check {dataset}"
         )
+    if only is not None:
+        if missing := len(only) - total:
+            typer.echo(
+                f"{missing:,} images of {printable(str(images))} have no labels in {dataset}"
+            )
+        return
     sizes = [row for row in split_sizes(engine, dataset) if split in (None, row["split"])]
     if unlabelled := sum(row["images"] - row["labelled"] for row in sizes):
         typer.echo(f"left out {unlabelled:,} images that have no labels yet")
+
+
+def read_ids(file: Path) -> frozenset[int]:
+    """Read the column `coco_id` of a CSV file.
+
+    Raises:
+        UserError: the file cannot be read, has no such column, or a value that is no number.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
+            if "coco_id" not in (rows.fieldnames or ()):
+                raise UserError(f"{file} has no column coco_id; the page Explore writes such files")
+            ids = [row["coco_id"] or "" for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {file}: {error}") from error
+    for number, value in enumerate(ids, start=2):
+        if not value.isdecimal():
+            raise UserError(f"{file}, line {number}: {value[:40]!r} is no coco_id")
+    return frozenset(map(int, ids))

@@ -1,6 +1,6 @@
 """Read labels, segments and captions from the database for the export writers."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from sqlalchemy import Engine, RowMapping
@@ -46,6 +46,7 @@ def export_images(
     states: set[str],
     *,
     data_dir: Path,
+    only: Container[int] | None = None,
     photos: bool = False,
     segments: bool = False,
     captions: bool = False,
@@ -55,6 +56,7 @@ def export_images(
 
     Args:
         states: cells in other states become unknown.
+        only: COCO ids of the images to yield; by default all.
         photos: fetch the photos' files from the object store if one is set.
         segments, captions: read those too.
 
@@ -66,13 +68,14 @@ def export_images(
         labelled = label_page(
             engine, dataset, split, after, size=page, segments=segments, captions=captions
         )
+        wanted = [row for row in labelled.images if only is None or row["coco_id"] in only]
         files: list[tuple[str, int | None]] = []
         if photos:
-            files += [(row["path"], row["bytes"]) for row in labelled.images if row["path"]]
+            files += [(row["path"], row["bytes"]) for row in wanted if row["path"]]
         if segments:
-            files += [(row["mask_path"], None) for row in labelled.images if row["mask_path"]]
+            files += [(row["mask_path"], None) for row in wanted if row["mask_path"]]
         fetch_missing(settings(), files)
-        for row in labelled.images:
+        for row in wanted:
             image_id = row["id"]
             yield _image(
                 row,

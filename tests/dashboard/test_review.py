@@ -13,7 +13,7 @@ from db.engine import connect
 from db.sql import sql
 from tests.dashboard.test_pages import serious
 from tests.support import tiny_mirror as tiny
-from tests.support.dashboard import assert_no_error, serving, visit
+from tests.support.dashboard import assert_no_error, serving, visit, wait_until_drawn
 from tests.support.dashboard_rows import add_run, fill_images, fill_reference, score
 
 STATES = {"p": "present", "a": "absent", "u": "unsure"}
@@ -75,13 +75,6 @@ def enter(page: Page, address: str, name: str) -> None:
     expect(page.get_by_text(f"Judged by {name}, a person")).to_be_visible()
     expect(page.get_by_text("After reviewing: labels, training, scores")).to_be_visible()
     wait_until_drawn(page)
-
-
-def wait_until_drawn(page: Page) -> None:
-    """Wait until Streamlit has drawn all: it drops a key that is pressed before."""
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
-    )
 
 
 def answer(page: Page, key: str, place: int) -> None:

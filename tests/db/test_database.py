@@ -484,17 +484,37 @@ def test_stored_counts_are_those_of_the_views_and_images_are_found_by_label_and_
     def of(found: Rows) -> list[int]:
         return [ids.index(row["id"]) for row in found]
 
-    assert of(browse.images_by_label(store, "d", "train", {0: "present", 1: "absent"}, 9)) == [1]
-    assert of(browse.images_by_label(store, "d", None, {}, 2, start=1)) == [1, 2]
+    with store.begin() as connection:
+        connection.execute(text("UPDATE segment SET color = 'red' WHERE segment_id = 301"))
+    wanted = browse.ImageFilter
+    for found, expected in (
+        (wanted(), [0, 1, 2]),
+        (wanted(split="train", states=((0, "present"), (1, "absent"))), [1]),
+        (wanted(split="val"), []),
+        (wanted(caption="A DOG"), [2]),
+        (wanted(caption="a_d"), []),
+        (wanted(category=1), [0, 1]),
+        (wanted(category=1, color="red"), [1]),
+        (wanted(judged=True), []),
+        (wanted(judged=False), [0, 1, 2]),
+        (wanted(states=((0, "present"),), lowest=0.9), []),
+    ):
+        assert of(browse.find_images(store, "d", found, 9)) == expected
+        assert browse.count_images(store, "d", found)[0]["n"] == len(expected)
+        listed = browse.list_images(store, "d", found)
+        assert [row["coco_id"] for row in listed] == [7 + k for k in expected]
+    assert of(browse.find_images(store, "d", wanted(), 2, start=1)) == [1, 2]
+    chips = [(row["image_id"], row["attribute"]) for row in browse.present_labels(store, ids)]
+    assert chips == [(ids[0], "red"), (ids[0], "blue"), (ids[1], "red")]
     for kind, expected in (
         ("present", [0, 2]),
         ("absent", [1]),
         ("false present", [2]),
         ("false absent", [1]),
     ):
-        assert (
-            of(browse.images_by_prediction(store, run, "d", "train", 0, kind, 0.5, 9)) == expected
-        )
+        predicted = browse.Predicted(run, "d", "train", 0, kind, 0.5)
+        assert of(browse.images_by_prediction(store, predicted, 9)) == expected
+        assert browse.count_by_prediction(store, predicted)[0]["n"] == len(expected)
     assert of(browse.images_with_all(store, run, "d", "train", [0, 1], 2)) == [2, 1]
     assert of(browse.images_near(store, run, "d", "train", [0.4, 0.8], 1)) == [1]
     cells = browse.scored_cells(store, run, "d", "train", 1, "labels")

@@ -316,6 +316,31 @@ def test_splits_and_states_can_be_chosen(
     assert row["person_confidence"] is None
 
 
+def test_a_selection_is_exported_alone(
+    store: Engine, store_url: str, configure, tmp_path: Path
+) -> None:
+    fill(store)
+    chosen = tmp_path / "chosen.csv"
+    options = ("--format", "parquet", "--to", tmp_path / "l.parquet", "--images", chosen)
+    chosen.write_text("\ufeffdataset,coco_id\nd,8\nd,9\n", encoding="utf-8")  # as Excel writes
+    printed = call(store_url, configure, "d", *options)
+    assert "1 images, 1 of 34 cells known" in printed
+    assert "1 images of" in printed and "have no labels in d" in printed
+    assert [row["coco_id"] for row in pq.read_table(tmp_path / "l.parquet").to_pylist()] == [8]
+    for content, message in (
+        (b"dataset,id\nd,8\n", "has no column coco_id"),
+        (b"coco_id\n8\nx\n", "line 3: 'x' is no coco_id"),
+        (b"coco_id\n\xff\n", "cannot read"),
+    ):
+        chosen.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            call(store_url, configure, "d", *options, "--force")
+    chosen.unlink()
+    with pytest.raises(UserError, match="cannot read"):
+        call(store_url, configure, "d", *options, "--force")
+    assert (tmp_path / "l.parquet").exists(), "what is stored stays"
+
+
 def test_pages_leave_out_and_repeat_nothing(
     store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

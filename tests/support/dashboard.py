@@ -63,12 +63,17 @@ def visit(page: Page, address: str, title: str | None = None) -> None:
     page.goto(address)
     if title:
         page.get_by_role("heading", name=title, exact=True).wait_for()
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
-    )
+    wait_until_drawn(page)
     # Streamlit fetches the code of each kind of element when one is first shown, our style sheet
     # perhaps last: without it, axe judged captions by the theme's colours.
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+
+
+def wait_until_drawn(page: Page) -> None:
+    """Wait until Streamlit has drawn all: it drops a key that is pressed before."""
+    page.wait_for_function(
+        "document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
+    )
 
 
 def chart(page: Page, description: str) -> Locator:
