@@ -9,32 +9,51 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from coconut_attr import terminal
 from coconut_attr.attributes import ATTRIBUTES, GROUP_OF, GROUPS, OURS
 from coconut_attr.datasets import DATASETS
 from coconut_attr.errors import UserError, print_error, printable
 from coconut_attr.files.proxies import prepare_proxies
 from coconut_attr.model.backbones.names import BACKBONES, BackboneError, check_backbone
+from coconut_attr.terminal import completion
 
 app = typer.Typer(
     help="COCONut attributes: visual-attribute labels from real annotations, and a model that "
     "predicts them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 PREDICT_BATCH = 32
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def print_version(wanted: bool) -> None:
+    """Print the program's name and version, and end."""
+    if wanted:
+        typer.echo(f"coconut-attributes {version('coconut-attributes')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common_options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @app.command()
@@ -47,15 +66,20 @@ def attributes(as_json: AsJson = False) -> None:
         ]
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("group", "attributes", caption="* ours: the report does not name it")
+    table = terminal.table("group", "attributes", caption="* ours: the report does not name it")
     for group, names in GROUPS.items():
         table.add_row(group, ", ".join(name + ("*" if name in OURS else "") for name in names))
-    Console().print(table)
+    terminal.console().print(table)
 
 
 @app.command("model-info")
 def model_info(
-    backbone: Annotated[str | None, typer.Option(help="One image encoder; by default all.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="One image encoder; by default all.", autocompletion=completion(BACKBONES)
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count the model's parameters with each image encoder, and how many of them are frozen."""
@@ -83,12 +107,12 @@ def model_info(
         typer.echo(json.dumps(rows[0] if backbone else rows, indent=2))
         return
     headers = ("backbone", "parameters", "trainable", "frozen", "frozen share", "tensors (frozen)")
-    table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = terminal.slim_table(*headers)
     for row in rows:
         numbers = (f"{row[key]:,}" for key in ("total", "trainable", "frozen"))
         tensors = f"{row['tensors']} ({row['frozen_tensors']})"
         table.add_row(row["backbone"], *numbers, f"{row['frozen_share']:.0%}", tensors)
-    Console().print(table)
+    terminal.console().print(table)
     for message in missing:
         typer.echo(message, err=True)
 
@@ -160,7 +184,7 @@ def predict_photos(
     else:
         for image, by_name in predictions.items():
             title = f"{printable(image)} (run {loaded.run} on {loaded.dataset})"
-            Console().print(_probabilities(by_name, thresholds, title))
+            terminal.console().print(_probabilities(by_name, thresholds, title))
     if failed:
         raise typer.Exit(1)
 
@@ -170,18 +194,14 @@ def _warn(message: str) -> None:
 
 
 def _probabilities(by_name: dict[str, float], thresholds: dict[str, float], title: str) -> Table:
-    table = Table(
-        "group", "probability of each attribute (bold: present)", title=Text(title, "italic")
+    table = terminal.table(
+        "group", "present", "absent", title=Text(title, "italic"), caption="with its probability"
     )
     for group, names in GROUPS.items():
-        ranked = sorted(names, key=lambda name: -by_name[name])
-        words = (
-            f"[bold]{n} {by_name[n]:.2f}[/]"
-            if by_name[n] >= thresholds[n]
-            else f"[dim]{n} {by_name[n]:.2f}[/]"
-            for n in ranked
-        )
-        table.add_row(group, "  ".join(words))
+        words: dict[bool, list[str]] = {True: [], False: []}
+        for name in sorted(names, key=lambda name: -by_name[name]):
+            words[by_name[name] >= thresholds[name]].append(f"{name} {by_name[name]:.2f}")
+        table.add_row(group, "  ".join(words[True]), "  ".join(words[False]))
     return table
 
 

@@ -92,6 +92,21 @@ def newest_run(engine: Engine, dataset: str, **equal: Any) -> RowMapping | None:
         )
 
 
+def run_to_score(engine: Engine, dataset: str, run_id: int | None) -> RowMapping:
+    """Return a run that has a checkpoint; without an id, the newest finished one on the dataset.
+
+    Raises:
+        RunError: there is none.
+    """
+    run = newest_run(engine, dataset) if run_id is None else get_run(engine, run_id)
+    if run is None or not run["checkpoint"]:
+        wanted = f"finished run on {dataset}" if run_id is None else f"run {run_id}"
+        raise RunError(
+            f"there is no {wanted} with a checkpoint; train first: coconut-attr train {dataset}"
+        )
+    return run
+
+
 def runs_to_show(engine: Engine) -> Rows:
     """Return the run to show of each dataset, as the view `shown_run` chooses it.
 

@@ -73,6 +73,18 @@ def recover_runs(client: SyncPrefectClient) -> list[UUID]:
     return _queue_again(client)
 
 
+def queue_stopped(client: SyncPrefectClient) -> list[str]:
+    """Queue the flow runs again whose workers have all been stopped; return their names.
+
+    A server that starts anew would notice them, but only after a quarter of an hour.
+    """
+    stopped = _runs(client, StateType.RUNNING) + _runs(client, StateType.PENDING)
+    for run in stopped:
+        message = "its worker was stopped: it resumes"
+        client.set_flow_run_state(run.id, Scheduled(message=message), force=True)
+    return [run.name for run in stopped]
+
+
 def _runs(
     client: SyncPrefectClient, state: StateType, ended: FlowRunFilterEndTime | None = None
 ) -> list[FlowRun]:

@@ -10,13 +10,13 @@ from coconut_attr.datasets import Dataset, get_dataset
 from db import annotations
 from db.work import check as checks
 from flows.database import engine
-from flows.parameters import DatasetName
+from flows.parameters import DatasetName, run_name
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
 
 
-@flow
+@flow(flow_run_name=run_name)
 def check(dataset: DatasetName = "val5k") -> dict[str, int]:
     """Check a dataset and replace its rows of the table `finding`.
 

@@ -1,4 +1,4 @@
-"""The commands `run`, `download`, `train` and `up`, added to `coconut-attr`.
+"""The commands `run`, `download`, `extract`, `train`, `evaluate` and `up` of `coconut-attr`.
 
 Prefect, torch, SQLAlchemy and the settings take long to import, so the functions that need them do.
 """
@@ -7,45 +7,70 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from coconut_attr import terminal
+from coconut_attr.attributes import SPLITS, Split
 from coconut_attr.datasets import DATASETS, get_dataset
+from coconut_attr.errors import UserError
+from coconut_attr.model.backbones.names import BACKBONES
+from coconut_attr.training.config import AUTO, PROFILES
 from coconut_attr.training.config import profile as named_profile
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from flows.local import Stack
 
 QUICK_IMAGES = 300
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        help=f"One of: {', '.join(DATASETS)}.", autocompletion=terminal.completion(DATASETS)
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Image encoder; by default what has weights here.",
+        autocompletion=terminal.completion([AUTO, *BACKBONES]),
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Epochs to train.", min=1)]
 
 
 def register(app: typer.Typer) -> None:
     """Add this layer's commands to the command line."""
     app.command()(run)
     app.command()(download)
+    app.command()(extract)
     app.command()(train)
+    app.command()(evaluate)
     app.command()(up)
 
 
 def run(
     dataset: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(DATASETS)}. Default: what can be reached.")
+        str,
+        typer.Option(
+            help=f"One of: {', '.join(DATASETS)}. Default: what can be reached.",
+            autocompletion=terminal.completion(DATASETS),
+        ),
     ] = "",
     limit: Annotated[int | None, typer.Option(help="Use this many images.", min=1)] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Image encoder; by default what has weights here.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs to train.", min=1)] = None,
+    backbone: Backbone = None,
+    epochs: Epochs = None,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train even if nothing has changed.")
     ] = False,
 ) -> None:
     """Run the main job once: annotations, images, labels, training, evaluation, summary."""
-    console = Console()
+    console = terminal.console()
     named_profile("default", backbone=backbone)  # a mistake is reported before a server starts
     if dataset:
         name, reason = get_dataset(dataset).name, "as asked for"
@@ -61,7 +86,7 @@ def run(
 
 
 def download(
-    dataset: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")] = "val5k",
+    dataset: DatasetArgument = "val5k",
     limit: Annotated[int | None, typer.Option(help="Stop at this many images.", min=1)] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Only try all failed images again.")
@@ -91,8 +116,8 @@ def download(
         from flows.dry_run import show_dry_run
 
         raise typer.Exit(0 if show_dry_run(get_dataset(dataset), limit) else 1)
-    get_dataset(dataset)  # report an unknown name before a server starts
-    with local_prefect(Console()):
+    check_download(dataset, retry_failed=retry_failed, verify=verify)
+    with local_prefect(terminal.console()):
         from flows.download import download as download_flow
         from flows.summary import show_downloads
 
@@ -104,18 +129,72 @@ def download(
         raise typer.Exit(1)
 
 
+def check_download(dataset: str, *, retry_failed: bool, verify: bool) -> None:
+    """Check before a server starts that there is something to fetch.
+
+    Raises:
+        UserError: an unknown name, options that exclude each other, hosts that may not be asked, or
+            no image to try again.
+    """
+    entry = get_dataset(dataset)
+    from coconut_attr.download.fetcher import require_image_hosts
+    from coconut_attr.download.queue import mode_of
+    from coconut_attr.settings import settings
+    from db.downloads import pending, plan
+
+    mode = mode_of(retry_failed=retry_failed, verify=verify)
+    if mode == "new":
+        require_image_hosts(entry, settings())
+        return
+    with database() as engine:
+        if not pending(engine, plan(engine, dataset, settings(), mode)):
+            state = "failed" if retry_failed else "been downloaded"
+            raise UserError(f"no image of {dataset} has {state}; see: coconut-attr status")
+
+
+def extract(dataset: DatasetArgument = "val5k") -> None:
+    """Label the images that have no labels by the current rules and label model."""
+    check_stored(dataset)
+    with local_prefect(terminal.console()):
+        from flows.extract import extract as extract_flow
+
+        labelled = extract_flow(dataset)
+    typer.echo(f"{dataset}: {labelled:,} images labelled")
+
+
+def check_stored(dataset: str) -> None:
+    """Check before a server starts that the database has images of a dataset.
+
+    Raises:
+        UserError: an unknown name, or it has none.
+    """
+    get_dataset(dataset)
+    from db.annotations import count_images
+
+    with database() as engine:
+        if not count_images(engine, dataset):
+            raise UserError(
+                f"the database has no image of {dataset}; run: coconut-attr download {dataset}"
+            )
+
+
 def train(
     dataset: Annotated[
-        str | None, typer.Argument(help=f"One of: {', '.join(DATASETS)}; by default val5k.")
+        str | None,
+        typer.Argument(
+            help=f"One of: {', '.join(DATASETS)}; by default val5k.",
+            autocompletion=terminal.completion(DATASETS),
+        ),
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Named settings: default (by default), or report (the earlier run's)."),
+        typer.Option(
+            help="Named settings: default (by default), or report (the earlier run's).",
+            autocompletion=terminal.completion(PROFILES),
+        ),
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Image encoder; by default what has weights here.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs to train.", min=1)] = None,
+    backbone: Backbone = None,
+    epochs: Epochs = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of weights, order and augmentation.", min=0, max=2**32 - 1),
@@ -141,7 +220,7 @@ def train(
         named_profile(profile or "default", backbone=backbone)
     else:
         check_resumable(resume, dataset, own_settings)
-    with local_prefect(Console()):
+    with local_prefect(terminal.console()):
         from db import runs
         from flows.database import engine
         from flows.summary import show
@@ -153,19 +232,58 @@ def train(
 
 
 def check_resumable(run_id: int, dataset: str | None, settings_given: dict[str, Any]) -> None:
-    """Check what the database says of a run that is to be resumed.
+    """Check before a server starts what the database says of a run that is to be resumed.
 
     Raises:
         flows.resumable.NotResumable: the message says why.
     """
-    from coconut_attr.settings import settings
-    from db.schema import open_database
     from flows.resumable import refuse_other_settings, unfinished_run
 
+    with database() as engine:
+        refuse_other_settings(engine, run_id, dataset, settings_given)
+        unfinished_run(engine, run_id)
+
+
+def evaluate(
+    dataset: DatasetArgument = "val5k",
+    run: Annotated[
+        int | None,
+        typer.Option(help="Run; by default the newest finished one on the dataset.", min=1),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="test; or val or train, on which labels and model were fitted.",
+            autocompletion=terminal.completion(SPLITS),
+        ),
+    ] = "test",
+) -> None:
+    """Score a run on a split: by eyes where photos were judged, and against labels."""
+    if split not in SPLITS:
+        raise UserError(f"unknown split {split!r}; choose one of: {', '.join(SPLITS)}")
+    check_stored(dataset)
+    from db.runs import run_to_score
+
+    with database() as engine:
+        run_to_score(engine, dataset, run)
+    with local_prefect(terminal.console()):
+        from flows.evaluate import evaluate as evaluate_flow
+        from flows.summary import show_scores
+
+        show_scores(evaluate_flow(dataset, run, cast(Split, split)), dataset, split)
+
+
+@contextmanager
+def database() -> Iterator["Engine"]:
+    """Open the database of the settings, for a check before a server starts."""
+    from coconut_attr.settings import settings
+    from db.schema import open_database
+
     engine = open_database(settings().sqlalchemy_url)
-    refuse_other_settings(engine, run_id, dataset, settings_given)
-    unfinished_run(engine, run_id)
-    engine.dispose()
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -206,15 +324,21 @@ def quick_start_data(limit: int | None) -> tuple[str, str, int | None]:
             f"from the upstream hosts, at most {limit or QUICK_IMAGES} images",
             limit or QUICK_IMAGES,
         )
-    Console().print(
+    terminal.console().print(
         "[bold red]The upstream hosts cannot be reached and COCONUT_ATTR_MIRROR is not set: the "
         "photographs of the scikit-image wheel stand in. THESE ARE NOT COCONut RESULTS.[/]"
     )
     return "sample", "NOT COCONut", limit
 
 
-def start_local(processes: "Stack", console: Console) -> None:
-    """Start a Prefect server unless one answers, and register work pools and deployments."""
+def start_local(processes: "Stack", console: Console) -> bool:
+    """Start a Prefect server unless one answers, and register work pools and deployments.
+
+    Returns:
+        Whether a server was started.
+    """
+    from prefect.context import refresh_global_settings_context
+
     from coconut_attr.settings import SETTLED, settings
     from flows.local import api_url, healthy, launch_server, wait_for
 
@@ -226,28 +350,45 @@ def start_local(processes: "Stack", console: Console) -> None:
         SETTLED: "1"
     }
     os.environ["PREFECT_API_URL"] = url = api_url()
+    # Else Prefect's clients in this process, which read the environment when it was imported, would
+    # start a temporary server and register deployments there, wherever prefect.toml is not read.
+    refresh_global_settings_context()
     started = launch_server(processes, settings().data_dir)
     from flows import deployments  # imported while the server starts
 
     wait_for(processes, lambda: healthy(f"{url}/health"), 120, f"the Prefect server at {url}")
     console.print(f"[bold]Prefect[/] {'started' if started else 'found'} at {url}", highlight=False)
     deployments.register()
+    return started
 
 
 def up() -> None:
-    """Run the Prefect server and UI, workers and the dashboard until Ctrl-C."""
-    from coconut_attr.settings import settings
-    from flows.local import HOST, ROOT, api_url, healthy, prefect, require_free, stack, wait_for
+    """Run the Prefect server and UI, workers and the dashboard until Ctrl-C.
 
-    console = Console()
-    port = settings().dashboard_port
-    url = f"http://{HOST}:{port}"
+    Flow runs that Ctrl-C interrupts go on with the next `up`.
+    """
+    from coconut_attr.settings import settings
+    from flows.local import (
+        HOST,
+        ROOT,
+        api_url,
+        dashboard_url,
+        healthy,
+        prefect,
+        require_free,
+        stack,
+        wait_for,
+    )
+
+    console = terminal.console()
+    port, url = settings().dashboard_port, dashboard_url()
     require_free(port, "set COCONUT_ATTR_DASHBOARD_PORT")
     with stack(settings().data_dir / "logs") as processes:
-        start_local(processes, console)
-        for pool in ("cpu", "gpu"):
+        own_server = start_local(processes, console)
+        workers = {"cpu": "worker-cpu", "gpu": "worker-gpu"}  # by pool
+        for pool, worker in workers.items():
             processes.start(
-                f"worker-{pool}",
+                worker,
                 *prefect("worker", "start", "--pool", pool, "--name", f"local-{pool}"),
             )
         processes.start(
@@ -270,3 +411,19 @@ def up() -> None:
                 time.sleep(1)
         except KeyboardInterrupt:
             console.print("stopping")
+            if own_server:  # else other workers may have the flow runs
+                processes.stop(*workers.values())
+                for name in queue_stopped_runs():
+                    console.print(f"goes on with the next `up`: {name}", highlight=False)
+
+
+def queue_stopped_runs() -> list[str]:
+    """Queue the flow runs of workers that have been stopped; return their names."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    from flows.automations import queue_stopped
+
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        return queue_stopped(client)
+    return []  # the server has ended

@@ -23,7 +23,7 @@ from flows.check import check
 from flows.download import download
 from flows.evaluate import evaluate
 from flows.extract import extract
-from flows.local import own_folder
+from flows.local import dashboard_url, own_folder
 from flows.pipeline import pipeline
 from flows.train import train
 from flows.upkeep import upkeep
@@ -82,7 +82,7 @@ def deploy(
             flow_id=flow_id,
             name=name,
             version=flow.version,
-            description=flow.description,
+            description=f"{flow.description}\n\nResults: [dashboard]({dashboard_url()})",
             work_pool_name=POOL_OF[flow.name],
             entrypoint=f"flows/{flow.name}.py:{flow.name}",
             pull_steps=[{f"{own_folder.__module__}.{own_folder.__name__}": {}}],

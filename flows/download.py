@@ -23,8 +23,8 @@ from coconut_attr.annotations.version import Version
 from coconut_attr.datasets import TRAIN2017, Dataset, get_dataset
 from coconut_attr.download.failures import hint
 from coconut_attr.download.fetcher import require_image_hosts
-from coconut_attr.download.queue import Mode
-from coconut_attr.errors import SourceError, UserError
+from coconut_attr.download.queue import mode_of
+from coconut_attr.errors import SourceError
 from coconut_attr.settings import settings
 from db import annotations, downloads
 from db import annotations as writes
@@ -34,12 +34,12 @@ from db.downloads import Work, fetch_claimed, pending, plan, upload_masks
 from db.sql import sql
 from flows.database import engine
 from flows.pancap import read_pancap
-from flows.parameters import DatasetName, Positive
+from flows.parameters import DatasetName, Positive, run_name
 from flows.progress import Progress
 from flows.retries import RETRY
 
 
-@flow
+@flow(flow_run_name=run_name)
 def download(
     dataset: DatasetName = "val5k",
     limit: Positive | None = None,
@@ -63,11 +63,7 @@ def download(
         How many images the dataset has, and how many of them are `downloaded` and `failed`.
     """
     entry = get_dataset(dataset)
-    if retry_failed and verify:
-        raise UserError(
-            "retry_failed and verify exclude each other: a failed image has no file to verify"
-        )
-    mode: Mode = "failed" if retry_failed else "verify" if verify else "new"
+    mode = mode_of(retry_failed=retry_failed, verify=verify)
     if entry.has_objects365 and not settings().objects365_dir:
         get_run_logger().warning("%s: %s", dataset, objects365.HOW)
     if mode == "new":

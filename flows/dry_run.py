@@ -1,10 +1,9 @@
 """The output of `coconut-attr download --dry-run`."""
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.table import Table
 
+from coconut_attr import terminal
 from coconut_attr.datasets import Dataset
 from coconut_attr.download.dry_run import dry_run
 from coconut_attr.settings import settings
@@ -13,7 +12,7 @@ from coconut_attr.settings import settings
 def show_dry_run(dataset: Dataset, limit: int | None) -> bool:
     """Print what a download would fetch; return whether it could be made now."""
     planned = dry_run(dataset, settings(), limit)
-    table = Table(
+    table = terminal.table(
         "to fetch", "files", "size", "requests", title=f"{dataset.name}: nothing is fetched"
     )
     for part in planned.parts:
@@ -23,7 +22,7 @@ def show_dry_run(dataset: Dataset, limit: int | None) -> bool:
             table.add_row(
                 part.what, f"{part.files:,}", decimal(part.bytes), f"about {part.requests:,}"
             )
-    console = Console()
+    console = terminal.console()
     console.print(table)
     for address, answered in planned.hosts.items():
         console.print(f"{address} {'answers' if answered else 'DOES NOT ANSWER'}", highlight=False)

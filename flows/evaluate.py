@@ -23,7 +23,7 @@ from db.judgements import States, states_by, truth_rows
 from db.labels import labelled_images, unjudged_states
 from db.sql import Rows
 from flows.database import engine
-from flows.parameters import DatasetName
+from flows.parameters import DatasetName, run_name
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.samples import load_samples
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from coconut_attr.judgements.label_agreement import Agreement
 
 
-@flow
+@flow(flow_run_name=run_name)
 def evaluate(
     dataset: DatasetName = "val5k",
     run_id: int | None = None,
@@ -47,12 +47,7 @@ def evaluate(
             seen in train and val.
     """
     name = get_dataset(dataset).name
-    run = runs.get_run(engine(), run_id) if run_id is not None else runs.newest_run(engine(), name)
-    if run is None or not run["checkpoint"]:
-        wanted = f"run {run_id}" if run_id is not None else f"finished run on {name}"
-        raise TrainingError(
-            f"there is no {wanted} with a checkpoint; train first: coconut-attr train {name}"
-        )
+    run = runs.run_to_score(engine(), name, run_id)
     overall = score_run(run["id"], run["dataset"], run["checkpoint"], name, split)
     create_table_artifact(
         overall, key=f"scores-{name}", description=f"Run {run['id']} on the {split} split of {name}"

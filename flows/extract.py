@@ -31,13 +31,13 @@ from db.labels import (
 )
 from db.work.extract import extract_image
 from flows.database import engine
-from flows.parameters import DatasetName
+from flows.parameters import DatasetName, run_name
 from flows.progress import Progress
 from flows.retries import RETRY
 from flows.shards import over_shards
 
 
-@flow
+@flow(flow_run_name=run_name)
 def extract(dataset: DatasetName = "val5k") -> int:
     """Label the images of a dataset that have no labels by the current rules.
 

@@ -19,6 +19,7 @@ from prefect.settings import get_current_settings
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from coconut_attr.errors import UserError
+from coconut_attr.settings import settings
 
 ROOT: Final = Path(__file__).parent.parent
 HOST = "127.0.0.1"
@@ -40,6 +41,10 @@ def own_folder() -> dict[str, str]:
 
 def api_url() -> str:
     return get_current_settings().api.url or DEFAULT_API
+
+
+def dashboard_url() -> str:
+    return f"http://{HOST}:{settings().dashboard_port}"
 
 
 def healthy(address: str) -> bool:
@@ -83,17 +88,17 @@ class Stack:
                     f"{name} ended with code {process.returncode}; see {self.log_dir / name}.log"
                 )
 
-    def stop(self, grace: float = 10) -> None:
-        """Stop all processes and their children; kill those that live after `grace` seconds."""
-        for process in reversed(self.processes.values()):
+    def stop(self, *names: str, grace: float = 10) -> None:
+        """Stop processes, by default all, and their children; kill them after `grace` seconds."""
+        stopped = [self.processes.pop(name) for name in names or list(self.processes)]
+        for process in reversed(stopped):
             _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + grace
-        for process in reversed(self.processes.values()):
+        for process in reversed(stopped):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
             _signal(process, signal.SIGKILL)
             process.wait()
-        self.processes.clear()
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:

@@ -1,10 +1,11 @@
-"""Types of the flows' parameters.
+"""Types of the flows' parameters, and the names of flow runs that are made of them.
 
 The Prefect server refuses other values before a run starts, and its UI lists the valid ones.
 """
 
 from typing import Annotated, Any
 
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from coconut_attr.datasets import DATASETS
@@ -18,6 +19,14 @@ def one_of(*names: str) -> Any:
     It does not check them: a flow that is called without the server gets the library's message.
     """
     return Field(json_schema_extra={"enum": list(names)})
+
+
+def run_name() -> str:
+    """Name a flow run by its flow and dataset, or by the run that it resumes."""
+    parameters = flow_run.parameters
+    resumed = parameters.get("resume")
+    of = f"run {resumed}" if resumed else parameters.get("dataset") or "val5k"
+    return f"{flow_run.flow_name} {of}"
 
 
 DatasetName = Annotated[str, one_of(*DATASETS)]

@@ -6,13 +6,13 @@ from prefect.artifacts import create_markdown_artifact
 from coconut_attr.training.config import profile as named_profile
 from flows.download import download
 from flows.extract import extract
-from flows.parameters import BackboneName, DatasetName, Positive, ProfileName, Seed
+from flows.parameters import BackboneName, DatasetName, Positive, ProfileName, Seed, run_name
 from flows.summary import markdown
 from flows.train import train
 from flows.weights import resolve_backbone
 
 
-@flow
+@flow(flow_run_name=run_name)
 def pipeline(
     dataset: DatasetName = "val5k",
     limit: Positive | None = None,

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from coconut_attr import terminal
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.datasets import get_dataset
 from coconut_attr.download.failures import hint
@@ -16,18 +15,18 @@ from db.downloads import download_failures
 from db.runs import Against, run_scores
 from db.sql import sql
 from flows.database import engine
+from flows.local import dashboard_url
 
 Line = tuple[str, ...]
 
 
-def scores(run_id: int) -> list[Line]:
-    """Return name, value, 95 % interval, baselines and n of a run's overall test scores.
+def scores(run_id: int, dataset: str, split: str = "test") -> list[Line]:
+    """Return name, value, 95 % interval, baselines and n of a run's overall scores.
 
     Scores by eyes come first, where the split has judgements; mAP against labels is a by-line.
     """
     lines: list[Line] = []
-    (run,) = sql(engine(), "SELECT dataset FROM run WHERE id = :run", run=run_id)
-    of_split = (engine(), run_id, run["dataset"], "test")
+    of_split = (engine(), run_id, dataset, split)
     targets: tuple[Against, ...] = ("eyes", "labels")
     for against in targets:
         rows = {row["name"]: row for row in run_scores(*of_split, against)}
@@ -127,31 +126,33 @@ def facts(dataset: str, run_id: int) -> list[Line]:
 
 def show(dataset: str, run_id: int) -> None:
     """Print the summary of a run."""
-    console = Console()
-    table = Table("epoch", "loss", "val loss", "val accuracy", "val mAP", title="Training")
+    console = terminal.console()
+    table = terminal.table("epoch", "loss", "val loss", "val accuracy", "val mAP", title="Training")
     for line in epochs(run_id):
         table.add_row(*line)
     console.print(table)
-    table = Table(
-        "test split",
-        "value",
-        "95 % interval",
-        "trivial baselines",
-        "n",
-        title="Scores on the test split",
-    )
-    for line in scores(run_id):
-        table.add_row(*line)
-    console.print(table)
+    show_scores(run_id, dataset)
     for name, value in facts(dataset, run_id):
         console.print(f"[bold]{name:<12}[/]{escape(value)}", soft_wrap=True, highlight=False)
     if not get_dataset(dataset).is_coconut:
         console.print(NOT_COCONUT, style="bold red")
 
 
+def show_scores(run_id: int, dataset: str, split: str = "test") -> None:
+    """Print the overall scores of a run on a split."""
+    table = terminal.table(*_headers(split), title=f"Scores on the {split} split")
+    for line in scores(run_id, dataset, split):
+        table.add_row(*line)
+    terminal.console().print(table)
+
+
+def _headers(split: str) -> Line:
+    return (f"{split} split", "value", "95 % interval", "trivial baselines", "n")
+
+
 def show_downloads(dataset: str) -> None:
     """Print how many images of a dataset are stored, and why the others failed."""
-    console = Console()
+    console = terminal.console()
     (data,) = sql(
         engine(), "SELECT * FROM dataset_summary WHERE dataset = :dataset", dataset=dataset
     )
@@ -161,7 +162,7 @@ def show_downloads(dataset: str) -> None:
     )
     failures = download_failures(engine(), dataset)
     if failures:
-        table = Table(
+        table = terminal.table(
             "cause",
             "images",
             "of them permanent",
@@ -194,11 +195,10 @@ def markdown(dataset: str, run_id: int) -> str:
     """Return the summary of a run as Markdown."""
     parts = [] if get_dataset(dataset).is_coconut else [f"**{NOT_COCONUT}**"]
     parts += [
-        _markdown_table(
-            ("test split", "value", "95 % interval", "trivial baselines", "n"), scores(run_id)
-        ),
+        _markdown_table(_headers("test"), scores(run_id, dataset)),
         _markdown_table(("epoch", "loss", "val loss", "val accuracy", "val mAP"), epochs(run_id)),
         "\n".join(f"- {name}: {value}" for name, value in facts(dataset, run_id)),
+        f"[Curves and settings of the run]({dashboard_url()}/runs?runs={run_id}) on the dashboard",
     ]
     return "\n\n".join(parts)
 

@@ -12,7 +12,15 @@ from db import annotations, lease, runs
 from flows.database import engine
 from flows.download import download, summary
 from flows.extract import extract
-from flows.parameters import BackboneName, DatasetName, LearningRate, Positive, ProfileName, Seed
+from flows.parameters import (
+    BackboneName,
+    DatasetName,
+    LearningRate,
+    Positive,
+    ProfileName,
+    Seed,
+    run_name,
+)
 from flows.resumable import refuse_other_settings
 from flows.resume import finished_run, label_and_score, resume_own_run, resume_run
 from flows.samples import fingerprint
@@ -20,7 +28,7 @@ from flows.training_run import train_model
 from flows.weights import resolve_backbone
 
 
-@flow
+@flow(flow_run_name=run_name)
 def train(
     dataset: DatasetName | None = None,
     profile: ProfileName | None = None,

@@ -13,7 +13,7 @@ from flows.database import engine
 from flows.download import download
 
 
-@flow
+@flow(flow_run_name="upkeep")
 def upkeep() -> dict[str, int]:
     """Retry failed downloads, check datasets and the database, and queue dead runs again.
 

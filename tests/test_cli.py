@@ -6,9 +6,12 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,7 +20,9 @@ import requests
 from prefect.settings import get_current_settings
 from typer.testing import CliRunner, Result
 
+from coconut_attr import terminal
 from coconut_attr.cli import all_commands
+from coconut_attr.datasets import DATASETS
 from coconut_attr.model.backbones.names import BACKBONES
 from coconut_attr.settings import SETTLED
 from db.engine import DatabaseUnavailable
@@ -32,6 +37,15 @@ pytestmark = pytest.mark.server  # each test starts the program, some of them se
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "coconut-attr"
+#: Runs the program with a default address of Prefect's API, the first argument, in place of ours.
+WITH_DEFAULT_API = """
+import sys
+from flows import local
+local.DEFAULT_API = sys.argv.pop(1)
+from coconut_attr.cli import main
+main()
+"""
+VERSION = version("coconut-attributes")
 PREFECT = [sys.executable, "-m", "prefect"]
 
 
@@ -76,6 +90,29 @@ def test_attributes_are_listed(env) -> None:
     assert [row["id"] for row in rows] == list(range(34))
     assert rows[0] == {"id": 0, "name": "person", "group": "object", "ours": False}
     assert "furniture*" in call(env, "attributes").stdout
+
+
+def test_help_is_short_too_and_a_shell_completes_names(env) -> None:
+    for arguments in (["-h"], ["train", "-h"], ["db", "backup", "-h"]):
+        assert "Usage: " in in_process(env, *arguments).stdout
+    assert in_process(env, "--version").stdout == f"coconut-attributes {VERSION}\n"
+    words = {"COMP_WORDS": "coconut-attr evaluate coconut-", "COMP_CWORD": "2"}
+    completed = call({**env, **words, "_COCONUT_ATTR_COMPLETE": "complete_bash"})
+    assert set(completed.stdout.split()) == {n for n in DATASETS if n.startswith("coconut-")}
+
+
+def test_a_table_is_cut_neither_in_a_pipe_nor_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "efficientnet_lite0_of_a_very_long_name" * 4
+    for columns in ("", "30"):
+        monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS", False)
+        table = terminal.slim_table("model", "images")
+        table.add_row(long, "1,234")
+        terminal.console().print(table)
+        printed = capsys.readouterr().out
+        assert "…" not in printed
+        assert long in printed.replace("\n", "").replace(" ", "").replace("1,234", "")
 
 
 def test_model_info_prints_the_reported_counts(env) -> None:
@@ -132,8 +169,16 @@ def test_the_main_job_runs_once_and_is_reused(env, with_server, tmp_path: Path) 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     quick = ("run", "--dataset", "sample", "--backbone", "efficientnet_lite0", "--epochs", "1")
-    first = call(env, *quick, cwd=elsewhere)
+    # In a folder without prefect.toml, by a user who has set nothing.
+    newcomer = {name: value for name, value in env.items() if name != "PREFECT_API_URL"}
+    command = [sys.executable, "-c", WITH_DEFAULT_API, env["PREFECT_API_URL"], *quick]
+    first = subprocess.run(
+        command, env=newcomer, cwd=elsewhere, capture_output=True, text=True, check=False
+    )
     assert first.returncode == 0, first.stderr
+    with closing(sqlite3.connect(tmp_path / "data" / "prefect.db")) as of_server:
+        ran = of_server.execute("SELECT name FROM flow_run").fetchall()
+    assert ("pipeline sample",) in ran, "it ran on the server that it started"
     for words in (
         "Scores on the test split",
         "all absent",
@@ -149,6 +194,15 @@ def test_the_main_job_runs_once_and_is_reused(env, with_server, tmp_path: Path) 
     assert "not training again" in second.stderr
     engine = open_for_reading(f"sqlite:///{tmp_path / 'data' / 'coconut_attr.db'}")
     assert len(sql(engine, "SELECT * FROM run WHERE kind = 'trained'")) == 1
+    extracted = call(with_server, "extract", "sample", cwd=elsewhere)
+    assert "sample: 0 images labelled" in extracted.stdout, extracted.stderr
+    scored = call(with_server, "evaluate", "sample", "--split", "val", cwd=elsewhere)
+    assert "Scores on the val split" in scored.stdout, scored.stderr
+    newest = {"sort": "START_TIME_DESC", "limit": 20}
+    api = with_server["PREFECT_API_URL"]
+    flow_runs = SERVER.post(f"{api}/flow_runs/filter", json=newest, timeout=30).json()
+    names = {run["name"] for run in flow_runs}
+    assert {"pipeline sample", "extract sample", "evaluate sample"} <= names
 
     status = call(env, "status").stdout
     assert "sample (not COCONut)" in status
@@ -301,9 +355,23 @@ def test_up_serves_deployments_to_another_terminal_until_it_is_stopped(
         taken = call(env, "up", cwd=tmp_path)
         assert taken.returncode == 1
         assert "is taken by another program" in taken.stderr
+        interrupted = SERVER.post(
+            f"{api}/deployments/{deployment}/create_flow_run",
+            json={"parameters": parameters},
+            timeout=30,
+        ).json()["id"]
+        while SERVER.get(f"{api}/flow_runs/{interrupted}", timeout=30).json()["state_type"] != (
+            "RUNNING"
+        ):
+            assert time.monotonic() < deadline + 1200
+            time.sleep(0.5)
     finally:
         up.send_signal(signal.SIGINT)
         assert up.wait(600) == 0
+    assert "goes on with the next `up`: train sample" in log.read_text()
+    with closing(sqlite3.connect(tmp_path / "data" / "prefect.db")) as of_server:
+        query = "SELECT state_type FROM flow_run WHERE id = ?"
+        assert of_server.execute(query, (interrupted,)).fetchone() == ("SCHEDULED",)
     for url in (dashboard, env["PREFECT_API_URL"] + "/health"):
         with pytest.raises(requests.ConnectionError):
             requests.get(url, timeout=2)

@@ -77,7 +77,8 @@ call(2, "unknown")
 for arguments in (
     ("predict", "none.jpg"), ("model-info", "--backbone", "x"), ("run", "--dataset", "x"),
     ("run", "--backbone", "x"), ("train", "x"), ("train", "--backbone", "x"),
-    ("download", "x"), ("labels", "report", "--source", "x"), ("labels", "report", "--part", "x"),
+    ("download", "x"), ("extract", "x"), ("evaluate", "x"), ("evaluate", "--split", "x"),
+    ("labels", "report", "--source", "x"), ("labels", "report", "--part", "x"),
     ("labels", "report", "x"), ("mirror", "export", "folder", "--dataset", "x"),
     ("judgements", "import", "x"), ("judgements", "import", "x", "--dataset", "x"),
     ("judgements", "export", "x", "--dataset", "x"), ("judgements", "agreement", "--dataset", "x"),

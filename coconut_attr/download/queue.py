@@ -10,11 +10,26 @@ from urllib.parse import urlsplit
 
 from coconut_attr.download.failures import DownloadFailure, HostThrottled
 from coconut_attr.download.pace import HostPace
+from coconut_attr.errors import UserError
 from coconut_attr.files.remote import backoff
 
 #: Which images a download covers. new: never tried, or failed for a transient cause; failed: every
 #: image that failed; verify: every downloaded image, whose file is read and compared with upstream.
 Mode = Literal["new", "failed", "verify"]
+
+
+def mode_of(*, retry_failed: bool, verify: bool) -> Mode:
+    """Return the mode that two options ask for.
+
+    Raises:
+        UserError: they exclude each other.
+    """
+    if retry_failed and verify:
+        raise UserError(
+            "retry_failed and verify exclude each other: a failed image has no file to verify"
+        )
+    return "failed" if retry_failed else "verify" if verify else "new"
+
 
 #: Images that may wait for another attempt before no further image is begun.
 MAX_WAITING = 1000

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from rich.text import Text
 
+from coconut_attr import terminal
 from coconut_attr.datasets import DATASETS, get_dataset
 from coconut_attr.errors import UserError, print_error, printable
 
@@ -67,11 +67,11 @@ def check(
 
 
 def _show(dataset: str, images: int, report: Sequence[dict[str, Any]]) -> None:
-    console = Console()
+    console = terminal.console()
     if not report:
         console.print(f"{dataset}: {images:,} images checked, nothing found", highlight=False)
         return
-    table = Table(
+    table = terminal.table(
         "finding",
         "how many",
         "images",

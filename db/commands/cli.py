@@ -4,10 +4,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from coconut_attr import terminal
 from db.commands.check import check
 from db.commands.database import db_commands
 from db.commands.judgements import judgements_commands
@@ -45,16 +43,18 @@ def status(
     engine = open_for_reading(settings().sqlalchemy_url)
     with suppress(DatabaseError):  # an account that may only read
         fail_abandoned(connect(settings().sqlalchemy_url))
-    console = Console()
+    console = terminal.console()
     console.print(f"database: {display_url(engine)}", soft_wrap=True, markup=False)
     counts = ("images", "downloaded", "failed", "with mask", "captions", "segments", "labelled")
-    datasets = _table("dataset", *counts)
+    datasets = terminal.slim_table("dataset", *counts)
     for row in sql(engine, "SELECT * FROM dataset_summary WHERE images > 0 ORDER BY dataset"):
         numbers = (f"{row[header.replace(' ', '_')]:,}" for header in counts)
         datasets.add_row(row["dataset"] + ("" if row["is_coconut"] else " (not COCONut)"), *numbers)
     console.print(datasets)
     shown = {row["run_id"] for row in runs_to_show(engine)}
-    table = _table("run", "model, trained on", "scored on", "accuracy, 95 %", "mAP, 95 %")
+    table = terminal.slim_table(
+        "run", "model, trained on", "scored on", "accuracy, 95 %", "mAP, 95 %"
+    )
     table.columns[1].min_width = len("efficientnet_lite0")
     query = """
         SELECT * FROM run_summary
@@ -75,11 +75,6 @@ def status(
         )
     table.caption = "* shown everywhere: the pinned run, or the best by val (coconut-attr runs)"
     console.print(table)
-
-
-def _table(*headers: str) -> Table:
-    """Return a table that fits into a terminal of 80 columns."""
-    return Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _with_interval(row: "RowMapping", name: str, baseline: str, of_baseline: str) -> str:

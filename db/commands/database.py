@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+
+from coconut_attr import terminal
 
 db_commands = typer.Typer(help="The attribute database.", no_args_is_help=True)
 Replace = Annotated[
@@ -43,14 +44,14 @@ def check() -> None:
     from db.schema import head_revision
 
     engine = connect(settings().sqlalchemy_url, read_only=True)
-    console = Console()
+    console = terminal.console()
     console.print(f"database: {display_url(engine)}", soft_wrap=True, highlight=False, markup=False)
     problems = database_problems(engine)
     for problem in problems:
         console.print(f"wrong: {problem}", soft_wrap=True, highlight=False, markup=False)
     if problems:
         raise typer.Exit(1)
-    table = Table("table", "rows")
+    table = terminal.table("table", "rows")
     with engine.connect() as connection:
         for name, rows in row_counts(connection).items():
             table.add_row(name, f"{rows:,}")
@@ -126,10 +127,10 @@ def copy(
             show(done, total)
 
         copied = copy_database(source, target, replace=replace, advance=advance)
-    table = Table("table", "rows", "SHA-256 of the rows, equal in both")
+    table = terminal.table("table", "rows", "SHA-256 of the rows, equal in both")
     for name, result in copied.items():
         table.add_row(name, f"{result.rows:,}", result.sha256[:16])
-    Console().print(table)
+    terminal.console().print(table)
     typer.echo(f"to use it: COCONUT_ATTR_DATABASE_URL={display_url(target)}")
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coconut_attr import terminal
 from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
 
@@ -56,7 +55,7 @@ def fit(
         write_atomically(to, (result.model.to_json() + "\n").encode())
     except OSError as error:
         raise UserError(f"cannot write {to}: {error}; choose another --to") from error
-    table = Table(
+    table = terminal.table(
         "by eyes", "this fit, cross-validated", "95 %", "the model in use, as its file says"
     )
     for title, scores, fact in (
@@ -74,7 +73,7 @@ def fit(
                 f"{score.low:.3f} to {score.high:.3f}",
                 "–" if before is None else f"{before:.3f}",
             )
-    Console().print(table)
+    terminal.console().print(table)
     if result.second_scores is None:
         typer.echo(
             "no second pass: not every judged image has an out-of-fold prediction; train, and fit "

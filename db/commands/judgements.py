@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coconut_attr import terminal
 from coconut_attr.datasets import DATASETS, get_dataset
 from coconut_attr.errors import UserError, printable
 
@@ -149,7 +148,7 @@ def agreement(dataset: DatasetName = "val5k") -> None:
         raise UserError(f"no two annotators have judged the same image of {name}")
     kinds = {row["annotator"]: row["kind"] for row in rows}
     for pair in dict.fromkeys(row.annotators for row in agreements):
-        table = Table(
+        table = terminal.table(
             "attribute",
             *("images", "alike", "share", "opposite", "kappa"),
             title=printable(" and ".join(f"{who} ({kinds[who]})" for who in pair)),
@@ -164,7 +163,7 @@ def agreement(dataset: DatasetName = "val5k") -> None:
         mean = sum(defined) / len(defined) if defined else math.nan
         table.add_section()
         table.add_row("all", *_cells(n, alike, opposite), f"mean {_number(mean)}")
-        Console().print(table)
+        terminal.console().print(table)
 
 
 def _cells(n: int, alike: int, opposite: int) -> list[str]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from coconut_attr import terminal
 from coconut_attr.attributes import ATTRIBUTES, SOURCES
 from coconut_attr.datasets import get_dataset
 from coconut_attr.errors import UserError
@@ -73,12 +73,12 @@ def report(
         )
     truth = {coco_id: states for coco_id, states in truth.items() if coco_id in labels}
     judges = " and ".join(JUDGES[kind] for kind in sorted(kinds_of_truth(engine, name, part)))  # type: ignore[arg-type]
-    console = Console()
+    console = terminal.console()
     console.print(
         f"{name}: {len(truth)} images of the {part} part, judged by {judges}, "
         f"{len(truth) * len(ATTRIBUTES):,} cells"
     )
-    table = Table(
+    table = terminal.table(
         "source",
         "known cells",
         "present: right",
@@ -96,7 +96,7 @@ def report(
     table.add_row("one state for all", *_baselines(truth))
     console.print(table)
     _print_estimates(console, engine, name, truth, part)
-    table = Table(
+    table = terminal.table(
         "attribute", "known", "present: right", "absent: right", "recall of present", title=source
     )
     for row in agree(by_source[source], truth):

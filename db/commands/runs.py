@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from coconut_attr import terminal
 from coconut_attr.attributes import ATTRIBUTES
 from coconut_attr.cli import AsJson, predict_photos
 from coconut_attr.datasets import DATASETS, get_dataset
@@ -55,20 +53,17 @@ def list_runs(
     ]
     if not rows:
         raise UserError("there is no such run; train one: coconut-attr train")
-    table = Table(
+    table = terminal.slim_table(
         "run",
         "model, trained on",
         "epochs",
         "mAP by eyes",
         "mAP against labels",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
         caption="* shown everywhere; below a score: 95 % interval, attributes counted, split",
     )
     for row in rows:
         table.add_row(*_line(engine, row, row["run_id"] in shown))
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _line(engine: "Engine", row: "RowMapping", shown: bool) -> list[str | Text]:
@@ -177,8 +172,8 @@ def predict(
 ) -> None:
     """Predict the attributes of photos; those above their threshold are called present.
 
-    Thresholds were chosen on val. A photo that cannot be read is named on stderr, the others are
-    predicted, and the exit code is 1.
+    A threshold is half way between 0.5 and the attribute's share in train. A photo that cannot be
+    read is named on stderr, the others are predicted, and the exit code is 1.
     """
     predict_photos(images, lambda: checkpoint or checkpoint_of(run), as_json)
 
