@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect
 
 from coconut_attr.errors import UserError
+from db.models import Base
 from db.sql import DatabaseError
 
 ROWS = 10_000
@@ -45,6 +46,15 @@ class Answer:
     rows: list[tuple[Any, ...]]
     truncated: bool
     seconds: float
+
+
+def columns_of(engine: Engine, name: str) -> list[tuple[str, str, str]]:
+    """Return name, type and meaning of each column of a table or view; empty where not stated."""
+    if name in Base.metadata.tables:
+        columns = Base.metadata.tables[name].columns
+        return [(column.name, str(column.type), column.comment or "") for column in columns]
+    found = inspect(engine).get_columns(name)
+    return [(c["name"], str(c["type"]).replace("NULL", ""), "") for c in found]
 
 
 def ask(engine: Engine, query: str, *, rows: int = ROWS, seconds: float = SECONDS) -> Answer:

@@ -230,6 +230,32 @@ def scored_cells(
     return sql(engine, query, run=run, dataset=dataset, split=split, attribute=attribute)
 
 
+def compared_cells(
+    engine: Engine, run: int, other: int, dataset: str, split: str, against: Against
+) -> Rows:
+    """Return the known cells of a split that two runs have predicted.
+
+    Further columns: coco_id, attribute_id, `present` (1 or 0), `probability` and
+    `other_probability`.
+
+    Args:
+        against: take the states that were seen, or those of the labels.
+    """
+    states = {"eyes": "truth", "labels": "image_attribute"}[against]
+    query = f"""
+        SELECT i.coco_id, p.attribute_id, p.probability,
+               q.probability AS other_probability,
+               CASE WHEN l.state = 'present' THEN 1 ELSE 0 END AS present
+        FROM prediction p JOIN image i ON i.id = p.image_id
+        JOIN prediction q
+          ON q.run_id = :other AND q.image_id = p.image_id AND q.attribute_id = p.attribute_id
+        JOIN {states} l ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
+        WHERE p.run_id = :run AND l.state IN ('present', 'absent')
+          AND i.dataset = :dataset AND i.split = :split
+        ORDER BY i.coco_id, p.attribute_id"""  # noqa: S608
+    return sql(engine, query, run=run, other=other, dataset=dataset, split=split)
+
+
 def image(engine: Engine, dataset: str, coco_id: int) -> RowMapping | None:
     """Return an image of a dataset by its COCO id; None if the dataset has no such image."""
     query = "SELECT * FROM image WHERE dataset = :dataset AND coco_id = :coco_id"

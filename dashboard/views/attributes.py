@@ -11,6 +11,7 @@ from dashboard.data import Row, read, rows_by
 from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices, pickers
 from dashboard.parts.attribute_detail import attribute_detail
+from dashboard.parts.comparison import comparison
 from dashboard.parts.score_table import score_table
 from dashboard.parts.scored_run import choose_scored_run, mark_stand_ins, scored_runs
 from dashboard.parts.verdict import attribute_counts, verdict
@@ -49,6 +50,8 @@ def page() -> None:
     mark_stand_ins(run)
     scores = read(attribute_scores, run["run_id"], run["evaluated_on"], run["split"])
     _overall(run, scores)
+    if other in others:
+        comparison(run, others[other])
     if len(scores):
         _by_attribute(run, scores, others.get(other))
     else:

@@ -1,6 +1,7 @@
 """SQL: read-only queries of the database, and a chart of their answers."""
 
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlencode
 
 import altair as alt
 import pandas as pd
@@ -10,7 +11,7 @@ from dashboard import data, formats
 from dashboard.charts import common
 from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, pickers
-from db.adhoc import ROWS, SECONDS, Answer, QueryError, ask
+from db.adhoc import ROWS, SECONDS, Answer, QueryError, ask, columns_of
 from db.models import Base
 
 VIEWS = {
@@ -28,7 +29,7 @@ VIEWS = {
     "evidence": N_("evidence for or against a label"),
     "attribute_cooccurrence": N_("of the images that have one attribute, how many have another"),
 }
-EXAMPLES = {
+EXAMPLES: Final = {
     N_("How good is the model, attribute by attribute, beside the baselines?"): """\
 SELECT attribute, n,
   ROUND(CAST(accuracy AS NUMERIC), 3) AS accuracy,
@@ -57,9 +58,19 @@ FROM segment s JOIN category c ON c.id = s.category_id JOIN image i ON i.id = s.
 WHERE i.dataset = 'val5k' AND c.name IN ('car', 'bus', 'train')
 GROUP BY 1, 2 ORDER BY 3 DESC""",
     N_("How did the runs learn?"): """\
-SELECT epoch, backbone, accuracy, decisions FROM epoch_curve ORDER BY run_id, epoch""",
+SELECT epoch, 'run ' || run_id AS run, accuracy, decisions FROM epoch_curve
+ORDER BY run_id, epoch""",
 }
+#: What is drawn of an example's answer: horizontal, vertical, colour.
+CHARTS: Final = {
+    "How good is the model, attribute by attribute, beside the baselines?": ("attribute", "ap", ""),
+    "Where do the sources contradict each other most?": ("attribute", "images", "says_present"),
+    "Which colours do cars, buses and trains have?": ("category", "segments", "color"),
+    "How did the runs learn?": ("epoch", "accuracy", "run"),
+}
+PHOTO: Final = "photo"  # column that is added to answers about images
 TEXT = "sql text"  # key of the session
+DRAWN = "sql chart drawn"  # and whether a chart is drawn
 NO_COLOR = "none"
 
 
@@ -68,22 +79,42 @@ def page() -> None:
     layout.header(_("SQL"))
     st.write(
         _(
-            "Read-only SQL. Answers have at most {rows} rows, and take at most {seconds} seconds.",
+            "Only SELECT runs here. Answers have at most {rows} rows, and take at most {seconds} "
+            "seconds.",
             rows=formats.count(ROWS),
             seconds=formats.count(SECONDS),
         )
     )
     box, help_column = st.columns([3, 2], gap="medium")
     with help_column:
-        with st.expander(_("Views"), expanded=True):
-            st.markdown("\n".join(f"- `{name}`: {_(text)}" for name, text in VIEWS.items()))
-        st.caption(_("Tables: {names}.", names=", ".join(sorted(Base.metadata.tables))))
+        _describe_database()
     with box:
         query = _ask_for_query()
     if query and (answer := _answer(query)):
         _show(answer)
     pickers.remember("sql", query)
     pickers.write_address()
+
+
+def _describe_database() -> None:
+    """Show the views, and the columns of one of them or of a table."""
+    with st.expander(_("Views"), expanded=True):
+        st.markdown("\n".join(f"- `{name}`: {_(text)}" for name, text in VIEWS.items()))
+    names = [*VIEWS, *sorted(Base.metadata.tables)]
+    name = st.selectbox(_("Columns of a view or a table"), names, key="sql columns of")
+    st.dataframe(
+        _columns(str(data.engine().url), name),
+        hide_index=True,
+        height=220,
+        alt=_("Columns of a view or a table"),
+        column_config={"column": _("column"), "type": _("type"), "meaning": _("meaning")},
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _columns(url: str, name: str) -> pd.DataFrame:
+    columns = columns_of(data.engine(), name)
+    return pd.DataFrame(columns, columns=["column", "type", "meaning"])
 
 
 def _ask_for_query() -> str:
@@ -93,7 +124,11 @@ def _ask_for_query() -> str:
     def fill() -> None:
         example = st.session_state["sql example"]
         if example is not None:
-            st.session_state[TEXT] = EXAMPLES[questions[example]]
+            question = questions[example]
+            st.session_state[TEXT] = EXAMPLES[question]
+            st.session_state[DRAWN] = question in CHARTS
+            for name, column in zip(("x", "y", "color"), CHARTS.get(question, ()), strict=False):
+                st.session_state[f"choice of {name}"] = column or NO_COLOR
 
     st.selectbox(
         _("Examples"),
@@ -149,7 +184,17 @@ def _show(answer: Answer) -> None:
         more = _("**There are more: only the first {n} are shown.**", n=formats.count(ROWS))
         note = paragraph(note, more)
     st.caption(note)
-    st.dataframe(table, hide_index=True, placeholder="NULL", alt=_("Answer"))
+    st.dataframe(
+        _with_links(table),
+        hide_index=True,
+        placeholder="NULL",
+        alt=_("Answer"),
+        column_config={
+            PHOTO: st.column_config.LinkColumn(
+                _("photo"), display_text=_("view photo"), pinned=True
+            )
+        },
+    )
     st.download_button(
         _("Download (CSV)"),
         formats.csv(table),
@@ -160,16 +205,41 @@ def _show(answer: Answer) -> None:
     _chart(table)
 
 
+def _with_links(table: pd.DataFrame) -> pd.DataFrame:
+    """Return an answer about images with links to them."""
+    if "coco_id" not in table or PHOTO in table:
+        return table
+    of_dataset = table["dataset"] if "dataset" in table else pd.Series("", index=table.index)
+    links = [
+        "explore?" + urlencode({"image": image} | ({"dataset": dataset} if dataset else {}))
+        for image, dataset in zip(table["coco_id"], of_dataset, strict=True)
+    ]
+    return table.assign(**{PHOTO: links})
+
+
+def _is_id(name: str) -> bool:
+    return name in ("id", "seed", "sha256") or name.endswith("_id")
+
+
 def _chart(table: pd.DataFrame) -> None:
+    """Draw a chart, if the answer has something to draw and the user asks for one."""
     numbers = [name for name in table.columns if pd.api.types.is_numeric_dtype(table[name])]
-    if not len(table) or not numbers or len(table.columns) < 2:
+    values = [name for name in numbers if not _is_id(name)]
+    if not len(table) or not values or len(table.columns) < 2:
         return
+    if DRAWN not in st.session_state:
+        st.session_state[DRAWN] = bool({"chart", "x", "y"} & set(st.query_params))
+    drawn = st.toggle(_("Draw a chart"), key=DRAWN)
+    pickers.remember("chart", "1" if drawn else "")
+    if not drawn:
+        return
+    # Names and epochs are places; ids are neither places nor values.
+    places = sorted(table.columns, key=lambda n: (n != "epoch", n in numbers, _is_id(n)))
     x_box, y_box, color_box, _rest = st.columns([1, 1, 1, 2])
     with x_box:
-        x = pickers.choose(_("Horizontal"), list(table.columns), "x")
+        x = pickers.choose(_("Horizontal"), places, "x")
     with y_box:
-        values = [name for name in numbers if name != x] or numbers
-        y = pickers.choose(_("Vertical"), values, "y")
+        y = pickers.choose(_("Vertical"), [name for name in values if name != x] or values, "y")
     with color_box:
         colors = [NO_COLOR, *(name for name in table.columns if name not in (x, y))]
         color = pickers.choose(

@@ -5,12 +5,13 @@ import re
 import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from dashboard.figures.verdict import compare
 from db import runs
 from tests.support.dashboard import PAGES, assert_no_error, expect_texts, marks, visit
 from tests.support.dashboard_rows import add_run, score
+from tests.support.runs import change_run
 
 
 def test_scores_stand_beside_their_baselines_and_undefined_ones_say_so(page: Page, address: str):
@@ -36,8 +37,8 @@ def test_scores_stand_beside_their_baselines_and_undefined_ones_say_so(page: Pag
         "no photo of this split has been judged by eye",
     )
     expect(page.get_by_text("This model cannot say")).to_have_count(0)
-    for text in ("undefined: no scored cell", "undefined: all 20 present"):
-        expect(page.locator("svg text", has_text=text).first).to_be_attached()
+    for words in ("undefined: no scored cell", "undefined: all 20 present"):
+        expect(page.locator("svg text", has_text=words).first).to_be_attached()
     row = page.get_by_test_id("stDataFrame").first.locator("tr", has_text="person †")
     expect(row).to_have_count(1)
     expect(row.locator("td", has_text="0.000")).to_have_count(0)
@@ -54,6 +55,8 @@ def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(
         assert marks(page, description) > 0
     expect(page.get_by_text("Agreement: label and model say present")).to_be_visible()
     expect(page.locator(".legend").first).to_contain_text(f"Run {other}")
+    expect_texts(page, "Their settings and data are the same.")
+    expect(page.get_by_text("Cells that only one of them decides rightly")).to_have_count(0)
     for part in ("attribute=animal", f"with={other}", "sort=ap"):
         expect(page).to_have_url(re.compile(re.escape(part)))
     expect(page.get_by_text("n = 5 scored cells, 2 present")).to_be_visible()
@@ -63,6 +66,16 @@ def test_an_attribute_has_its_curves_and_images_and_runs_are_compared(
         box.press(key)
     expect(page.get_by_text("n = 5 scored cells, 1 present")).to_be_visible()
     page.wait_for_url("**attribute=food**")
+    opposite = "UPDATE prediction SET probability = 1 - probability WHERE run_id = :other"
+    with engine.begin() as connection:
+        connection.execute(text(opposite), {"other": other})
+    change_run(engine, other, config={"epochs": 3, "contrastive_weight": 0.2}, name="opposite")
+    visit(page, f"{address}/attributes?{query}", PAGES["attributes"])
+    expect(page.get_by_text(re.compile(r"Accuracy: [+-]\d\.\d{3} \("))).to_be_visible()
+    expect_texts(page, "Gains over the other run", "Cells that only one of them decides rightly")
+    differing = page.get_by_test_id("stDataFrame").first
+    expect(differing.locator("td", has_text="contrastive_weight")).to_have_count(1)
+    expect(differing.locator("td", has_text="epochs")).to_have_count(0)
     assert_no_error(page)
 
 

@@ -546,7 +546,7 @@ def test_judged_photos_are_scored_by_eyes_and_against_labels_and_the_summary_lea
     configure(mirror=tiny_mirror)
     run_id = train("val5k", backbone="efficientnet_lite0", epochs=1)
     by_labels = r"mAP over \d+ of 34 attributes, against our labels"
-    assert re.fullmatch(by_labels, scores(run_id)[0][0])
+    assert re.fullmatch(by_labels, scores(run_id, "val5k")[0][0])
     assert "nobody has judged a photo of the test split of val5k" in caplog.text
     (of_labels,) = sql("SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
     assert (of_labels["against"], of_labels["judged_by"]) == ("labels", None)
@@ -573,7 +573,7 @@ def test_judged_photos_are_scored_by_eyes_and_against_labels_and_the_summary_lea
     ]
     (leading,) = sql("SELECT * FROM run_summary WHERE run_id = :run", run=run_id)
     assert (leading["against"], leading["judged_by"]) == ("eyes", "human")
-    names = [line[0] for line in scores(run_id)]
+    names = [line[0] for line in scores(run_id, "val5k")]
     # All of what was judged in the test split of 5 photos is too few for a mean.
     assert names[0] == "mAP over 0 of 34 attributes, by eyes (people)"
     assert re.fullmatch(by_labels, names[-1])
@@ -590,7 +590,7 @@ def test_the_summary_leaves_out_an_undefined_gain() -> None:
     names = ("map", "accuracy", "prior_map", "probe_map", "map_over_probe")
     rows = [{"name": name, **score} for name in names]
     runs.record_evaluation(engine(), run_id, "sample", "test", "labels", rows, [])
-    assert [line[:2] for line in scores(run_id)] == [
+    assert [line[:2] for line in scores(run_id, "sample")] == [
         ("mAP, against our labels", "–"),
         ("accuracy", "–"),
     ]
