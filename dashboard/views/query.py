@@ -98,7 +98,7 @@ def page() -> None:
 
 def _describe_database() -> None:
     """Show the views, and the columns of one of them or of a table."""
-    with st.expander(_("Views"), expanded=True):
+    with st.expander(_("Views")):
         st.markdown("\n".join(f"- `{name}`: {_(text)}" for name, text in VIEWS.items()))
     names = [*VIEWS, *sorted(Base.metadata.tables)]
     name = st.selectbox(_("Columns of a view or a table"), names, key="sql columns of")
