@@ -26,7 +26,6 @@ from coconut_attr.datasets import DATASETS
 from coconut_attr.errors import UserError, print_error, printable
 from coconut_attr.files.proxies import prepare_proxies
 from coconut_attr.model.backbones.names import BACKBONES, BackboneError, check_backbone
-from coconut_attr.terminal import completion
 
 app = typer.Typer(
     help="COCONut attributes: visual-attribute labels from real annotations, and a model that "
@@ -77,7 +76,7 @@ def model_info(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="One image encoder; by default all.", autocompletion=completion(BACKBONES)
+            help="One image encoder; by default all.", autocompletion=terminal.completion(BACKBONES)
         ),
     ] = None,
     as_json: AsJson = False,

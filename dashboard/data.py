@@ -126,6 +126,12 @@ def run(run_id: int) -> dict[str, Any]:
     return dict(runs.get_run(engine(), run_id) or {})
 
 
+def threshold_of(scores: Row) -> float:
+    """Return the threshold of a row of `attribute_accuracy`; 0.5 where none is stored."""
+    threshold = scores.get("threshold")
+    return 0.5 if threshold is None or pd.isna(threshold) else float(threshold)
+
+
 def run_to_show(dataset: str | None = None) -> int | None:
     """Return the run to show of a dataset, by default of the first one; None if there is none."""
     shown = read(runs.runs_to_show)

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from coconut_attr.annotations.records import ImageInfo, Panoptic
 from coconut_attr.annotations.splits import split_of
 from coconut_attr.datasets import Dataset
+from coconut_attr.errors import UserError
 from coconut_attr.findings import Finding
 from db.bulk import (
     BATCH,
@@ -103,6 +104,18 @@ def count_images(engine: Engine, dataset: str) -> int:
     """Return how many images of a dataset are known."""
     with engine.connect() as connection:
         return connection.execute(select(func.count()).where(Image.dataset == dataset)).scalar_one()
+
+
+def require_images(engine: Engine, dataset: str) -> None:
+    """Check that the database has images of a dataset.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not count_images(engine, dataset):
+        raise UserError(
+            f"the database has no image of {dataset}; run: coconut-attr download {dataset}"
+        )
 
 
 @persistent

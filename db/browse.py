@@ -15,6 +15,8 @@ from db.sql import Rows, sql
 
 Kind = Literal["present", "absent", "true present", "false present", "false absent"]
 IMAGE = "i.id, i.coco_id, i.path, i.mask_path"
+#: Table or view with the states that scores are against.
+STATES: dict[Against, str] = {"eyes": "truth", "labels": "image_attribute"}
 #: Condition and order of each kind of prediction: the most confident first, also among wrong ones.
 PREDICTED: dict[Kind, tuple[str, str]] = {
     "present": ("p.probability >= :threshold", "p.probability DESC"),
@@ -220,11 +222,10 @@ def scored_cells(
     Args:
         against: take the states that were seen, or those of the labels.
     """
-    states = {"eyes": "truth", "labels": "image_attribute"}[against]
     query = f"""
         SELECT CASE WHEN l.state = 'present' THEN 1 ELSE 0 END AS present, p.probability
         FROM prediction p JOIN image i ON i.id = p.image_id
-        JOIN {states} l ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
+        JOIN {STATES[against]} l ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
         WHERE p.run_id = :run AND p.attribute_id = :attribute AND l.state IN ('present', 'absent')
           AND i.dataset = :dataset AND i.split = :split"""  # noqa: S608
     return sql(engine, query, run=run, dataset=dataset, split=split, attribute=attribute)
@@ -241,7 +242,6 @@ def compared_cells(
     Args:
         against: take the states that were seen, or those of the labels.
     """
-    states = {"eyes": "truth", "labels": "image_attribute"}[against]
     query = f"""
         SELECT i.coco_id, p.attribute_id, p.probability,
                q.probability AS other_probability,
@@ -249,7 +249,7 @@ def compared_cells(
         FROM prediction p JOIN image i ON i.id = p.image_id
         JOIN prediction q
           ON q.run_id = :other AND q.image_id = p.image_id AND q.attribute_id = p.attribute_id
-        JOIN {states} l ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
+        JOIN {STATES[against]} l ON l.image_id = p.image_id AND l.attribute_id = p.attribute_id
         WHERE p.run_id = :run AND l.state IN ('present', 'absent')
           AND i.dataset = :dataset AND i.split = :split
         ORDER BY i.coco_id, p.attribute_id"""  # noqa: S608

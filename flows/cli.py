@@ -154,28 +154,16 @@ def check_download(dataset: str, *, retry_failed: bool, verify: bool) -> None:
 
 def extract(dataset: DatasetArgument = "val5k") -> None:
     """Label the images that have no labels by the current rules and label model."""
-    check_stored(dataset)
+    get_dataset(dataset)
+    from db.annotations import require_images
+
+    with database() as engine:
+        require_images(engine, dataset)
     with local_prefect(terminal.console()):
         from flows.extract import extract as extract_flow
 
         labelled = extract_flow(dataset)
     typer.echo(f"{dataset}: {labelled:,} images labelled")
-
-
-def check_stored(dataset: str) -> None:
-    """Check before a server starts that the database has images of a dataset.
-
-    Raises:
-        UserError: an unknown name, or it has none.
-    """
-    get_dataset(dataset)
-    from db.annotations import count_images
-
-    with database() as engine:
-        if not count_images(engine, dataset):
-            raise UserError(
-                f"the database has no image of {dataset}; run: coconut-attr download {dataset}"
-            )
 
 
 def train(
@@ -261,10 +249,12 @@ def evaluate(
     """Score a run on a split: by eyes where photos were judged, and against labels."""
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}; choose one of: {', '.join(SPLITS)}")
-    check_stored(dataset)
+    get_dataset(dataset)
+    from db.annotations import require_images
     from db.runs import run_to_score
 
     with database() as engine:
+        require_images(engine, dataset)
         run_to_score(engine, dataset, run)
     with local_prefect(terminal.console()):
         from flows.evaluate import evaluate as evaluate_flow

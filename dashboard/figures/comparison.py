@@ -99,9 +99,9 @@ def compare(run: int, other: int, dataset: str, split: str, against: str, versio
 def _thresholds(run: int, dataset: str, split: str, cells: pd.DataFrame) -> np.ndarray:
     """Return the run's threshold for each cell; 0.5 where none is stored."""
     table = data.to_frame(attribute_scores(data.engine(), run, dataset, split))
-    by_name = dict(zip(table["attribute"], table["threshold"].astype(float), strict=True))
-    thresholds = np.array([by_name.get(name, np.nan) for name in ATTRIBUTES])
-    return np.where(np.isnan(thresholds), 0.5, thresholds)[cells["attribute_id"]]
+    rows = data.rows_by(table, "attribute")
+    thresholds = [data.threshold_of(rows.get(name, {})) for name in ATTRIBUTES]
+    return np.array(thresholds)[cells["attribute_id"]]
 
 
 def _defined(score: Score) -> Score | None:

@@ -10,7 +10,7 @@ import streamlit as st
 from coconut_attr.attributes import INDEX
 from dashboard import formats
 from dashboard.charts import common
-from dashboard.data import Row, read
+from dashboard.data import Row, read, threshold_of
 from dashboard.i18n import N_, _
 from dashboard.parts import layout, photos
 from db import browse, labels
@@ -50,7 +50,7 @@ def attribute_detail(run: Row, scores: Row) -> None:
             _reliability(states, probabilities, scores)
     else:
         st.caption(_("All scored cells have the same state: there are no curves to draw."))
-    threshold = 0.5 if pd.isna(scores["threshold"]) else float(scores["threshold"])
+    threshold = threshold_of(scores)
     if states.any():
         st.caption(
             _(
@@ -178,10 +178,10 @@ def _images(run: Row, attribute: str, threshold: float) -> None:
         value=True,
         key="masks",
     )
+    of_run = run["run_id"], run["evaluated_on"], run["split"]
     for kind, title in KINDS.items():
         st.markdown(f"**{_(title)}**")
-        on = run["evaluated_on"], run["split"]
-        wanted = browse.Predicted(run["run_id"], *on, INDEX[attribute], kind, threshold)
+        wanted = browse.Predicted(*of_run, INDEX[attribute], kind, threshold)
         images = read(browse.images_by_prediction, wanted, IMAGES)
         if not len(images):
             st.caption(_("None."))

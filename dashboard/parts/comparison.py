@@ -107,7 +107,7 @@ def _flipped(flipped: pd.DataFrame, dataset: str) -> None:
     listed = listed.assign(
         attribute=listed["attribute"].map(_),
         state=listed["state"].map(_),
-        photo=[f"explore?dataset={dataset}&image={coco_id}" for coco_id in listed["coco_id"]],
+        photo=[layout.image_address(coco_id, dataset) for coco_id in listed["coco_id"]],
     )
     score = st.column_config.NumberColumn
     box.dataframe(

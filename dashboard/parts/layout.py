@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -85,6 +86,11 @@ def link(label: str, page: str, **parameters: str) -> None:
         st.page_link(pages[page], label=label, query_params=parameters)
     else:  # a page that a test runs alone
         st.caption(label)
+
+
+def image_address(coco_id: object, dataset: str = "") -> str:
+    """Return the address, from another page, at which Explore shows an image."""
+    return "explore?" + urlencode({"image": coco_id} | ({"dataset": dataset} if dataset else {}))
 
 
 def in_label_order(table: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:

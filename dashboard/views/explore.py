@@ -13,7 +13,16 @@ from coconut_attr.attributes import ATTRIBUTES, INDEX
 from coconut_attr.evaluation.retrieval import TOP
 from coconut_attr.labels.rules import load_rules
 from dashboard import formats
-from dashboard.data import Row, engine, offered, read, read_counts, rows_by, to_frame
+from dashboard.data import (
+    Row,
+    engine,
+    offered,
+    read,
+    read_counts,
+    rows_by,
+    threshold_of,
+    to_frame,
+)
 from dashboard.i18n import N_, _, paragraph
 from dashboard.parts import layout, notices, photos, pickers
 from dashboard.parts.image_detail import image_detail
@@ -238,6 +247,7 @@ def _download(dataset: str, wanted: browse.ImageFilter) -> None:
         lambda: formats.csv(to_frame(browse.list_images(opened, dataset, wanted))),
         f"{dataset}_images.csv",
         "text/csv",
+        on_click="ignore",  # a rerun would replace the file while the browser asks for it
         icon=":material/download:",
         help=_(
             "For COCO or Hugging Face files of these images: {command}",
@@ -265,8 +275,7 @@ def _by_prediction(dataset: str, runs: pd.DataFrame) -> Found:
         kind = pickers.choose(_("Shown"), list(KINDS), "kind", lambda k: _(KINDS[k]))  # type: ignore[index]
     table = read(attribute_scores, run["run_id"], dataset, run["split"])
     scores = rows_by(table, "attribute").get(attribute, {})
-    threshold = scores.get("threshold")
-    threshold = 0.5 if threshold is None or pd.isna(threshold) else float(threshold)
+    threshold = threshold_of(scores)
     start = _start("predictions", (run["run_id"], run["split"], attribute, kind))
     wanted = browse.Predicted(
         run["run_id"],

@@ -1,7 +1,6 @@
 """SQL: read-only queries of the database, and a chart of their answers."""
 
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import altair as alt
 import pandas as pd
@@ -211,7 +210,7 @@ def _with_links(table: pd.DataFrame) -> pd.DataFrame:
         return table
     of_dataset = table["dataset"] if "dataset" in table else pd.Series("", index=table.index)
     links = [
-        "explore?" + urlencode({"image": image} | ({"dataset": dataset} if dataset else {}))
+        layout.image_address(image, dataset)
         for image, dataset in zip(table["coco_id"], of_dataset, strict=True)
     ]
     return table.assign(**{PHOTO: links})

@@ -35,11 +35,8 @@ def check(
         from db.work.check import check_images, check_report, check_whole
 
         engine = open_existing(settings().sqlalchemy_url)
+        annotations.require_images(engine, dataset)
         image_ids = annotations.image_ids(engine, dataset)
-        if not image_ids:
-            raise UserError(
-                f"the database has no image of {dataset}; run: coconut-attr download {dataset}"
-            )
         size = settings().shard_size
         shards = [image_ids[start : start + size] for start in range(0, len(image_ids), size)]
         errors = Console(stderr=True)

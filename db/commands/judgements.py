@@ -65,7 +65,7 @@ def import_(
         raise UserError(f"{file} is not a file")
     from coconut_attr.judgements.records import Origin
     from coconut_attr.settings import settings
-    from db.annotations import count_images
+    from db.annotations import require_images
     from db.judgements import add_judgements
     from db.schema import open_existing
 
@@ -73,8 +73,7 @@ def import_(
     origin = Origin(annotator, kind, guideline, chosen, at.replace(tzinfo=UTC))
     readings = _read(file, form, origin, exhaustive)
     engine = open_existing(settings().sqlalchemy_url)
-    if not count_images(engine, name):
-        raise UserError(f"the database has no image of {name}; run: coconut-attr download {name}")
+    require_images(engine, name)
     added = add_judgements(engine, name, readings.judgements)
     typer.echo(f"{name}: {added.new:,} judgements added, {added.stored:,} were stored already")
     _name(added.missing, f"judged images are not in {name}")
